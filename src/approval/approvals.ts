@@ -1,0 +1,40 @@
+import type { Call, Ending, Judged } from '../core/call.ts'
+import type { Chunk } from '../core/chunk.ts'
+import type { SallyportError } from '../core/errors.ts'
+
+/** Tickets, grants and claims (DESIGN §6). The spine sees only this; doors see `inbox.ts`. */
+export interface Approvals {
+  /**
+   * Files a ticket for this exact call, or joins the one that stands for its digest, and waits for consent as long as
+   * `call.hold` and `call.signal` allow. Silence is never consent.
+   *
+   * @throws SallyportError `ERR_APPROVAL_PENDING` (time to hold is over; the ticket lives on), `ERR_APPROVAL_REFUSED`,
+   * `ERR_APPROVAL_EXPIRED`, `ERR_APPROVAL_CANCELLED`, `ERR_OUTCOME_UNKNOWN`, `ERR_CANCELLED` (caller went away; detaches only).
+   */
+  consent(call: Call, judged: Judged): Promise<Consent>
+}
+
+/** What persons agreed to: either a grant still to be used, or the result of the one use it allowed. */
+export type Consent =
+  | {
+      readonly kind: 'granted'
+      readonly ticket: string
+      /** Ids of the persons who agreed. */
+      readonly by: readonly string[]
+      /**
+       * Checks that the grant covers `judged` as it stands now (same digest, requirements still met), then moves it to
+       * `executing`, durably and one way: at most one caller ever gets past this (C12).
+       *
+       * @throws SallyportError `ERR_APPROVAL_STALE`, `ERR_APPROVAL_CONFLICT` (somebody else claimed it).
+       */
+      claim(judged: Judged): Promise<ClaimedTicket>
+    }
+  | { readonly kind: 'executed'; readonly ticket: string; readonly result: AsyncIterable<Chunk> }
+
+/** A grant in use. */
+export interface ClaimedTicket {
+  /** Keeps a masked chunk for callers who come back for the result. Bounded; beyond the bound only the status is kept. */
+  shown(chunk: Chunk): void
+  /** Durably settles the ticket: `done`, `failed` (known not to have taken effect) or `outcome_unknown`. */
+  end(ending: Ending, error?: SallyportError): Promise<void>
+}

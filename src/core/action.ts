@@ -1,0 +1,71 @@
+/** A value an attribute may have; the taxonomy says which one each attribute has. */
+export type AttributeValue =
+  | string
+  | number
+  | boolean
+  | null
+  | readonly AttributeValue[]
+  | { readonly [key: string]: AttributeValue }
+
+/** What a part touches. `none` is written `-` in policies, logs and docs. */
+export type Resource =
+  | { readonly type: 'none' }
+  /** `name` is canonical: `schema.relation`, `schema.fn(argtypes)`, a setting's name. Compared case-sensitively. */
+  | { readonly type: 'sql'; readonly name: string; readonly columns?: readonly string[] }
+  | { readonly type: 'argv'; readonly argv: readonly string[] }
+  | { readonly type: 'k8s'; readonly kind: string; readonly namespace?: string; readonly name?: string }
+  | { readonly type: 'http'; readonly path: string }
+  | { readonly type: 'file'; readonly path: string }
+
+/** One verb on one resource, with the facts a condition may test. The taxonomy lists verbs and attributes. */
+export interface Part {
+  readonly verb: string
+  readonly resource: Resource
+  readonly attributes: Readonly<Record<string, AttributeValue>>
+}
+
+/** What a call turned out to be. An action without parts is denied (C3). */
+export interface Action {
+  readonly parts: readonly Part[]
+  /** Facts about the whole call, such as `statement_count`. */
+  readonly attributes: Readonly<Record<string, AttributeValue>>
+}
+
+/** Classes a rule can name as `class:…`. */
+export type ActionClass = 'read' | 'write' | 'admin' | 'exec' | 'session' | 'unknown'
+
+/** How an attribute is typed, for the check of conditions at load and for the docs. */
+export type AttributeType = 'string' | 'int' | 'double' | 'bool' | 'list(string)' | 'map' | 'dyn'
+
+/** One verb of a protocol. */
+export interface VerbSpec {
+  readonly verb: string
+  readonly class: ActionClass
+  readonly summary: string
+  /** Attributes of a part with this verb, by name. */
+  readonly attributes: Readonly<Record<string, AttributeSpec>>
+}
+
+/** One attribute: its type and, in one sentence, what it means. */
+export interface AttributeSpec {
+  readonly type: AttributeType
+  readonly summary: string
+}
+
+/** Everything policies may say about one protocol, as data. Docs and validation are made from it. */
+export interface Taxonomy {
+  readonly protocol: string
+  /** The first word of every verb: `sql`, `ssh`, `k8s`, `http`. */
+  readonly prefix: string
+  readonly verbs: readonly VerbSpec[]
+  /** Attributes of the whole action. */
+  readonly actionAttributes: Readonly<Record<string, AttributeSpec>>
+  /** Named sets of allow-rules for what clients need to breathe, such as `sql.client`. */
+  readonly bundles: Readonly<Record<string, BundleSpec>>
+}
+
+/** A named set of (verb, resource pattern) pairs. */
+export interface BundleSpec {
+  readonly summary: string
+  readonly grants: readonly { readonly verb: string; readonly resources: readonly string[] }[]
+}

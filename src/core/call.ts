@@ -1,0 +1,129 @@
+/**
+ * Sessions, calls and plans: what the spine moves.
+ *
+ * A {@link Session} is one downstream connection or MCP client. A {@link Call} is one execution in it: a statement, a
+ * fresh portal's Execute, an SSH channel, a Kubernetes or HTTP request. A {@link Plan} is what a call means *and*
+ * exactly what will be sent (C1): `execute` receives the plan, never the payload.
+ *
+ * @packageDocumentation
+ */
+import type { Action, AttributeValue } from './action.ts'
+import type { Chunk } from './chunk.ts'
+import type { ColumnMask, Decision, Obligations } from './decision.ts'
+import type { Principal } from './principal.ts'
+import type { Target } from './target.ts'
+import type { SessionRecording } from './recording.ts'
+
+/** How a call ended, as the recording says it. */
+export type Ending = 'done' | 'failed' | 'denied' | 'pending' | 'cancelled' | 'abandoned' | 'crashed'
+
+/** One downstream connection or MCP client. Whoever opens it closes it, in `finally`. */
+export interface Session {
+  readonly id: string
+  readonly principal: Principal
+  /** Which door it came through: `mcp`, `postgres`, `ssh` … */
+  readonly door: string
+  /** The caller's own name for a piece of work, when it declared one. */
+  readonly run?: string
+  readonly recording: SessionRecording
+  /** Aborts when the session ends; its reason says why. Upstreams a protocol keeps per session end with it. */
+  readonly signal: AbortSignal
+}
+
+/** One execution, not yet understood. */
+export interface Call {
+  readonly id: string
+  readonly session: Session
+  readonly target: Target
+  /** The tool or wire message it came as: `query_database`, `postgres.execute` … */
+  readonly tool: string
+  readonly payload: unknown
+  /** COPY data, stdin, a request body: read only while the call runs. */
+  readonly input?: AsyncIterable<Uint8Array>
+  /** Aborts when the caller cancels or goes away. */
+  readonly signal: AbortSignal
+  /** The agent's own words on why; shown to approvers as such, never trusted. */
+  readonly reason?: string
+  /** How long this door can hold a call for an approval, and whom to tell meanwhile. */
+  readonly hold: Hold
+  /** Asks for a new approval although the same call was approved before (C12). */
+  readonly newRequest?: string
+}
+
+/** What a door can do for a call that waits for a person. */
+export interface Hold {
+  /** After this long the call ends with `ERR_APPROVAL_PENDING`. 0 answers at once. */
+  readonly waitMs: number
+  /** Told once, when the call starts to wait. */
+  readonly onHeld?: (held: {
+    readonly ticket: string
+    readonly approvers: readonly string[]
+    readonly expiresAt: string
+  }) => void
+}
+
+/** A JSON value with one canonical form (RFC 8785), so that a digest over it is well defined. */
+export type Canonical = AttributeValue
+
+/** What a call means and exactly what will be sent. Protocols extend it with their own fields. */
+export interface Plan {
+  readonly action: Action
+  /** Whatever of the call decides what happens at the target: text, parameters and types, settings. C11 digests it. */
+  readonly exact: Canonical
+  /** The request as recordings and approvers may see it: literals that meet masked columns are placeholders (C10). */
+  readonly shown: ShownRequest
+  /** The masks the plan was made under: `PlanContext.masks`, whole. A live call whose masks change cannot go on (C2). */
+  readonly masks: readonly ColumnMask[]
+}
+
+/** A request in a form that holds no masked value. */
+export interface ShownRequest {
+  /** The statement, command line or request line. */
+  readonly text: string
+  /** Parameters in order, already masked where they must be. */
+  readonly params?: readonly (string | null)[]
+}
+
+/** A call that was planned and decided, with its request in the form recordings and approvers may see. */
+export interface Judged<P extends Plan = Plan> {
+  readonly plan: P
+  readonly decision: Decision
+  /** `plan.shown` after the detectors. Nothing else of the request is written down anywhere. */
+  readonly shown: ShownRequest
+  /** The agent's words, after the detectors. */
+  readonly reason?: string
+}
+
+/** What a protocol gets for planning besides the call. */
+export interface PlanContext {
+  /** Masks that hold for this principal on this target, before any rule matched. */
+  readonly masks: readonly ColumnMask[]
+  /** Reads the target's secret, for look-ups in its catalog. Each use reads it anew. */
+  readonly secret: () => Promise<Secret>
+  readonly signal: AbortSignal
+}
+
+/** What proves us to a backend. `value` is never logged, recorded or put into an error. */
+export interface Secret {
+  readonly user?: string
+  readonly value: string
+}
+
+/** The permission to run one planned call, once. Made by the gateway's permits only. */
+export interface Permit {
+  readonly decision: Decision
+  readonly obligations: Obligations
+  /** Aborts when the caller goes away, time is up, the policy changes against the call, or somebody kills it. */
+  readonly signal: AbortSignal
+}
+
+/** A protocol as the spine sees it. Everything that speaks to a backend is behind it. */
+export interface Protocol<P extends Plan = Plan> {
+  readonly name: string
+  /** Works out what the call means. Executes nothing of it. What it cannot understand becomes `<prefix>.unknown`. */
+  plan(call: Call, context: PlanContext): Promise<P>
+  /** Runs exactly the plan. Ends upstream work when the iterator is closed or the permit's signal aborts. */
+  execute(call: Call, plan: P, permit: Permit, secret: Secret): AsyncIterable<Chunk>
+  /** Ends pools and timers. */
+  close(): Promise<void>
+}

@@ -1,0 +1,103 @@
+import type { Action, AttributeValue } from './action.ts'
+
+/** What the policy says of a call. The strictest over all parts wins (C5). */
+export type Effect = 'allow' | 'deny' | 'require_approval'
+
+/** How a value is replaced. `partial` keeps a harmless piece, `hash` is keyed (HMAC), `null` becomes SQL NULL. */
+export type Transform = 'redact' | 'null' | 'partial' | 'hash'
+
+/** A column whose values this caller must not see. */
+export interface ColumnMask {
+  readonly schema: string
+  readonly table: string
+  readonly column: string
+  readonly transform: Transform
+}
+
+/** What to look for in text the protocol cannot mask at its source. */
+export interface Detection {
+  /** A declared detector (`email`, `credit_card` …) or `custom:<name>`. */
+  readonly detector: string
+  /** Pattern of an operator's own detector, in RE2 syntax. */
+  readonly pattern?: string
+  readonly transform: Transform
+}
+
+/** A speed: at most `max` calls per `windowMs` for each key. */
+export interface RateLimit {
+  /** Unique within a policy; the limit's state is kept under it. */
+  readonly id: string
+  readonly max: number
+  readonly windowMs: number
+  readonly per: readonly ('principal' | 'target' | 'session')[]
+}
+
+/** A total over a window. */
+export interface Budget extends RateLimit {
+  readonly onExceed: 'deny' | 'require_approval'
+}
+
+/** A duty for the allow to stand. What the gateway cannot perform, it denies. */
+export interface Obligations {
+  readonly rowsMax?: number
+  readonly bytesMax?: number
+  readonly timeoutMs?: number
+  readonly concurrencyMax?: number
+  readonly rates: readonly RateLimit[]
+  readonly budgets: readonly Budget[]
+  readonly columns: readonly ColumnMask[]
+  readonly detect: readonly Detection[]
+  /** Remote accounts the call may run as (`ssh`), when a rule names them. */
+  readonly as?: readonly string[]
+}
+
+/** One group of consents a call needs; several requirements must each be satisfied (C5). */
+export interface ApprovalRequirement {
+  readonly rule: string
+  /** Groups (`group:dba`) or ids (`id:maria`) any of which may answer. */
+  readonly anyOf: readonly string[]
+  /** Distinct persons needed. */
+  readonly count: number
+  /** How long the ticket may wait for them. */
+  readonly expiresMs: number
+  /** Whether the approver must give a reason. */
+  readonly reasonRequired: boolean
+}
+
+/** What the policy decided for one call, with everything needed to explain and to carry it out. */
+export interface Decision {
+  readonly effect: Effect
+  /** Ids of the rules the effect rests on, sorted. Empty when no rule matched some part. */
+  readonly rules: readonly string[]
+  /** One sentence for the caller. */
+  readonly reason: string
+  /** What would be allowed instead, when the policy knows. */
+  readonly hint?: string
+  readonly obligations: Obligations
+  /** Requirements of every matching `require_approval` rule; empty unless that is the effect. */
+  readonly approvals: readonly ApprovalRequirement[]
+  /** Hash of the loaded policy set (DESIGN §3). */
+  readonly policyVersion: string
+  /** Per part: which rules matched. For `explain` and for the recording. */
+  readonly parts: readonly PartDecision[]
+  /** Set when the target is in `observe` mode and the effect would have been this. */
+  readonly observed?: Effect
+}
+
+/** The decision for one part. */
+export interface PartDecision {
+  readonly verb: string
+  readonly resource: string
+  readonly effect: Effect
+  readonly rules: readonly string[]
+}
+
+/** What a condition may read besides `part` and `action`. */
+export interface ConditionContext {
+  /** RFC 3339; handed in, because the policy reads no clock. */
+  readonly now: string
+  readonly [key: string]: AttributeValue
+}
+
+/** Re-exported here because a decision always speaks of an action. */
+export type { Action }

@@ -1,0 +1,23 @@
+import type { Call, Ending, Judged } from './call.ts'
+import type { Chunk } from './chunk.ts'
+import type { SallyportError } from './errors.ts'
+
+/** The recording of one session. Entries are complete on disk (`write(2)`) when the promises resolve (C15). */
+export interface SessionRecording {
+  /** Starts the record of a call. Writes nothing yet: what the payload is, only the plan knows (C10). */
+  begin(call: Call): CallRecording
+  /** Seals the file. */
+  close(): Promise<void>
+}
+
+/** The record of one call: a decision entry, bulk in the sidecar, an end entry. */
+export interface CallRecording {
+  /** Written before anything runs. May be called again when the call was judged anew after an approval. */
+  decided(judged: Judged): Promise<void>
+  /** Notes that the call waits for, or runs under, a ticket. */
+  approval(event: { readonly ticket: string; readonly state: string; readonly by?: readonly string[] }): Promise<void>
+  /** Recorded before it is shown: resolves when the bytes are handed to the kernel. */
+  shown(chunk: Chunk): Promise<void>
+  /** Ends the record. Never throws for an error the caller should see instead; a lost entry is reported to the log. */
+  close(ending: Ending, error?: SallyportError): Promise<void>
+}

@@ -1,0 +1,139 @@
+/**
+ * The spine. Every front door turns bytes into a {@link Call} and hands it to {@link govern}; there is no second way to
+ * a backend. Read this first; then `permits.ts` for what happens between a decision and the first byte upstream.
+ *
+ * identify → plan → decide → permit (deny · hold for approval · reserve limits) → inject credential → execute → mask → record
+ *
+ * @packageDocumentation
+ */
+import type { Call, Ending, Judged, Protocol } from '../core/call.ts'
+import type { Chunk } from '../core/chunk.ts'
+import { SallyportError } from '../core/errors.ts'
+import type { ProtocolName } from '../core/target.ts'
+import type { Credentials } from '../credentials/credentials.ts'
+import type { Masking } from '../masking/masking.ts'
+import { decide } from '../policy/decide.ts'
+import type { Policy } from '../policy/policy.ts'
+import type { Claim, Permits } from './permits.ts'
+
+/** Everything a call passes through. Built once, in `main.ts`. */
+export interface Rooms {
+  readonly protocols: Readonly<Partial<Record<ProtocolName, Protocol>>>
+  /** The policy in force now; a snapshot, swapped whole on reload. */
+  readonly policy: () => Policy
+  readonly permits: Permits
+  readonly credentials: Credentials
+  readonly masking: Masking
+  /** Milliseconds since the epoch. */
+  readonly now: () => number
+}
+
+/**
+ * Runs one call under policy and yields what its caller may see.
+ *
+ * The recording is closed however this ends, also when the consumer stops pulling: a generator's `finally` runs on
+ * `return()`, its `catch` does not.
+ *
+ * @throws SallyportError with the code of whatever refused or failed.
+ */
+export async function* govern(call: Call, rooms: Rooms): AsyncGenerator<Chunk, void, undefined> {
+  const entry = call.session.recording.begin(call)
+  let ending: Ending = 'abandoned'
+  let failure: SallyportError | undefined
+  let claim: Claim | undefined
+  try {
+    const judged = await judge(call, rooms)
+    await entry.decided(judged) // written before anything runs (C15)
+    claim = await rooms.permits.take(call, judged, () => judge(call, rooms), entry)
+    const source = claim.replay ?? execute(call, claim, rooms)
+    for await (const chunk of rooms.masking.stream(source, claim.judged.decision)) {
+      await entry.shown(chunk) // recorded before it is shown
+      claim.shown(chunk)
+      yield chunk
+    }
+    ending = 'done'
+  } catch (error) {
+    failure = SallyportError.from(error)
+    ending = endingOf(failure)
+    throw failure
+  } finally {
+    if (ending === 'abandoned' && call.signal.aborted) ending = 'cancelled'
+    try {
+      await claim?.end(ending, failure)
+    } finally {
+      await entry.close(ending, failure)
+    }
+  }
+}
+
+/** Plans the call and decides it, against the policy of this moment. Runs nothing of it. */
+export async function judge(
+  call: Call,
+  rooms: Pick<Rooms, 'protocols' | 'policy' | 'credentials' | 'masking' | 'now'>,
+): Promise<Judged> {
+  const policy = rooms.policy()
+  const plan = await protocolOf(call, rooms).plan(call, {
+    masks: policy.masksFor(call.session.principal, call.target),
+    secret: () => rooms.credentials.read(call.target),
+    signal: call.signal,
+  })
+  const decision = decide(policy, {
+    principal: call.session.principal,
+    target: call.target,
+    session: {
+      id: call.session.id,
+      door: call.session.door,
+      ...(call.session.run !== undefined && { run: call.session.run }),
+    },
+    action: plan.action,
+    now: rooms.now(),
+  })
+  return {
+    plan,
+    decision,
+    shown: rooms.masking.request(plan.shown, decision),
+    ...(call.reason !== undefined && { reason: rooms.masking.text(call.reason, decision) }),
+  }
+}
+
+async function* execute(call: Call, claim: Claim, rooms: Rooms): AsyncGenerator<Chunk, void, undefined> {
+  const secret = await rooms.credentials.read(call.target)
+  try {
+    yield* protocolOf(call, rooms).execute(call, claim.judged.plan, claim.permit, secret)
+  } catch (error) {
+    // A backend quotes values in its errors (C10); whatever it said passes the detectors like any other text.
+    throw rooms.masking.error(SallyportError.from(error), claim.judged.decision)
+  }
+}
+
+function protocolOf(call: Call, rooms: Pick<Rooms, 'protocols'>): Protocol {
+  const protocol = rooms.protocols[call.target.protocol]
+  if (protocol === undefined) {
+    throw new SallyportError('ERR_UNKNOWN_TARGET', `This gateway does not serve ${call.target.protocol} targets.`)
+  }
+  return protocol
+}
+
+/** What the recording calls an error. */
+export function endingOf(error: SallyportError): Ending {
+  switch (error.code) {
+    case 'ERR_DENIED':
+    case 'ERR_FORBIDDEN':
+    case 'ERR_APPROVAL_REFUSED':
+    case 'ERR_APPROVAL_EXPIRED':
+    case 'ERR_APPROVAL_STALE':
+    case 'ERR_APPROVAL_CONFLICT':
+    case 'ERR_LIMIT_RATE':
+    case 'ERR_LIMIT_CONCURRENCY':
+    case 'ERR_LIMIT_BUDGET':
+    case 'ERR_POLICY_CHANGED':
+      return 'denied'
+    case 'ERR_APPROVAL_PENDING':
+      return 'pending'
+    case 'ERR_CANCELLED':
+    case 'ERR_APPROVAL_CANCELLED':
+      return 'cancelled'
+    default:
+      return 'failed'
+  }
+}

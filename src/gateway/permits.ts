@@ -1,0 +1,199 @@
+/**
+ * What stands between a decision and the first byte upstream: deny, hold for approval, reserve limits, and the watch
+ * that decides every live call again when the policy or the caller's identity changes (C2).
+ *
+ * @packageDocumentation
+ */
+import type { Approvals, ClaimedTicket } from '../approval/approvals.ts'
+import type { Call, Ending, Judged, Permit } from '../core/call.ts'
+import type { Chunk } from '../core/chunk.ts'
+import type { ColumnMask, Decision } from '../core/decision.ts'
+import { SallyportError } from '../core/errors.ts'
+import type { CallRecording } from '../core/recording.ts'
+import type { Limits, Reservation } from '../limits/limits.ts'
+
+/** Makes permits. One per gateway, because the live calls of all doors stand in it. */
+export interface Permits {
+  /**
+   * Turns a judged call into a claim, or throws why not.
+   *
+   * @param judgeAgain plans and decides the call anew; used after a wait, because the policy may have changed (C13).
+   * @throws SallyportError `ERR_DENIED`, any `ERR_APPROVAL_*`, any `ERR_LIMIT_*`, `ERR_CANCELLED`, `ERR_SHUTTING_DOWN`.
+   */
+  take(call: Call, judged: Judged, judgeAgain: () => Promise<Judged>, recording: CallRecording): Promise<Claim>
+  /** Decides every live call again with `decideAgain` and cancels those it no longer allows as they run. */
+  recheck(
+    decideAgain: (call: Call, judged: Judged) => { readonly decision: Decision; readonly masks: readonly ColumnMask[] },
+  ): void
+  /** Cancels the live calls `which` selects, telling their callers why. */
+  cancel(which: (call: Call) => boolean, why: SallyportError): number
+  /** Calls that run or wait now. */
+  live(): readonly LiveCall[]
+}
+
+/** One running or waiting call, for operators. */
+export interface LiveCall {
+  readonly call: Call
+  readonly judged: Judged
+}
+
+/** The permission to run one call, and the duty to end it. */
+export interface Claim {
+  readonly judged: Judged
+  readonly permit: Permit
+  /** The stored result, when this call already ran under its approval. */
+  readonly replay?: AsyncIterable<Chunk>
+  shown(chunk: Chunk): void
+  end(ending: Ending, error?: SallyportError): Promise<void>
+}
+
+/** Used when no rule sets a time limit: nothing may hold a backend connection for ever. */
+export const TIMEOUT_DEFAULT_MS = 60_000
+
+/** Builds the permits of one gateway. */
+export function createPermits(rooms: { readonly approvals: Approvals; readonly limits: Limits }): Permits {
+  const live = new Map<Call, { judged: Judged; readonly controller: AbortController }>()
+
+  return {
+    async take(call, judged, judgeAgain, recording) {
+      throwIfAborted(call)
+      throwIfDenied(judged.decision)
+      const controller = new AbortController()
+      const entry = { judged, controller }
+      live.set(call, entry)
+      const cancelled = AbortSignal.any([call.signal, call.session.signal, controller.signal])
+      let reservation: Reservation | undefined
+      try {
+        let ticket: ClaimedTicket | undefined
+        if (judged.decision.effect === 'require_approval') {
+          const consent = await rooms.approvals.consent({ ...call, signal: cancelled }, judged)
+          await recording.approval({
+            ticket: consent.ticket,
+            state: consent.kind,
+            ...(consent.kind === 'granted' && { by: consent.by }),
+          })
+          const now = await judgeAgain()
+          entry.judged = now
+          throwIfDenied(now.decision)
+          await recording.decided(now)
+          if (consent.kind === 'executed') {
+            live.delete(call)
+            return replayOf(consent.result, now, cancelled)
+          }
+          reservation = rooms.limits.reserve(call, now.decision)
+          throwIfAborted({ signal: cancelled })
+          ticket = await consent.claim(now)
+          await recording.approval({ ticket: consent.ticket, state: 'executing', by: consent.by })
+        } else {
+          reservation = rooms.limits.reserve(call, judged.decision)
+        }
+        return claimOf(call, entry, cancelled, reservation, ticket)
+      } catch (error) {
+        live.delete(call)
+        reservation?.release({ ran: false })
+        throw cancelled.aborted ? reasonOf(cancelled) : error
+      }
+    },
+
+    recheck(decideAgain) {
+      for (const [call, entry] of live) {
+        const { decision, masks } = decideAgain(call, entry.judged)
+        const why = noLongerAllowed(entry.judged, decision, masks)
+        if (why !== undefined) {
+          entry.controller.abort(new SallyportError('ERR_POLICY_CHANGED', why, { facts: { rules: decision.rules } }))
+        }
+      }
+    },
+
+    cancel(which, why) {
+      let count = 0
+      for (const [call, entry] of live) {
+        if (!which(call)) continue
+        entry.controller.abort(why)
+        count++
+      }
+      return count
+    },
+
+    live: () => [...live].map(([call, { judged }]) => ({ call, judged })),
+  }
+
+  function claimOf(
+    call: Call,
+    entry: { readonly judged: Judged },
+    cancelled: AbortSignal,
+    reservation: Reservation,
+    ticket: ClaimedTicket | undefined,
+  ): Claim {
+    const { obligations } = entry.judged.decision
+    const timeoutMs = obligations.timeoutMs ?? TIMEOUT_DEFAULT_MS
+    const timeout = new AbortController()
+    const timer = setTimeout(() => {
+      timeout.abort(
+        new SallyportError('ERR_TIMEOUT', `The call ran longer than the ${timeoutMs} ms the policy allows.`),
+      )
+    }, timeoutMs)
+    timer.unref()
+    return {
+      judged: entry.judged,
+      permit: { decision: entry.judged.decision, obligations, signal: AbortSignal.any([cancelled, timeout.signal]) },
+      shown: (chunk) => ticket?.shown(chunk),
+      async end(ending, error) {
+        clearTimeout(timer)
+        live.delete(call)
+        reservation.release({ ran: !neverRan(error) })
+        await ticket?.end(ending, error)
+      },
+    }
+  }
+}
+
+function replayOf(result: AsyncIterable<Chunk>, judged: Judged, signal: AbortSignal): Claim {
+  return {
+    judged,
+    permit: { decision: judged.decision, obligations: judged.decision.obligations, signal },
+    replay: result,
+    shown: () => undefined,
+    end: async () => undefined,
+  }
+}
+
+/** Whether an error says that nothing of the call reached the backend's executor. */
+function neverRan(error: SallyportError | undefined): boolean {
+  return (
+    error !== undefined &&
+    (error.code === 'ERR_UPSTREAM_UNREACHABLE' ||
+      error.code === 'ERR_UPSTREAM_AUTH' ||
+      error.code === 'ERR_CREDENTIAL_MISSING')
+  )
+}
+
+/** Why a running call may not go on as it was judged, or `undefined` when it may. */
+function noLongerAllowed(judged: Judged, decision: Decision, masks: readonly ColumnMask[]): string | undefined {
+  if (decision.effect === 'deny') return `The policy changed and now denies this call: ${decision.reason}`
+  if (decision.effect === 'require_approval' && judged.decision.effect === 'allow') {
+    return 'The policy changed and now asks for an approval of this call.'
+  }
+  // Result values may already be on their way unmasked: a call planned with other masks cannot go on.
+  const before = [judged.plan.masks, judged.decision.obligations.detect]
+  if (JSON.stringify([masks, decision.obligations.detect]) !== JSON.stringify(before)) {
+    return 'The masks of this target changed while the call ran.'
+  }
+  return undefined
+}
+
+function throwIfDenied(decision: Decision): void {
+  if (decision.effect !== 'deny') return
+  throw new SallyportError('ERR_DENIED', decision.reason, {
+    facts: { rules: decision.rules, ...(decision.hint !== undefined && { hint: decision.hint }) },
+  })
+}
+
+function throwIfAborted(call: { readonly signal: AbortSignal }): void {
+  if (call.signal.aborted) throw reasonOf(call.signal)
+}
+
+function reasonOf(signal: AbortSignal): SallyportError {
+  if (signal.reason instanceof SallyportError) return signal.reason
+  return new SallyportError('ERR_CANCELLED', 'The caller cancelled the call.', { cause: signal.reason })
+}
