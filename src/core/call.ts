@@ -124,6 +124,17 @@ export interface Protocol<P extends Plan = Plan> {
   plan(call: Call, context: PlanContext): Promise<P>
   /** Runs exactly the plan. Ends upstream work when the iterator is closed or the permit's signal aborts. */
   execute(call: Call, plan: P, permit: Permit, secret: Secret): AsyncIterable<Chunk>
+  /** Lists what the target holds, for callers who would otherwise guess. Reads the catalog only. */
+  describe?(call: Call, context: PlanContext): Promise<readonly DescribedTable[]>
   /** Ends pools and timers. */
   close(): Promise<void>
+}
+
+/** A relation of a target, as its catalog shows it. */
+export interface DescribedTable {
+  readonly schema: string
+  readonly name: string
+  readonly kind: 'table' | 'view' | 'materialized_view' | 'foreign_table' | 'partitioned_table'
+  readonly comment?: string
+  readonly columns: readonly { readonly name: string; readonly type: string; readonly nullable: boolean }[]
 }

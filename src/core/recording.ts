@@ -6,6 +6,16 @@ import type { SallyportError } from './errors.ts'
 export interface SessionRecording {
   /** Starts the record of a call. Writes nothing yet: what the payload is, only the plan knows (C10). */
   begin(call: Call): CallRecording
+  /**
+   * Records an attempt that never became a call: invalid arguments, an unknown tool or target. Of the payload only its
+   * length and a keyed hash are kept, because nobody can say what in it is secret.
+   */
+  refused(attempt: {
+    readonly tool: string
+    readonly target?: string
+    readonly payload: unknown
+    readonly error: SallyportError
+  }): Promise<void>
   /** Seals the file. */
   close(): Promise<void>
 }
