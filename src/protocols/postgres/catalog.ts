@@ -1,0 +1,220 @@
+/**
+ * What the planner knows about a database: an immutable snapshot, handed in, never fetched from here.
+ *
+ * The connector reads it on the session's own connection (C7) and compares {@link Catalog.fingerprint} before each
+ * statement, so that a plan is never made from a catalog the backend no longer has (C8). Names are exactly those of the
+ * system catalogs: unquoted, case kept. Dropped columns, indexes, toast tables and relations of other sessions' temporary
+ * schemas are left out.
+ *
+ * @packageDocumentation
+ */
+
+/** The letters of `pg_class.relkind`, spelled out. */
+export type RelationKind =
+  | 'table'
+  | 'partitioned_table'
+  | 'view'
+  | 'materialized_view'
+  | 'foreign_table'
+  | 'sequence'
+  | 'composite_type'
+
+/** One row of `pg_attribute` with `attnum > 0` that is not dropped. */
+export interface CatalogColumn {
+  readonly name: string
+  readonly attnum: number
+  /** `format_type(atttypid, atttypmod)` under `search_path = pg_catalog`, so that it names one type only. */
+  readonly type: string
+  readonly typeOid: number
+  readonly typmod: number
+  /** `typtype`: `b` base, `c` composite, `d` domain, `e` enum, `r` range, `m` multirange, `p` pseudo. */
+  readonly typeKind: string
+  /** For a domain the type under all its layers, as `type`; otherwise the same as `type` without its modifier. */
+  readonly baseType: string
+  /** `typrelid` of the column's type (or of its element or base type) when that is some relation's row type, else 0. */
+  readonly rowTypeOf: number
+  /** Schema and name of the collation when it differs from the type's own (`typcollation`), else null. */
+  readonly collation: { readonly schema: string; readonly name: string } | null
+  /** True for `NOT NULL` of the column or of any domain layer of its type. */
+  readonly notNull: boolean
+  /** Whether it is `GENERATED ALWAYS AS (…)`, stored or virtual. */
+  readonly generated: boolean
+  /** Columns of the same relation a generated column is computed from (`pg_depend` of its `pg_attrdef`). */
+  readonly generatedFrom: readonly string[]
+  /** Whether the column has a default, an identity or a generation expression. */
+  readonly hasDefault: boolean
+}
+
+/** A user trigger (`not tgisinternal`) that is not disabled. */
+export interface CatalogTrigger {
+  readonly name: string
+  /** OID of the function it runs. */
+  readonly functionOid: number
+  readonly insert: boolean
+  readonly update: boolean
+  readonly delete: boolean
+  readonly truncate: boolean
+}
+
+/** What a foreign key does to its own table when the referenced row changes. */
+export type ForeignKeyAction = 'no_action' | 'restrict' | 'cascade' | 'set_null' | 'set_default'
+
+/** A foreign key of the relation that holds it. */
+export interface ForeignKey {
+  readonly columns: readonly string[]
+  readonly references: number
+  readonly referencedColumns: readonly string[]
+  readonly onDelete: ForeignKeyAction
+  readonly onUpdate: ForeignKeyAction
+}
+
+/** A table, view, sequence or row type. */
+export interface Relation {
+  readonly oid: number
+  readonly schema: string
+  readonly name: string
+  readonly kind: RelationKind
+  /** Owned by the bootstrap (`oid < 16384`): part of PostgreSQL itself, not made by a user. */
+  readonly builtin: boolean
+  readonly columns: readonly CatalogColumn[]
+  /** Rewrite rules other than the `_RETURN` rule of a view. */
+  readonly hasRules: boolean
+  readonly triggers: readonly CatalogTrigger[]
+  /** Row-level security is switched on. */
+  readonly hasRls: boolean
+  /** Direct parents (`pg_inherits.inhparent`), for partitions and inheritance alike. */
+  readonly parents: readonly number[]
+  /** Direct children (`pg_inherits.inhrelid`). */
+  readonly children: readonly number[]
+  /** Column names of the primary key, in key order; empty without one. */
+  readonly primaryKey: readonly string[]
+  /** Foreign keys of this relation to others. */
+  readonly foreignKeys: readonly ForeignKey[]
+  /** Names of columns in any unique index or exclusion constraint, keys and predicates alike, primary key included. */
+  readonly uniqueColumns: readonly string[]
+  /** For views and tables with rules: OIDs of relations its rules use, direct ones at least; without itself. */
+  readonly dependsOn: readonly number[]
+  /** OIDs of relations its row security policies read. */
+  readonly policyDependsOn: readonly number[]
+  /** OIDs of user functions (`oid >= 16384`) that reading it runs: in view rules and row security policies. */
+  readonly readFunctions: readonly number[]
+  /** OIDs of user functions that writing it runs: defaults, checks, generated columns, index expressions, policies. */
+  readonly writeFunctions: readonly number[]
+}
+
+/** One row of `pg_proc`. */
+export interface CatalogFunction {
+  readonly oid: number
+  readonly schema: string
+  readonly name: string
+  /** `format_type` of each input argument under `search_path = pg_catalog`. */
+  readonly argTypes: readonly string[]
+  readonly kind: 'function' | 'procedure' | 'aggregate' | 'window'
+  readonly volatility: 'immutable' | 'stable' | 'volatile'
+  readonly returnsSet: boolean
+  readonly variadic: boolean
+  /** How many trailing arguments have defaults. */
+  readonly defaults: number
+  readonly language: string
+  readonly securityDefiner: boolean
+  /** Name of the extension that owns it (`pg_depend.deptype = 'e'`), else null. */
+  readonly extension: string | null
+  /** Whether its single argument is a row type, so that `row.name` calls it. */
+  readonly takesRow: boolean
+}
+
+/** An operator or a cast that a user made (`oid >= 16384`). */
+export interface UserOperator {
+  readonly schema: string
+  readonly name: string
+  readonly functionOid: number
+  readonly extension: string | null
+}
+
+/** A cast a user made, by function or by I/O. */
+export interface UserCast {
+  /** `format_type` of both sides under `search_path = pg_catalog`. */
+  readonly source: string
+  readonly target: string
+  /** 0 when the cast runs no function. */
+  readonly functionOid: number
+  /** `e` explicit, `a` assignment, `i` implicit. */
+  readonly context: string
+  readonly extension: string | null
+}
+
+/** A type a user made, other than the row types of relations and array types. */
+export interface UserType {
+  readonly schema: string
+  readonly name: string
+  readonly kind: string
+  /** User functions it runs: input and output of a base type, checks of a domain. */
+  readonly functionOids: readonly number[]
+  readonly extension: string | null
+}
+
+/** What the connector reads; {@link makeCatalog} adds the indexes. */
+export interface CatalogRows {
+  readonly database: string
+  /** Changes when anything the planner reads changes (R2: counts and sums over the system catalogs). */
+  readonly fingerprint: string
+  /** `server_version_num`, such as 150018. */
+  readonly serverVersion: number
+  /** `current_schemas(true)`: the effective order, implicit `pg_catalog` and `pg_temp_n` included. */
+  readonly searchPath: readonly string[]
+  readonly relations: readonly Relation[]
+  /** All functions, those of `pg_catalog` included. */
+  readonly functions: readonly CatalogFunction[]
+  readonly operators: readonly UserOperator[]
+  readonly casts: readonly UserCast[]
+  readonly types: readonly UserType[]
+}
+
+/** The snapshot the planner reads. */
+export interface Catalog extends CatalogRows {
+  readonly relationsByOid: ReadonlyMap<number, Relation>
+  /** Relations by schema, then by name. */
+  readonly relationsBySchema: ReadonlyMap<string, ReadonlyMap<string, Relation>>
+  /** Every overload in every schema, by name. */
+  readonly functionsByName: ReadonlyMap<string, readonly CatalogFunction[]>
+  readonly functionsByOid: ReadonlyMap<number, CatalogFunction>
+}
+
+/** First OID PostgreSQL gives to what users make (`FirstNormalObjectId` in `access/transam.h`). */
+export const FIRST_USER_OID = 16384
+
+/** Indexes what was read. The rows are not copied and must not change afterwards. */
+export function makeCatalog(rows: CatalogRows): Catalog {
+  const relationsBySchema = new Map<string, Map<string, Relation>>()
+  for (const relation of rows.relations) {
+    let named = relationsBySchema.get(relation.schema)
+    if (named === undefined) relationsBySchema.set(relation.schema, (named = new Map()))
+    named.set(relation.name, relation)
+  }
+  const functionsByName = new Map<string, CatalogFunction[]>()
+  for (const fn of rows.functions) {
+    const overloads = functionsByName.get(fn.name)
+    if (overloads === undefined) functionsByName.set(fn.name, [fn])
+    else overloads.push(fn)
+  }
+  return {
+    ...rows,
+    relationsBySchema,
+    functionsByName,
+    relationsByOid: new Map(rows.relations.map((relation) => [relation.oid, relation])),
+    functionsByOid: new Map(rows.functions.map((fn) => [fn.oid, fn])),
+  }
+}
+
+/**
+ * Finds a relation as PostgreSQL would: in the named schema, or in the first schema of the search path that has one.
+ * Returns undefined when the catalog has none, which the planner treats as not understood.
+ */
+export function findRelation(catalog: Catalog, schema: string | undefined, name: string): Relation | undefined {
+  if (schema !== undefined) return catalog.relationsBySchema.get(schema)?.get(name)
+  for (const candidate of catalog.searchPath) {
+    const found = catalog.relationsBySchema.get(candidate)?.get(name)
+    if (found !== undefined) return found
+  }
+  return undefined
+}
