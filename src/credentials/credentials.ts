@@ -1,7 +1,19 @@
+/**
+ * Backend secrets. Imported by value only from `gateway/`, `main.ts` and `config.ts`.
+ *
+ * A secret is read when it is used and kept nowhere here: rotating it needs no restart, and a heap dump of an idle
+ * gateway holds none. What is never done: logging one, putting one into an error, or handing one to a shell.
+ *
+ * @packageDocumentation
+ */
 import type { Secret } from '../core/call.ts'
+import { SallyportError } from '../core/errors.ts'
 import type { Target } from '../core/target.ts'
+import { readSecretFile, type Reading } from './read-file.ts'
+import { runCommand } from './run-command.ts'
+import type { CredentialSource } from './source.ts'
 
-/** Backend secrets. Imported by value only from `gateway/` and `main.ts`. */
+/** Backend secrets, by target. */
 export interface Credentials {
   /**
    * Reads the target's secret anew: from the environment, a file or a command.
@@ -9,4 +21,47 @@ export interface Credentials {
    * @throws SallyportError `ERR_CREDENTIAL_MISSING`, naming where it was looked for and never what was found.
    */
   read(target: Target): Promise<Secret>
+}
+
+/**
+ * Builds the credentials of one gateway.
+ *
+ * @param sources where to look, by target name.
+ * @param env the environment to read; the process's own unless a caller has another.
+ */
+export function createCredentials(
+  sources: ReadonlyMap<string, CredentialSource>,
+  env: NodeJS.ProcessEnv = process.env,
+): Credentials {
+  return {
+    async read(target) {
+      const source = sources.get(target.name)
+      // Fail closed: a target nobody configured has no credential, not an empty one.
+      if (source === undefined) throw missing(target, 'none is configured')
+      const reading = await look(source, env)
+      if ('missing' in reading) throw missing(target, reading.missing)
+      return { ...(source.user !== undefined && { user: source.user }), value: reading.value }
+    },
+  }
+}
+
+async function look(source: CredentialSource, env: NodeJS.ProcessEnv): Promise<Reading> {
+  switch (source.kind) {
+    case 'env': {
+      const value = env[source.name]
+      if (value === undefined) return { missing: `environment variable ${source.name} is not set` }
+      return value === '' ? { missing: `environment variable ${source.name} is empty` } : { value }
+    }
+    case 'file':
+      return readSecretFile(source.path)
+    case 'exec':
+      return runCommand({ ...source, env })
+    case 'none':
+      // An account without a secret: backends that trust the connection itself, such as a peer-authenticated socket.
+      return { value: '' }
+  }
+}
+
+function missing(target: Target, why: string): SallyportError {
+  return new SallyportError('ERR_CREDENTIAL_MISSING', `The credential of target ${target.name} is missing: ${why}.`)
 }

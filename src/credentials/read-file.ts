@@ -1,0 +1,59 @@
+import { constants } from 'node:fs'
+import { open, type FileHandle } from 'node:fs/promises'
+
+/** More than any key or password needs; a bigger file is the wrong file. */
+export const SECRET_BYTES_MAX = 64 * 1024
+
+/** The secret, or one clause that says why there is none. The clause never holds what was read. */
+export type Reading = { readonly value: string } | { readonly missing: string }
+
+/** Reads a secret from a file only its owner can read. */
+export async function readSecretFile(path: string): Promise<Reading> {
+  let handle: FileHandle
+  try {
+    // Without O_NONBLOCK, opening a FIFO would wait for a writer for ever.
+    handle = await open(path, constants.O_RDONLY | constants.O_NONBLOCK)
+  } catch (error) {
+    return { missing: `file ${path} cannot be opened (${codeOf(error)})` }
+  }
+  try {
+    const stat = await handle.stat()
+    if (!stat.isFile()) return { missing: `${path} is not a regular file` }
+    // Fail closed: a secret that others can read is already no secret, and using it would hide that.
+    if ((stat.mode & 0o077) !== 0) {
+      return { missing: `file ${path} can be read by others than its owner; run: chmod 600 ${path}` }
+    }
+    const buffer = Buffer.alloc(SECRET_BYTES_MAX + 1)
+    let length = 0
+    while (length < buffer.length) {
+      const { bytesRead } = await handle.read(buffer, length, buffer.length - length, length)
+      if (bytesRead === 0) break
+      length += bytesRead
+    }
+    return secretOf(buffer.subarray(0, length), `file ${path}`)
+  } catch (error) {
+    return { missing: `file ${path} cannot be read (${codeOf(error)})` }
+  } finally {
+    await handle.close()
+  }
+}
+
+/** Decodes what a file or command gave: UTF-8, one trailing newline removed, because editors add one. */
+export function secretOf(bytes: Uint8Array, place: string): Reading {
+  if (bytes.length > SECRET_BYTES_MAX) return { missing: `${place} gave more than ${SECRET_BYTES_MAX} bytes` }
+  let text: string
+  try {
+    text = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes)
+  } catch {
+    return { missing: `${place} gave something that is not UTF-8 text` }
+  }
+  const value = text.replace(/\r?\n$/, '')
+  if (value === '') return { missing: `${place} is empty` }
+  if (value.includes('\0')) return { missing: `${place} gave a NUL byte` }
+  return { value }
+}
+
+/** The system's word for a failure: `ENOENT`, `EACCES`. */
+export function codeOf(error: unknown): string {
+  return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : 'unknown error'
+}
