@@ -7,7 +7,7 @@
  *
  * @packageDocumentation
  */
-import type { Action, AttributeValue } from './action.ts'
+import type { Action, AttributeValue, Part } from './action.ts'
 import type { Chunk } from './chunk.ts'
 import type { ColumnMask, Decision, Obligations } from './decision.ts'
 import type { Principal } from './principal.ts'
@@ -46,6 +46,11 @@ export interface Call {
   readonly reason?: string
   /** How long this door can hold a call for an approval, and whom to tell meanwhile. */
   readonly hold: Hold
+  /**
+   * Asked when the door stops pulling before the result ended: a portal that its client closed is `done`, a client that
+   * went away has `abandoned` it. Without it the latter is assumed.
+   */
+  readonly stopped?: () => 'done' | 'cancelled' | 'abandoned'
   /** Asks for a new approval although the same call was approved before (C12). */
   readonly newRequest?: string
 }
@@ -136,5 +141,14 @@ export interface DescribedTable {
   readonly name: string
   readonly kind: 'table' | 'view' | 'materialized_view' | 'foreign_table' | 'partitioned_table'
   readonly comment?: string
-  readonly columns: readonly { readonly name: string; readonly type: string; readonly nullable: boolean }[]
+  readonly columns: readonly DescribedColumn[]
+  /** The part that a plain read of these columns would have; the gateway asks the policy about it. */
+  readonly reading: (columns: readonly string[]) => Part
+}
+
+/** A column of a described relation. */
+export interface DescribedColumn {
+  readonly name: string
+  readonly type: string
+  readonly nullable: boolean
 }

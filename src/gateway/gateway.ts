@@ -57,7 +57,7 @@ export async function* govern(call: Call, rooms: Rooms): AsyncGenerator<Chunk, v
     ending = endingOf(failure)
     throw failure
   } finally {
-    if (ending === 'abandoned' && call.signal.aborted) ending = 'cancelled'
+    if (ending === 'abandoned') ending = call.signal.aborted ? 'cancelled' : (call.stopped?.() ?? 'abandoned')
     try {
       await claim?.end(ending, failure)
     } finally {

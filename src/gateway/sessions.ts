@@ -49,8 +49,16 @@ export interface SessionRecorder {
   }): Promise<SessionRecording>
 }
 
-/** Keeps the sessions of one gateway. */
-export function createSessions(recorder: SessionRecorder): Sessions {
+/**
+ * Keeps the sessions of one gateway.
+ *
+ * @param isBusy whether a session has a call that runs or waits; such a session is never idle.
+ */
+export function createSessions(
+  recorder: SessionRecorder,
+  isBusy: (session: Session) => boolean = () => false,
+  onCloseError: (error: unknown) => void = () => undefined,
+): Sessions {
   const open = new Map<string, OwnedSession & { readonly controller: AbortController }>()
   const joined = new Map<string, { owned: Promise<OwnedSession>; timer: NodeJS.Timeout | undefined }>()
   let closing: SallyportError | undefined
@@ -112,12 +120,16 @@ export function createSessions(recorder: SessionRecorder): Sessions {
         forget()
         return this.join(caller)
       }
-      clearTimeout(current.timer)
-      current.timer = setTimeout(() => {
-        forget()
-        void owned.close()
-      }, IDLE_MS)
-      current.timer.unref()
+      const arm = (): void => {
+        clearTimeout(current.timer)
+        current.timer = setTimeout(() => {
+          if (isBusy(owned.session)) return arm()
+          forget()
+          owned.close().catch(onCloseError)
+        }, IDLE_MS)
+        current.timer.unref()
+      }
+      arm()
       return owned.session
     },
 
