@@ -1,0 +1,37 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { Client } from 'pg'
+import { shopSql } from '../../src/cli/demo/shop.ts'
+import { createDatabase, type TestDatabase } from './postgres.ts'
+
+describe('the private PostgreSQL', () => {
+  let db: TestDatabase
+  beforeAll(async () => {
+    db = await createDatabase(shopSql())
+  })
+  afterAll(() => db.drop())
+
+  it('serves the shop, the same every time', async () => {
+    const { rows } = await db.admin.query(
+      `SELECT (SELECT count(*) FROM customers)::int AS customers, (SELECT count(*) FROM products)::int AS products,
+              (SELECT count(*) FROM orders)::int AS orders, (SELECT count(*) FROM orders WHERE note LIKE '%@%') > 10 AS mail,
+              (SELECT bool_and(o.total = i.total) FROM orders o JOIN
+                (SELECT order_id, sum(quantity * price) AS total FROM order_items GROUP BY 1) i ON i.order_id = o.id) AS adds_up`,
+    )
+    expect(rows).toEqual([{ customers: 50, products: 40, orders: 300, mail: true, adds_up: true }])
+    expect(shopSql()).toBe(shopSql())
+  })
+
+  it('refuses a wrong password', async () => {
+    const client = new Client({ ...db, database: db.name, password: 'wrong' })
+    await expect(client.connect()).rejects.toMatchObject({ code: '28P01' })
+  })
+
+  it('makes roles that may do nothing but what they were granted', async () => {
+    const role = await db.role('GRANT SELECT ON public.orders TO $role')
+    const client = new Client({ ...db, ...role, database: db.name })
+    await client.connect()
+    await expect(client.query('SELECT id FROM orders LIMIT 1')).resolves.toMatchObject({ rowCount: 1 })
+    await expect(client.query('SELECT id FROM customers LIMIT 1')).rejects.toMatchObject({ code: '42501' })
+    await client.end()
+  })
+})

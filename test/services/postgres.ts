@@ -1,0 +1,102 @@
+/** The run's one PostgreSQL, and a database of its own for each test file. */
+import { randomBytes } from 'node:crypto'
+import { connect } from 'node:net'
+import { text } from 'node:stream/consumers'
+import { Client } from 'pg'
+import { inject } from 'vitest'
+
+/** Where the run's server listens, and its superuser. */
+export interface Cluster {
+  readonly host: string
+  readonly port: number
+  readonly user: string
+  readonly password: string
+}
+
+/** A database of one test file. */
+export interface TestDatabase extends Cluster {
+  /** The database's name. */
+  readonly name: string
+  /** Connected as superuser. Ended by `drop`. */
+  readonly admin: Client
+  /** Opens one more superuser connection; whoever opens it ends it. */
+  connect(): Promise<Client>
+  /** Makes a login role without any right of its own and runs `grants`, in which `$role` stands for its quoted name. */
+  role(grants?: string): Promise<TestRole>
+  /** Ends `admin`, drops the database with all connections to it and the roles made for it. */
+  drop(): Promise<void>
+}
+
+/** A login role. */
+export interface TestRole {
+  readonly user: string
+  readonly password: string
+}
+
+let address: Promise<Cluster> | undefined
+
+/** Returns the run's server, starting it when this is the first use. */
+export function cluster(): Promise<Cluster> {
+  address ??= ask()
+  return address
+}
+
+async function ask(): Promise<Cluster> {
+  const answer = JSON.parse(await text(connect(inject('postgresBroker'), '127.0.0.1'))) as Cluster | { error: string }
+  if ('error' in answer) throw new Error(answer.error)
+  return answer
+}
+
+/**
+ * Makes a database and runs `sql` in it as superuser.
+ *
+ * ```ts
+ * const db = await createDatabase(shopSql())
+ * afterAll(() => db.drop())
+ * ```
+ */
+export async function createDatabase(sql = ''): Promise<TestDatabase> {
+  const server = await cluster()
+  const name = `t_${randomBytes(6).toString('hex')}`
+  await once(server, `CREATE DATABASE ${name} TEMPLATE template0`)
+  const open = async (): Promise<Client> => {
+    const client = new Client({ ...server, database: name })
+    // Suites end and restart backends on purpose.
+    client.on('error', () => undefined)
+    await client.connect()
+    return client
+  }
+  const admin = await open()
+  if (sql !== '') await admin.query(sql)
+  const roles: string[] = []
+  return {
+    ...server,
+    name,
+    admin,
+    connect: open,
+    async role(grants = '') {
+      const user = `r_${randomBytes(6).toString('hex')}`
+      const password = randomBytes(12).toString('hex')
+      await admin.query(`CREATE ROLE ${user} LOGIN PASSWORD '${password}'`)
+      roles.push(user)
+      if (grants !== '') await admin.query(grants.replaceAll('$role', user))
+      return { user, password }
+    },
+    async drop() {
+      for (const role of roles) await admin.query(`DROP OWNED BY ${role} CASCADE`).catch(() => undefined)
+      await admin.end()
+      await once(server, `DROP DATABASE ${name} WITH (FORCE)`)
+      for (const role of roles) await once(server, `DROP ROLE IF EXISTS ${role}`)
+    },
+  }
+}
+
+async function once(server: Cluster, sql: string): Promise<void> {
+  const client = new Client({ ...server, database: 'postgres' })
+  await client.connect()
+  try {
+    await client.query(sql)
+  } finally {
+    await client.end()
+  }
+}
