@@ -46,20 +46,16 @@ export function createCredentials(
 }
 
 async function look(source: CredentialSource, env: NodeJS.ProcessEnv): Promise<Reading> {
-  switch (source.kind) {
-    case 'env': {
-      const value = env[source.name]
-      if (value === undefined) return { missing: `environment variable ${source.name} is not set` }
-      return value === '' ? { missing: `environment variable ${source.name} is empty` } : { value }
-    }
-    case 'file':
-      return readSecretFile(source.path)
-    case 'exec':
-      return runCommand({ ...source, env })
-    case 'none':
-      // An account without a secret: backends that trust the connection itself, such as a peer-authenticated socket.
-      return { value: '' }
+  if (source.kind === 'file') return readSecretFile(source.path)
+  if (source.kind === 'exec') return runCommand({ ...source, env })
+  if (source.kind === 'env') {
+    const value = env[source.name]
+    if (value === undefined) return { missing: `environment variable ${source.name} is not set` }
+    return value === '' ? { missing: `environment variable ${source.name} is empty` } : { value }
   }
+  // An account without a secret: backends that trust the connection itself, such as a peer-authenticated socket.
+  source.kind satisfies 'none'
+  return { value: '' }
 }
 
 function missing(target: Target, why: string): SallyportError {

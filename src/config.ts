@@ -1,0 +1,266 @@
+/**
+ * `sallyport.yaml`: one schema, composed from each room's own, read once at start.
+ *
+ * Unknown keys are errors; every mistake is reported at once, with line and column, and none quotes a value. Paths are
+ * relative to the file, so that the same file means the same from every directory.
+ *
+ * @packageDocumentation
+ */
+import { readFileSync, statSync } from 'node:fs'
+import path from 'node:path'
+import { z } from 'zod'
+import { parseYaml, YAML_BYTES_MAX, type Mistake } from './config-yaml.ts'
+import { SallyportError } from './core/errors.ts'
+import type { ProtocolName, RecordDepth, Target } from './core/target.ts'
+import { credentialSchema, credentialSource, type CredentialSource } from './credentials/source.ts'
+import { PROTOCOL_SETTINGS } from './config-protocols.ts'
+
+/** A place to listen. Port 0 takes a free one. */
+export interface ListenAddress {
+  readonly host: string
+  readonly port: number
+}
+
+/** What `start()` needs to know. Holds no secret. */
+export interface Config {
+  /** The file this came from. */
+  readonly file: string
+  readonly listen: { readonly mcp: ListenAddress; readonly admin: ListenAddress }
+  /** Key and certificate for both doors, as files in PEM. */
+  readonly tls?: { readonly keyFile: string; readonly certFile: string }
+  /** Names a `Host` header may carry besides those of the addresses themselves. */
+  readonly allowedHosts: readonly string[]
+  /** Origins of browsers that may call. None by default. */
+  readonly allowedOrigins: readonly string[]
+  readonly stateDir: string
+  readonly recordings: { readonly dir: string; readonly fsync: Fsync }
+  readonly policiesDir: string
+  readonly targets: readonly Target[]
+  readonly credentials: ReadonlyMap<string, CredentialSource>
+  readonly approvals: { readonly holdMs: number; readonly pickUpMs: number }
+  readonly log: { readonly level: LogLevel }
+}
+
+/** When entries are forced to the disk itself: each one, those before state-changing and approved calls, or never. */
+export type Fsync = 'always' | 'writes' | 'never'
+
+/** How much the log says. */
+export type LogLevel = 'debug' | 'info' | 'warn' | 'error'
+
+/** The file commands read when none is named. */
+export const CONFIG_FILE = 'sallyport.yaml'
+
+const DURATION_UNITS: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 }
+const SIZE_UNITS: Readonly<Record<string, number>> = { B: 1, KiB: 1024, MiB: 1024 ** 2, GiB: 1024 ** 3 }
+
+function measure(units: Readonly<Record<string, number>>, example: string, max: number) {
+  const pattern = new RegExp(`^(\\d{1,12})(${Object.keys(units).join('|')})$`, 'u')
+  return z.string().transform((text, context): number => {
+    const [, digits = '', unit = ''] = pattern.exec(text) ?? []
+    const value = Number(digits) * (units[unit] ?? Number.NaN)
+    if (Number.isFinite(value) && value <= max) return value
+    context.addIssue({ code: 'custom', message: `must be a number with a unit, such as ${example}` })
+    return z.NEVER
+  })
+}
+
+const DAY_MS = 86_400_000
+const duration = measure(DURATION_UNITS, '45s', 30 * DAY_MS)
+const size = measure(SIZE_UNITS, '64KiB', 1024 ** 4)
+const text = z.string().min(1)
+
+const address = z.string().transform((value, context): ListenAddress => {
+  const match = /^(?:\[([0-9a-fA-F:.]+)\]|([^:[\]\s/]+)):(\d{1,5})$/u.exec(value)
+  const port = Number(match?.[3] ?? Number.NaN)
+  const host = match?.[1] ?? match?.[2]
+  if (host !== undefined && port <= 65_535) return { host, port }
+  context.addIssue({ code: 'custom', message: 'must be host:port, such as 127.0.0.1:7400' })
+  return z.NEVER
+})
+
+/** Names stand in policies, file names, metrics and tickets, so they are kept plain. */
+const name = z
+  .string()
+  .regex(/^[a-z0-9][a-z0-9._-]{0,62}$/u, 'must be lower-case letters, digits, ".", "_" and "-", at most 63')
+
+const PROTOCOLS = ['postgres', 'ssh', 'kubernetes', 'http'] as const satisfies readonly ProtocolName[]
+
+const record = z.union(
+  [z.enum(['full', 'digest']), z.strictObject({ head: size }).transform(({ head }) => ({ headBytes: head }))],
+  { error: 'must be full, digest or {head: 64KiB}' },
+)
+
+/** What every target has, whatever it speaks. */
+const TARGET_KEYS = {
+  protocol: z.enum(PROTOCOLS),
+  credential: credentialSchema.optional(),
+  labels: z.record(z.string().regex(/^[A-Za-z0-9_.-]{1,63}$/u), z.string().max(256)).default({}),
+  mode: z.enum(['enforce', 'observe']).default('enforce'),
+  record: record.default('full'),
+}
+
+const schema = z.strictObject({
+  listen: z
+    .strictObject({
+      mcp: address.default({ host: '127.0.0.1', port: 7400 }),
+      admin: address.default({ host: '127.0.0.1', port: 7401 }),
+      tls: z.strictObject({ key: text, cert: text }).optional(),
+    })
+    .prefault({}),
+  allowed_hosts: z.array(z.string().regex(/^[A-Za-z0-9._-]+$/u, 'must be a host name without port')).default([]),
+  allowed_origins: z
+    .array(z.string().regex(/^https?:\/\/[^/\s]+$/u, 'must be an origin, such as https://app.example'))
+    .default([]),
+  state: text.default('.sallyport'),
+  recordings: z
+    .strictObject({ dir: text.default('recordings'), fsync: z.enum(['always', 'writes', 'never']).default('writes') })
+    .prefault({}),
+  policies: text.default('policies'),
+  targets: z.record(name, z.looseObject(TARGET_KEYS)).default({}),
+  approvals: z.strictObject({ hold: duration.default(45_000), pick_up: duration.default(3_600_000) }).prefault({}),
+  log: z.strictObject({ level: z.enum(['debug', 'info', 'warn', 'error']).default('info') }).prefault({}),
+})
+
+/**
+ * Reads and checks a configuration file.
+ *
+ * @throws SallyportError `ERR_CONFIG_INVALID`, whose message has one line per mistake: `file:line:column: what`.
+ */
+export function loadConfig(file: string): Config {
+  const absolute = path.resolve(file)
+  let content: string
+  try {
+    if (statSync(absolute).size > YAML_BYTES_MAX) throw invalid(`${file} is larger than ${YAML_BYTES_MAX} bytes`)
+    content = readFileSync(absolute, 'utf8')
+  } catch (error) {
+    if (error instanceof SallyportError) throw error
+    const code = error instanceof Error && 'code' in error ? String(error.code) : 'unknown error'
+    throw invalid(
+      code === 'ENOENT'
+        ? `There is no ${file}; "sallyport init" writes one, --config names another.`
+        : `${file} cannot be read (${code}).`,
+    )
+  }
+  return parseConfig(content, absolute, file)
+}
+
+/**
+ * Checks the text of a configuration file.
+ *
+ * @param file where the text stands: its directory is what relative paths start from.
+ * @param shownAs how messages name it.
+ * @throws SallyportError `ERR_CONFIG_INVALID`.
+ */
+export function parseConfig(content: string, file: string, shownAs: string = file): Config {
+  const parsed = parseYaml(content)
+  if ('mistakes' in parsed) throw invalid(listed(shownAs, parsed.mistakes))
+  const raw: unknown = parsed.file.value ?? {}
+  const checked = schema.safeParse(raw)
+  const targets = checkTargets(raw)
+  const issues = [...(checked.error?.issues ?? []), ...targets.issues]
+  if (checked.success) issues.push(...checkListening(checked.data))
+  if (!checked.success || issues.length > 0) throw invalid(listed(shownAs, parsed.file.mistakes(issues)))
+  return build(checked.data, targets.options, file)
+}
+
+type Checked = z.output<typeof schema>
+type Issue = z.core.$ZodIssue
+
+function build(data: Checked, options: ReadonlyMap<string, unknown>, file: string): Config {
+  const dir = path.dirname(file)
+  const resolve = (relative: string): string => path.resolve(dir, relative)
+  const entries = Object.entries(data.targets)
+  return {
+    file,
+    listen: { mcp: data.listen.mcp, admin: data.listen.admin },
+    ...(data.listen.tls !== undefined && {
+      tls: { keyFile: resolve(data.listen.tls.key), certFile: resolve(data.listen.tls.cert) },
+    }),
+    allowedHosts: data.allowed_hosts,
+    allowedOrigins: data.allowed_origins,
+    stateDir: resolve(data.state),
+    recordings: { dir: resolve(data.recordings.dir), fsync: data.recordings.fsync },
+    policiesDir: resolve(data.policies),
+    targets: entries.map(([targetName, target]) => {
+      const settings = PROTOCOL_SETTINGS[target.protocol]?.finish(options.get(targetName), resolve)
+      return {
+        name: targetName,
+        protocol: target.protocol,
+        labels: target.labels,
+        mode: target.mode,
+        record: target.record satisfies RecordDepth,
+        endpoint: settings?.endpoint ?? '',
+        options: settings?.options,
+      }
+    }),
+    credentials: new Map(entries.map(([key, { credential }]) => [key, credentialSource(credential, resolve, dir)])),
+    approvals: { holdMs: data.approvals.hold, pickUpMs: data.approvals.pick_up },
+    log: data.log,
+  }
+}
+
+/** Checks each target's own settings with its protocol's schema. Looks at the raw value, so that all mistakes come at once. */
+function checkTargets(raw: unknown): { readonly options: ReadonlyMap<string, unknown>; readonly issues: Issue[] } {
+  const options = new Map<string, unknown>()
+  const issues: Issue[] = []
+  for (const [targetName, target] of Object.entries(mapping(mapping(raw)['targets']))) {
+    const at = ['targets', targetName]
+    const protocol = PROTOCOLS.find((known) => known === mapping(target)['protocol'])
+    if (protocol === undefined) continue
+    const settings = PROTOCOL_SETTINGS[protocol]
+    if (settings === undefined) {
+      issues.push(issue([...at, 'protocol'], `${protocol} is not served by this version`))
+      continue
+    }
+    const own = Object.fromEntries(Object.entries(mapping(target)).filter(([key]) => !Object.hasOwn(TARGET_KEYS, key)))
+    const checked = settings.schema.safeParse(own)
+    if (checked.success) options.set(targetName, checked.data)
+    else issues.push(...checked.error.issues.map((found) => ({ ...found, path: [...at, ...found.path] })))
+  }
+  return { options, issues }
+}
+
+function checkListening(data: Checked): Issue[] {
+  const issues: Issue[] = []
+  for (const door of ['mcp', 'admin'] as const) {
+    const { host } = data.listen[door]
+    if (!isLoopback(host) && data.listen.tls === undefined) {
+      // Fail closed: bearer tokens and results would cross the network in the clear.
+      issues.push(issue(['listen', door], 'is reachable from other machines and so needs listen.tls with key and cert'))
+    }
+    if (isWildcard(host) && data.allowed_hosts.length === 0) {
+      issues.push(
+        issue(['listen', door], 'listens on every address, so allowed_hosts must name the hosts it answers to'),
+      )
+    }
+  }
+  return issues
+}
+
+/** Whether only this machine can reach the address. */
+export function isLoopback(host: string): boolean {
+  return host === 'localhost' || host === '::1' || /^127(?:\.\d{1,3}){3}$/u.test(host)
+}
+
+function isWildcard(host: string): boolean {
+  return host === '0.0.0.0' || /^[0:]+$/u.test(host)
+}
+
+function mapping(value: unknown): Readonly<Record<string, unknown>> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as Record<string, unknown>) : {}
+}
+
+function issue(at: readonly PropertyKey[], message: string): Issue {
+  return { code: 'custom', path: [...at], message, input: undefined }
+}
+
+function listed(file: string, mistakes: readonly Mistake[]): string {
+  const lines = mistakes
+    .toSorted((a, b) => a.line - b.line || a.column - b.column)
+    .map(({ line, column, message }) => `${file}:${line}:${column}: ${message}`)
+  return lines.length === 1 ? (lines[0] ?? '') : `${file} has ${lines.length} mistakes:\n${lines.join('\n')}`
+}
+
+function invalid(message: string): SallyportError {
+  return new SallyportError('ERR_CONFIG_INVALID', message)
+}
