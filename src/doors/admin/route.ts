@@ -1,0 +1,50 @@
+import type { z } from 'zod'
+import { SallyportError } from '../../core/errors.ts'
+import type { Principal, Role } from '../../core/principal.ts'
+import type { AdminAct, AdminRooms } from './rooms.ts'
+
+/** Who may use a route: anybody, whoever has a good token, or the bearers of a role. */
+export type Audience = 'anybody' | 'any-token' | readonly [Role, ...Role[]]
+
+/** One line of the table of routes. */
+export interface Route {
+  readonly method: 'get' | 'post' | 'delete'
+  /** In the syntax of path-to-regexp; at most one parameter, `:id`. */
+  readonly path: string
+  readonly audience: Audience
+  /** Set when using it is an administrative act and so is recorded, before and after. */
+  readonly act?: string
+  /** Answers with a value for JSON, a text, or a stream of events. Throws only `SallyportError`s. */
+  readonly handle: (request: AdminRequest, rooms: AdminRooms) => Promise<Answer> | Answer
+}
+
+/** A request that passed the guard. */
+export interface AdminRequest {
+  readonly principal: Principal
+  /** The `:id` of the path, or empty. */
+  readonly id: string
+  readonly query: Readonly<Record<string, unknown>>
+  readonly body: unknown
+  /** Aborts when the caller goes away or the door closes. */
+  readonly signal: AbortSignal
+}
+
+/** What a route answers. */
+export type Answer =
+  | { readonly status?: number; readonly json: unknown; readonly facts?: AdminAct['facts'] }
+  | { readonly status?: number; readonly text: string; readonly type: string }
+  | { readonly events: AsyncIterable<unknown> }
+
+/** A principal for routes that know nobody. */
+export const NOBODY: Principal = { id: '-', kind: 'service', groups: [], roles: [], owner: '-' }
+
+/** @throws SallyportError `ERR_INVALID_INPUT` naming the field, never quoting what it held. */
+export function parseBody<S extends z.ZodType>(schema: S, body: unknown): z.output<S> {
+  const result = schema.safeParse(body ?? {})
+  if (result.success) return result.data
+  const [issue] = result.error.issues
+  const field = issue === undefined || issue.path.length === 0 ? 'The body' : `"${issue.path.join('.')}"`
+  const what =
+    issue?.code === 'unrecognized_keys' ? `has an unknown key ${JSON.stringify(issue.keys[0])}` : 'is not valid'
+  throw new SallyportError('ERR_INVALID_INPUT', `${field} ${what}.`)
+}
