@@ -9,7 +9,9 @@ export interface Approvals {
    * `call.hold` and `call.signal` allow. Silence is never consent.
    *
    * @throws SallyportError `ERR_APPROVAL_PENDING` (time to hold is over; the ticket lives on), `ERR_APPROVAL_REFUSED`,
-   * `ERR_APPROVAL_EXPIRED`, `ERR_APPROVAL_CANCELLED`, `ERR_OUTCOME_UNKNOWN`, `ERR_CANCELLED` (caller went away; detaches only).
+   * `ERR_APPROVAL_EXPIRED`, `ERR_APPROVAL_CANCELLED`, `ERR_OUTCOME_UNKNOWN`, `ERR_CANCELLED` (caller went away; detaches
+   * only), `ERR_LIMIT_CONCURRENCY` (too many of the caller's requests wait already), `ERR_STORE_FAILED`; and, when the
+   * call joined one that ran meanwhile and failed, the code that one failed with.
    */
   consent(call: Call, judged: Judged): Promise<Consent>
 }
@@ -29,12 +31,26 @@ export type Consent =
        */
       claim(judged: Judged): Promise<ClaimedTicket>
     }
-  | { readonly kind: 'executed'; readonly ticket: string; readonly result: AsyncIterable<Chunk> }
+  | {
+      readonly kind: 'executed'
+      readonly ticket: string
+      /**
+       * The stored masked result, its exit marked `replayed`. What was masked less than `judged` asks for now, or was too
+       * large to keep, or was erased, is not shown: a notice says so and only the status follows.
+       */
+      result(judged: Judged): AsyncIterable<Chunk>
+    }
 
 /** A grant in use. */
 export interface ClaimedTicket {
   /** Keeps a masked chunk for callers who come back for the result. Bounded; beyond the bound only the status is kept. */
   shown(chunk: Chunk): void
-  /** Durably settles the ticket: `done`, `failed` (known not to have taken effect) or `outcome_unknown`. */
+  /**
+   * Durably settles the ticket: `done`, `failed` (known not to have taken effect) or `outcome_unknown`.
+   *
+   * `done` needs the `exit` chunk, so a protocol yields it only after the backend confirmed the end (a COMMIT answered).
+   * `failed` needs an error by which the backend itself refused: `ERR_UPSTREAM_REJECTED`, or `ERR_CANCELLED`, `ERR_TIMEOUT`
+   * and `ERR_POLICY_CHANGED` with `facts.sqlstate`, or one that says the call never reached it. All else is unknown.
+   */
   end(ending: Ending, error?: SallyportError): Promise<void>
 }

@@ -78,7 +78,7 @@ export function createPermits(rooms: { readonly approvals: Approvals; readonly l
           await recording.decided(now)
           if (consent.kind === 'executed') {
             live.delete(call)
-            return replayOf(consent.result, now, cancelled)
+            return replayOf(consent.result(now), now, cancelled)
           }
           reservation = rooms.limits.reserve(call, now.decision)
           throwIfAborted({ signal: cancelled })

@@ -238,10 +238,10 @@ rules:
         consent: async (): Promise<Consent> => ({
           kind: 'executed',
           ticket: 't1',
-          result: (async function* () {
+          result: async function* () {
             yield rows(0, 1)
             yield { ...EXIT, replayed: true } as Chunk
-          })(),
+          },
         }),
       },
     })
