@@ -1,0 +1,243 @@
+/**
+ * From a `tools/call` message to an answer. Everything a client can send arrives here, also what no tool understands:
+ * an attempt that never becomes a call is recorded before it is answered.
+ *
+ * @packageDocumentation
+ */
+import { randomBytes, randomUUID } from 'node:crypto'
+import type { CallToolResult, ServerContext } from '@modelcontextprotocol/server'
+import { ProtocolError, ProtocolErrorCode } from '@modelcontextprotocol/server'
+import type { Call, Session } from '../../core/call.ts'
+import { SallyportError } from '../../core/errors.ts'
+import type { Target } from '../../core/target.ts'
+import type { Answer } from '../../../tools/answer.ts'
+import type { StatusTool } from '../../../tools/approval_status.ts'
+import type { DescribeTool } from '../../../tools/describe_target.ts'
+import type { Tool } from '../../../tools/index.ts'
+import { toolNamed } from '../../../tools/index.ts'
+import type { RunTool, ToolRequest } from '../../../tools/tool.ts'
+import { callerOf } from './caller.ts'
+import type { DoorLimits, McpDoorDeps } from './deps.ts'
+import type { Held } from './errors.ts'
+import { answerError } from './errors.ts'
+import { startHeartbeat } from './heartbeat.ts'
+
+/** Most characters of a name that is only recorded. */
+const NAME_CHARS_MAX = 128
+
+/** Answers one `tools/call`. */
+export async function callTool(
+  params: { readonly name: string; readonly arguments?: unknown },
+  ctx: ServerContext,
+  deps: McpDoorDeps,
+  limits: DoorLimits,
+): Promise<CallToolResult> {
+  const caller = callerOf(ctx)
+  caller.reached.add(ctx.mcpReq.id)
+  const held: { now?: Held } = {}
+  try {
+    const session = await caller.session()
+    const tool = toolNamed(params.name)
+    if (tool === undefined) {
+      const error = new SallyportError('ERR_UNKNOWN_TOOL', 'This gateway has no tool of that name.')
+      await session.recording.refused({
+        tool: params.name.slice(0, NAME_CHARS_MAX),
+        payload: params.arguments,
+        error,
+      })
+      throw new ProtocolError(ProtocolErrorCode.InvalidParams, `${error.code}: ${error.message}`)
+    }
+    return resultOf(await answer(tool, params.arguments, { session, ctx, deps, limits, held }))
+  } catch (cause) {
+    if (cause instanceof ProtocolError) throw cause
+    const error = SallyportError.from(cause)
+    logError(error, params.name, deps)
+    return resultOf(answerError(error, limits.pollAfterMs, held.now))
+  }
+}
+
+/** What answering one call takes. */
+interface Context {
+  readonly session: Session
+  readonly ctx: ServerContext
+  readonly deps: McpDoorDeps
+  readonly limits: DoorLimits
+  /** Filled in once the call waits for a person. */
+  readonly held: { now?: Held }
+}
+
+function answer(tool: Tool, args: unknown, context: Context): Promise<Answer> {
+  if (tool.kind === 'run') return run(tool, args, context)
+  if (tool.kind === 'status') return status(tool, args, context)
+  return describe(tool, args, context)
+}
+
+async function run(tool: RunTool, args: unknown, context: Context): Promise<Answer> {
+  const { request, target } = await orRefused(tool.name, args, context, () => {
+    const request = tool.read(args)
+    return { request, target: targetOf(request.target, tool.protocol, context) }
+  })
+  return execute(tool, request, target, holdOf(context), context)
+}
+
+async function status(tool: StatusTool, args: unknown, context: Context): Promise<Answer> {
+  const { deps, session } = context
+  // Somebody else's ticket is an attempt worth recording, so this too is refused on the record.
+  const { stored, of, target, waitMs } = await orRefused(tool.name, args, context, async () => {
+    const { ticket, waitMs } = tool.read(args)
+    const stored = await deps.reissue(ticket, session.principal)
+    const of = toolNamed(stored.tool)
+    if (of?.kind !== 'run') {
+      throw new SallyportError('ERR_UNKNOWN_TICKET', 'This ticket was not opened by a tool of this gateway.')
+    }
+    return { stored, of, target: targetOf(stored.target, of.protocol, context), waitMs: waitMs ?? 0 }
+  })
+  const { target: _, tool: __, ...request } = stored
+  return execute(of, { ...request, target: target.name }, target, Math.min(waitMs, holdOf(context)), context)
+}
+
+async function describe(tool: DescribeTool, args: unknown, context: Context): Promise<Answer> {
+  const { read, target } = await orRefused(tool.name, args, context, () => {
+    const read = tool.read(args)
+    return { read, target: targetOf(read.target, undefined, context) }
+  })
+  const { table, reason } = read
+  const request = { target: target.name, payload: { ...(table !== undefined && { table }) } }
+  return withCall(
+    tool.name,
+    { ...request, ...(reason !== undefined && { reason }) },
+    target,
+    0,
+    context,
+    async (call) =>
+      tool.answer(await context.deps.describe(call), { target: target.name, ...(table !== undefined && { table }) }),
+  )
+}
+
+function execute(
+  tool: RunTool,
+  request: ToolRequest,
+  target: Target,
+  waitMs: number,
+  context: Context,
+): Promise<Answer> {
+  const fence = `--- data ${randomBytes(9).toString('base64url')} ---`
+  return withCall(tool.name, request, target, waitMs, context, (call) =>
+    tool.answer(context.deps.run(call), {
+      target: target.name,
+      bytesMax: context.limits.resultBytesMax,
+      fence,
+    }),
+  )
+}
+
+/** Makes the call, keeps its client informed while it lives, and cancels it when the client goes away or says so. */
+async function withCall(
+  tool: string,
+  request: ToolRequest,
+  target: Target,
+  waitMs: number,
+  { session, ctx, limits, held }: Context,
+  use: (call: Call) => Promise<Answer>,
+): Promise<Answer> {
+  const cancel = new AbortController()
+  const unlink = linkAborts([callerOf(ctx).gone, ctx.mcpReq.signal], cancel)
+  const token = ctx.mcpReq._meta?.progressToken
+  const heartbeat =
+    token === undefined
+      ? undefined
+      : startHeartbeat(limits.heartbeatMs, `running on ${target.name}`, (progress, message) =>
+          ctx.mcpReq.notify({
+            method: 'notifications/progress',
+            params: { progressToken: token, progress, message },
+          }),
+        )
+  try {
+    return await use({
+      id: randomUUID(),
+      session,
+      target,
+      tool,
+      payload: request.payload,
+      signal: cancel.signal,
+      ...(request.reason !== undefined && { reason: request.reason }),
+      ...(request.newRequest !== undefined && { newRequest: request.newRequest }),
+      hold: {
+        waitMs,
+        onHeld: (now) => {
+          held.now = now
+          heartbeat?.say(`waiting for approval ${now.ticket} by ${now.approvers.join(', ')}, expires ${now.expiresAt}`)
+        },
+      },
+    })
+  } finally {
+    heartbeat?.stop()
+    unlink()
+  }
+}
+
+/** Aborts `controller` with the first of `signals`; the returned function takes the listeners off again. */
+function linkAborts(signals: readonly AbortSignal[], controller: AbortController): () => void {
+  const abort = (): void =>
+    controller.abort(new SallyportError('ERR_CANCELLED', 'The caller cancelled the call or went away.'))
+  if (signals.some(({ aborted }) => aborted)) abort()
+  for (const signal of signals) signal.addEventListener('abort', abort, { once: true })
+  return () => {
+    for (const signal of signals) signal.removeEventListener('abort', abort)
+  }
+}
+
+/** How long this client can be kept waiting: one that hears heartbeats waits longer than one that hears nothing. */
+function holdOf({ ctx, limits }: Context): number {
+  return ctx.mcpReq._meta?.progressToken === undefined ? limits.holdMs : limits.holdWithProgressMs
+}
+
+function targetOf(name: string, protocol: Target['protocol'] | undefined, { deps, session }: Context): Target {
+  const target = deps.target(name)
+  if (target === undefined) {
+    const names = deps.targets(session.principal).map((visible) => visible.name)
+    throw new SallyportError('ERR_UNKNOWN_TARGET', 'This gateway has no target of that name.', {
+      facts: { hint: names.length === 0 ? 'You may use no target.' : `Your targets are ${names.join(', ')}.` },
+    })
+  }
+  if (protocol !== undefined && target.protocol !== protocol) {
+    throw new SallyportError(
+      'ERR_INVALID_INPUT',
+      `The target is a ${target.protocol} target; this tool is for ${protocol} targets.`,
+    )
+  }
+  return target
+}
+
+/** Runs `read`, and records the attempt when it fails: the record is complete before the caller hears of it. */
+async function orRefused<T>(tool: string, args: unknown, { session }: Context, read: () => T | Promise<T>): Promise<T> {
+  try {
+    return await read()
+  } catch (cause) {
+    const error = SallyportError.from(cause)
+    const target = namedTarget(args)
+    await session.recording.refused({ tool, ...(target !== undefined && { target }), payload: args, error })
+    throw error
+  }
+}
+
+function namedTarget(args: unknown): string | undefined {
+  if (typeof args !== 'object' || args === null || !('target' in args)) return undefined
+  return typeof args.target === 'string' ? args.target.slice(0, NAME_CHARS_MAX) : undefined
+}
+
+function resultOf({ structured, text, isError }: Answer): CallToolResult {
+  return {
+    content: [{ type: 'text', text }],
+    structuredContent: { ...structured },
+    ...(isError && { isError }),
+  }
+}
+
+function logError(error: SallyportError, tool: string, deps: McpDoorDeps): void {
+  if (error.code !== 'ERR_INTERNAL') return
+  deps.log.error(
+    { door: 'mcp', tool: tool.slice(0, NAME_CHARS_MAX), code: error.code, err: error.cause },
+    error.message,
+  )
+}

@@ -1,0 +1,156 @@
+/**
+ * What the MCP door needs of the gateway. `main.ts` satisfies it; a test may, with less. The door itself knows no
+ * policy, no store and no backend.
+ *
+ * @packageDocumentation
+ */
+import type { Call } from '../../core/call.ts'
+import type { Chunk } from '../../core/chunk.ts'
+import type { ApprovalRequirement } from '../../core/decision.ts'
+import type { Principal } from '../../core/principal.ts'
+import type { Target } from '../../core/target.ts'
+import type { Sessions } from '../../gateway/sessions.ts'
+import type { VisibleTable } from '../../../tools/describe_target.ts'
+
+/** Everything the MCP door needs. */
+export interface McpDoorDeps {
+  /** @throws SallyportError `ERR_UNAUTHENTICATED` */
+  authenticate(bearer: string): Promise<Principal>
+  readonly sessions: Sessions
+  /** The spine: `govern`, bound to the rooms. The only way from here to a backend. */
+  run(call: Call): AsyncIterable<Chunk>
+  target(name: string): Target | undefined
+  /** Targets some rule lets the principal touch. */
+  targets(principal: Principal): readonly VisibleTarget[]
+  /** What the target holds, as far as the caller may read it. */
+  describe(call: Call): Promise<readonly VisibleTable[]>
+  /** What the policy lets the principal do, for the resource `policy://effective`. */
+  effectivePolicy(principal: Principal): string | object
+  readonly inbox: ApprovalInbox
+  /**
+   * The stored call behind a ticket, for its requester only.
+   *
+   * @throws SallyportError `ERR_UNKNOWN_TICKET`, also for somebody else's ticket; `ERR_APPROVAL_*` when the ticket ended
+   * in a way no call can follow.
+   */
+  reissue(ticket: string, principal: Principal): Promise<StoredRequest>
+  readonly log: DoorLog
+  /** Host names (without port) this door answers to. Loopback names by default. */
+  readonly allowedHosts?: readonly string[]
+  /** Host names of web origins that may call. Loopback names by default; a request without `Origin` passes. */
+  readonly allowedOrigins?: readonly string[]
+  readonly limits?: Partial<DoorLimits>
+  /** What clients are told the server is. */
+  readonly version?: string
+}
+
+/** A target as its callers may know it. */
+export interface VisibleTarget {
+  readonly name: string
+  readonly protocol: string
+  readonly labels: Readonly<Record<string, string>>
+  readonly mode: 'enforce' | 'observe'
+}
+
+/** Where the door says what happened. Never a payload. */
+export interface DoorLog {
+  info(event: Readonly<Record<string, unknown>>, message: string): void
+  warn(event: Readonly<Record<string, unknown>>, message: string): void
+  error(event: Readonly<Record<string, unknown>>, message: string): void
+}
+
+/** The bounds of the door. */
+export interface DoorLimits {
+  /** Most bytes of a request body. */
+  readonly bodyBytesMax: number
+  /** Deepest nesting of a request body. */
+  readonly bodyDepthMax: number
+  /** Most bytes of a result an answer holds. */
+  readonly resultBytesMax: number
+  /** How long a call is held for a person when its client asked for no progress: under the usual 60 s timeout. */
+  readonly holdMs: number
+  /** The same for a client that asked for progress, and therefore hears that the call is alive. */
+  readonly holdWithProgressMs: number
+  /** Time between two heartbeats. */
+  readonly heartbeatMs: number
+  /** What a held call's answer says about when to ask again. */
+  readonly pollAfterMs: number
+  /** A session nobody used for this long is ended. */
+  readonly sessionIdleMs: number
+  /** Time between two looks for idle sessions. */
+  readonly sweepMs: number
+  readonly sessionsPerPrincipalMax: number
+  readonly sessionsMax: number
+  /** Requests of one principal being answered at the same time, open streams included. */
+  readonly requestsPerPrincipalMax: number
+  /** Approval forms open at the same time in one session. */
+  readonly formsPerSessionMax: number
+}
+
+/** The bounds that hold when nothing else is configured. */
+export const DOOR_LIMITS: DoorLimits = {
+  bodyBytesMax: 1024 * 1024,
+  bodyDepthMax: 64,
+  resultBytesMax: 8 * 1024 * 1024,
+  holdMs: 45_000,
+  holdWithProgressMs: 10 * 60_000,
+  heartbeatMs: 10_000,
+  pollAfterMs: 5000,
+  sessionIdleMs: 30 * 60_000,
+  sweepMs: 60_000,
+  sessionsPerPrincipalMax: 128,
+  sessionsMax: 4096,
+  requestsPerPrincipalMax: 512,
+  formsPerSessionMax: 4,
+}
+
+/** A call as the store keeps it under a ticket. */
+export interface StoredRequest {
+  readonly target: string
+  readonly tool: string
+  readonly payload: unknown
+  readonly reason?: string
+}
+
+/** The tickets a person may answer. */
+export interface ApprovalInbox {
+  /** Open tickets this viewer may answer: never their own, nor one of an agent they own. */
+  list(viewer: Principal): Promise<readonly PendingTicket[]>
+  /**
+   * Tells of every change to the tickets the viewer may answer, until `signal` aborts. Starts with what is open, so that
+   * no ticket falls between looking and watching.
+   */
+  watch(viewer: Principal, signal: AbortSignal): AsyncIterable<TicketEvent>
+  /** @throws SallyportError `ERR_FORBIDDEN`, `ERR_APPROVAL_CONFLICT`, `ERR_UNKNOWN_TICKET`, `ERR_APPROVAL_STALE` */
+  vote(vote: Vote): Promise<void>
+}
+
+/** What the inbox tells. */
+export type TicketEvent =
+  | { readonly kind: 'open'; readonly ticket: PendingTicket }
+  | { readonly kind: 'closed'; readonly ticket: string }
+
+/** One answer of one person. */
+export interface Vote {
+  readonly viewer: Principal
+  readonly ticket: string
+  /** Of what the person saw. Another one means the ticket is about something else by now. */
+  readonly digest: string
+  readonly decision: 'approve' | 'deny'
+  readonly reason?: string
+}
+
+/** A ticket as a person is asked about it. */
+export interface PendingTicket {
+  readonly ticket: string
+  readonly digest: string
+  readonly requester: { readonly id: string; readonly owner: string; readonly actsFor?: string }
+  readonly target: string
+  readonly tool: string
+  /** The canonical request, already masked. */
+  readonly request: { readonly text: string; readonly params?: readonly (string | null)[] }
+  /** The agent's own words. */
+  readonly reason?: string
+  readonly requirements: readonly ApprovalRequirement[]
+  readonly expiresAt: string
+}

@@ -1,0 +1,178 @@
+/**
+ * Asks an approver in the approver's own MCP session (2025 era: the only one in which a server may ask). What comes
+ * back is a vote like any other: the inbox checks who may cast it and on what. The client of the *requesting* agent is
+ * never asked; it proves no person.
+ *
+ * @packageDocumentation
+ */
+import type { ElicitRequestFormParams, ElicitResult } from '@modelcontextprotocol/server'
+import { SallyportError } from '../../core/errors.ts'
+import type { Principal } from '../../core/principal.ts'
+import { escapeBlock, escapeLine } from '../../../tools/escape.ts'
+import type { ApprovalInbox, DoorLog, PendingTicket } from './deps.ts'
+
+/** A request longer than this is not put into a form, because a form that cuts it would ask about something else. */
+const MESSAGE_CHARS_MAX = 16_000
+
+/** What a form needs of a session. */
+export interface FormSession {
+  readonly viewer: Principal
+  /** Shows one form and resolves with what the person did. */
+  ask(
+    form: ElicitRequestFormParams,
+    options: { readonly timeout: number; readonly signal: AbortSignal },
+  ): Promise<ElicitResult>
+  /** Whether the client can hear the server now; a form sent otherwise would be lost without a sign. */
+  isListening(): boolean
+}
+
+/** The forms of one session. */
+export interface Forms {
+  /** Sends what waits; called when the client starts to listen. */
+  flush(): void
+}
+
+/** Shows every ticket the viewer may answer as a form, once, until `signal` aborts. */
+export function openForms(
+  session: FormSession,
+  rooms: { readonly inbox: ApprovalInbox; readonly log: DoorLog; readonly now: () => number },
+  formsMax: number,
+  signal: AbortSignal,
+): Forms {
+  const seen = new Set<string>()
+  const waiting = new Map<string, PendingTicket>()
+  const shown = new Map<string, AbortController>()
+
+  function flush(): void {
+    for (const [id, ticket] of waiting) {
+      if (shown.size >= formsMax || !session.isListening() || signal.aborted) return
+      waiting.delete(id)
+      void show(ticket)
+    }
+  }
+
+  async function show(ticket: PendingTicket): Promise<void> {
+    const closed = new AbortController()
+    shown.set(ticket.ticket, closed)
+    try {
+      const answer = await session.ask(formOf(ticket), {
+        timeout: timeLeft(ticket, rooms.now()),
+        signal: AbortSignal.any([closed.signal, signal]),
+      })
+      await take(answer, ticket)
+    } catch (error) {
+      // Decided elsewhere, expired, or the session is over: the form is gone and nothing was said.
+      if (!closed.signal.aborted && !signal.aborted) {
+        const code = error instanceof SallyportError ? error.code : nameOf(error)
+        rooms.log.warn(
+          { door: 'mcp', ticket: ticket.ticket, principal: session.viewer.id, code },
+          'approval form failed',
+        )
+      }
+    } finally {
+      shown.delete(ticket.ticket)
+      flush()
+    }
+  }
+
+  async function take({ action, content }: ElicitResult, ticket: PendingTicket): Promise<void> {
+    // Closing the form says nothing about the call: the ticket stays open for every other way of answering.
+    if (action !== 'accept') return
+    const decision = content?.['decision']
+    // Fail closed: whatever is not one of the two words is no vote.
+    if (decision !== 'approve' && decision !== 'deny') return
+    const reason = content?.['reason']
+    await rooms.inbox.vote({
+      viewer: session.viewer,
+      ticket: ticket.ticket,
+      digest: ticket.digest,
+      decision,
+      ...(typeof reason === 'string' && reason.trim() !== '' && { reason }),
+    })
+  }
+
+  async function watch(): Promise<void> {
+    for await (const event of rooms.inbox.watch(session.viewer, signal)) {
+      if (event.kind === 'closed') {
+        waiting.delete(event.ticket)
+        shown.get(event.ticket)?.abort()
+        continue
+      }
+      const { ticket } = event
+      if (seen.has(ticket.ticket) || !mayAsk(ticket, session.viewer)) continue
+      seen.add(ticket.ticket)
+      waiting.set(ticket.ticket, ticket)
+      flush()
+    }
+  }
+
+  watch().catch((error: unknown) => {
+    if (signal.aborted) return
+    const code = error instanceof SallyportError ? error.code : nameOf(error)
+    rooms.log.warn({ door: 'mcp', principal: session.viewer.id, code }, 'approvals cannot be watched in this session')
+  })
+  return { flush }
+}
+
+/** The inbox already leaves out what the viewer may not answer; C13 is worth a second lock. */
+function mayAsk(ticket: PendingTicket, viewer: Principal): boolean {
+  return ticket.requester.owner !== viewer.owner && messageOf(ticket).length <= MESSAGE_CHARS_MAX
+}
+
+function timeLeft(ticket: PendingTicket, now: number): number {
+  const left = Date.parse(ticket.expiresAt) - now
+  // The upper bound is what a timer can hold (2^31 - 1 ms); beyond it, it would fire at once.
+  return Number.isNaN(left) ? 60_000 : Math.min(Math.max(left, 1000), 2_147_483_647)
+}
+
+function formOf(ticket: PendingTicket): ElicitRequestFormParams {
+  const needsReason = ticket.requirements.some(({ reasonRequired }) => reasonRequired)
+  return {
+    mode: 'form',
+    message: messageOf(ticket),
+    requestedSchema: {
+      type: 'object',
+      properties: {
+        decision: { type: 'string', enum: ['approve', 'deny'], title: 'Decision' },
+        reason: {
+          type: 'string',
+          title: needsReason ? 'Reason' : 'Reason (optional)',
+          maxLength: 500,
+          ...(needsReason && { minLength: 1 }),
+        },
+      },
+      required: needsReason ? ['decision', 'reason'] : ['decision'],
+    },
+  }
+}
+
+/** What a person is asked, whole and with nothing in it that could look like another question. */
+export function messageOf(ticket: PendingTicket): string {
+  const { requester, request } = ticket
+  const actsFor = requester.actsFor === undefined ? '' : `, acting for ${escapeLine(requester.actsFor)}`
+  const params = request.params ?? []
+  return [
+    `Sallyport asks: may ${escapeLine(requester.id)} (owned by ${escapeLine(requester.owner)}${actsFor}) do this?`,
+    `Target: ${escapeLine(ticket.target)}, through ${escapeLine(ticket.tool)}`,
+    'Request:',
+    indent(escapeBlock(request.text)),
+    ...params.map((value, index) => `  $${index + 1} = ${value === null ? 'NULL' : `'${escapeLine(value)}'`}`),
+    ...(ticket.reason === undefined
+      ? []
+      : ['The agent says, in its own words, which nobody checked:', indent(escapeBlock(ticket.reason))]),
+    `Rules: ${ticket.requirements.map(({ rule }) => rule).join(', ')}`,
+    `Ticket ${escapeLine(ticket.ticket)}, digest ${escapeLine(ticket.digest.slice(0, 12))}, expires ${ticket.expiresAt}`,
+  ].join('\n')
+}
+
+/** Every line of it stands to the right of our own words, so that none can be taken for them. */
+function indent(text: string): string {
+  return text
+    .split('\n')
+    .map((line) => `  | ${line}`)
+    .join('\n')
+}
+
+function nameOf(error: unknown): string {
+  return error instanceof Error ? error.name : 'unknown'
+}

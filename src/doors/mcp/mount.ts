@@ -1,0 +1,285 @@
+/**
+ * The MCP door: one endpoint, two eras of the protocol. Clients of the 2026 era send requests that stand for themselves;
+ * clients of the 2025 era open sessions. Both are checked here, before anything of the message is understood: where they
+ * come from (Host, Origin), who they are (a bearer token, on every request), how large and deep the message is.
+ *
+ * Nothing here decides what a caller may do at a target: messages become calls in `calls.ts`, and calls go to the spine.
+ *
+ * @packageDocumentation
+ */
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { hostHeaderValidation, originValidation } from '@modelcontextprotocol/express'
+import { toWebRequest } from '@modelcontextprotocol/node'
+import {
+  createMcpHandler,
+  isLegacyRequest,
+  localhostAllowedHostnames,
+  localhostAllowedOrigins,
+} from '@modelcontextprotocol/server'
+import type { Express } from 'express'
+import type { Session } from '../../core/call.ts'
+import { SallyportError } from '../../core/errors.ts'
+import type { Principal } from '../../core/principal.ts'
+import { readBearer, readRun } from './headers.ts'
+import { readJson } from './body.ts'
+import { Caller } from './caller.ts'
+import type { DoorLimits, McpDoorDeps } from './deps.ts'
+import { DOOR_LIMITS } from './deps.ts'
+import type { LegacySession } from './legacy.ts'
+import { createLegacySessions, isSame, opensSession } from './legacy.ts'
+import { callIdsOf, isToolCall, namedTool } from './messages.ts'
+import { replyError, replyFailure, RPC, sendResponse } from './reply.ts'
+import { POLICY_URI, TARGETS_URI } from './resources.ts'
+import { createServer } from './server.ts'
+
+/** The open door. */
+export interface McpDoor {
+  /** Tells clients that listen that what they may do has changed. */
+  policyChanged(): void
+  /** Ends all sessions and streams. */
+  close(): Promise<void>
+}
+
+/** Where the door is. */
+export const MCP_PATH = '/mcp'
+
+/** A request whose sender is known. */
+interface Known {
+  readonly req: IncomingMessage
+  readonly res: ServerResponse
+  readonly principal: Principal
+  readonly bearer: string
+  readonly run?: string
+  readonly gone: AbortSignal
+}
+
+/** Opens the MCP door on an application. The caller listens, and closes the door before the application. */
+export function mountMcp(app: Express, deps: McpDoorDeps): McpDoor {
+  const limits: DoorLimits = { ...DOOR_LIMITS, ...deps.limits }
+  const sessions = createLegacySessions(deps, limits)
+  const onerror = (error: Error): void => {
+    // Only the name: the libraries quote messages, and messages hold payloads.
+    deps.log.info({ door: 'mcp', error: error.name }, 'a request was refused by the protocol layer')
+  }
+  const factory = () => createServer(deps, limits)
+  const plain = createMcpHandler(factory, { legacy: 'reject', onerror })
+  // A call may wait for a person: its headers go out at once, so that nothing between here and there gives up.
+  const streaming = createMcpHandler(factory, { legacy: 'reject', onerror, responseMode: 'sse' })
+  const answering = new Map<string, number>()
+
+  async function handle(req: IncomingMessage, res: ServerResponse): Promise<void> {
+    if (req.method !== 'POST' && req.method !== 'GET' && req.method !== 'DELETE') {
+      replyError(res, 405, RPC.server, 'Method not allowed.', { allow: 'GET, POST, DELETE' })
+      return
+    }
+    const known = await identify(req, res)
+    if (!takeSlot(known.principal, res)) return
+    if (req.method === 'POST') await post(known)
+    else await serveSession(known, undefined)
+  }
+
+  async function identify(req: IncomingMessage, res: ServerResponse): Promise<Known> {
+    const bearer = readBearer(req)
+    let principal: Principal
+    try {
+      principal = await deps.authenticate(bearer)
+    } catch (cause) {
+      const error = SallyportError.from(cause)
+      const id = sessionIdOf(req)
+      if (id !== undefined && error.code === 'ERR_UNAUTHENTICATED') sessions.endByToken(id, bearer)
+      throw error
+    }
+    const run = readRun(req)
+    return { req, res, principal, bearer, gone: goneOf(res), ...(run !== undefined && { run }) }
+  }
+
+  function takeSlot({ id }: Principal, res: ServerResponse): boolean {
+    const count = (answering.get(id) ?? 0) + 1
+    if (count > limits.requestsPerPrincipalMax) {
+      replyError(res, 429, RPC.server, 'Too many requests of yours are being answered.', { 'retry-after': '5' })
+      return false
+    }
+    answering.set(id, count)
+    res.once('close', () => {
+      const left = (answering.get(id) ?? 1) - 1
+      if (left === 0) answering.delete(id)
+      else answering.set(id, left)
+    })
+    return true
+  }
+
+  async function post(known: Known): Promise<void> {
+    const { req, res } = known
+    if (req.headers['content-encoding'] !== undefined) {
+      replyError(res, 415, RPC.server, 'Compressed request bodies are not accepted.')
+      return
+    }
+    const body = await readJson(req, { bytesMax: limits.bodyBytesMax, depthMax: limits.bodyDepthMax })
+    const request = await webRequestOf(req, body, known.gone)
+    if (await isLegacyRequest(request, body)) await serveSession(known, body)
+    else await serveRequest(known, body, request)
+  }
+
+  /** The 2026 era: every request stands for itself. */
+  async function serveRequest(known: Known, body: unknown, request: Request): Promise<void> {
+    const caller = new Caller(known.principal, known.gone, () => joinSession(known))
+    recordUnreached(caller, body, known.res)
+    if (isListen(body)) await endWithSession(caller, known.res)
+    const handler = isToolCall(body) ? streaming : plain
+    const response = await handler.fetch(request, { authInfo: caller.asAuthInfo(), parsedBody: body })
+    await sendResponse(known.res, response, known.gone)
+  }
+
+  /** The 2025 era: a session is opened, used, listened to and ended. */
+  async function serveSession(known: Known, body: unknown): Promise<void> {
+    const { req, res, principal, bearer, run } = known
+    const id = sessionIdOf(req)
+    const session =
+      id === undefined
+        ? opensSession(body)
+          ? await sessions.open({ principal, ...(run !== undefined && { run }) }, bearer)
+          : undefined
+        : sessions.find(id, principal, bearer)
+    if (session === 'stranger') {
+      await recordStranger(known)
+      replyError(res, 404, RPC.sessionNotFound, 'Session not found')
+      return
+    }
+    const caller = new Caller(principal, known.gone, () =>
+      session === undefined ? joinSession(known) : Promise.resolve(session.session),
+    )
+    recordUnreached(caller, body, res)
+    if (session === undefined) {
+      // Never the only session there is: a missing id names none.
+      if (id === undefined) replyError(res, 400, RPC.server, 'Bad Request: Mcp-Session-Id header is required')
+      else replyError(res, 404, RPC.sessionNotFound, 'Session not found')
+      return
+    }
+    await answerIn(session, caller, known, body, id === undefined)
+  }
+
+  async function answerIn(
+    session: LegacySession,
+    caller: Caller,
+    { req, res, gone }: Known,
+    body: unknown,
+    isOpening: boolean,
+  ): Promise<void> {
+    sessions.track(session, req, res)
+    const request = await webRequestOf(req, body, gone)
+    const response = await session.transport.handleRequest(request, {
+      authInfo: caller.asAuthInfo(),
+      ...(body !== undefined && { parsedBody: body }),
+    })
+    if (isOpening && !response.ok) await sessions.end(session)
+    const sent = sendResponse(res, response, gone)
+    if (req.method === 'GET' && response.ok) sessions.listens(session)
+    await sent
+  }
+
+  /** The session of a caller without a connection, as this caller is now. */
+  async function joinSession({ principal, run }: Known): Promise<Session> {
+    const caller = { principal, door: 'mcp', ...(run !== undefined && { run }) }
+    const session = await deps.sessions.join(caller)
+    if (isSame(session.principal, principal)) return session
+    // Groups or roles changed since: calls are judged by what a principal is now, so the old session ends here.
+    const why = new SallyportError('ERR_CANCELLED', 'The identity behind this session changed.')
+    await deps.sessions.end((other) => other === session, why)
+    return deps.sessions.join(caller)
+  }
+
+  /** Records tool calls the protocol layer refused, which no handler saw. */
+  function recordUnreached(caller: Caller, body: unknown, res: ServerResponse): void {
+    const ids = callIdsOf(body)
+    if (ids.length === 0) return
+    res.once('close', () => {
+      for (const { id, message } of ids) {
+        if (id !== undefined && caller.reached.has(id)) continue
+        void record(caller, namedTool(message), message)
+      }
+    })
+  }
+
+  async function record(caller: Caller, tool: string, payload: unknown): Promise<void> {
+    const error = new SallyportError('ERR_INVALID_INPUT', 'The message is no valid tool call.')
+    try {
+      const session = await caller.session()
+      await session.recording.refused({ tool, payload, error })
+    } catch (cause) {
+      deps.log.error({ door: 'mcp', code: SallyportError.from(cause).code }, 'a refused message was not recorded')
+    }
+  }
+
+  async function recordStranger(known: Known): Promise<void> {
+    const error = new SallyportError('ERR_FORBIDDEN', 'The MCP session belongs to another caller.')
+    deps.log.warn({ door: 'mcp', principal: known.principal.id, code: error.code }, error.message)
+    const session = await joinSession(known)
+    await session.recording.refused({ tool: 'mcp.session', payload: sessionIdOf(known.req), error })
+  }
+
+  /** A stream that outlives its request must not outlive the session of its caller: a revoked token ends it. */
+  async function endWithSession(caller: Caller, res: ServerResponse): Promise<void> {
+    const { signal } = await caller.session()
+    const end = (): void => void res.destroy()
+    signal.addEventListener('abort', end, { once: true })
+    res.once('close', () => signal.removeEventListener('abort', end))
+  }
+
+  app.all(
+    MCP_PATH,
+    hostHeaderValidation([...(deps.allowedHosts ?? localhostAllowedHostnames())]),
+    originValidation([...(deps.allowedOrigins ?? localhostAllowedOrigins())]),
+    (req, res) => {
+      handle(req, res).catch((cause: unknown) => {
+        const error = SallyportError.from(cause)
+        if (error.code === 'ERR_INTERNAL') deps.log.error({ door: 'mcp', err: error.cause }, error.message)
+        replyFailure(res, error)
+      })
+    },
+  )
+
+  return {
+    policyChanged() {
+      for (const uri of [POLICY_URI, TARGETS_URI]) {
+        sessions.changed(uri)
+        plain.notify.resourceUpdated(uri)
+      }
+    },
+    async close() {
+      await Promise.allSettled([sessions.close(), plain.close(), streaming.close()])
+    },
+  }
+}
+
+/** The request as the protocol layer takes it. Its body was read and bounded here, so the stream is not handed on. */
+function webRequestOf(req: IncomingMessage, body: unknown, signal: AbortSignal): Promise<Request> {
+  return toWebRequest(
+    {
+      method: req.method ?? 'GET',
+      url: req.url ?? MCP_PATH,
+      headers: req.headers,
+      async *[Symbol.asyncIterator]() {},
+    },
+    body,
+    { signal },
+  )
+}
+
+function isListen(body: unknown): boolean {
+  return typeof body === 'object' && body !== null && 'method' in body && body.method === 'subscriptions/listen'
+}
+
+function sessionIdOf(req: IncomingMessage): string | undefined {
+  const id = req.headers['mcp-session-id']
+  return Array.isArray(id) ? id[0] : id
+}
+
+/** Aborts when a response closes before it was written to its end. */
+function goneOf(res: ServerResponse): AbortSignal {
+  const gone = new AbortController()
+  if (res.destroyed) gone.abort()
+  res.once('close', () => {
+    if (!res.writableFinished) gone.abort()
+  })
+  return gone.signal
+}

@@ -1,0 +1,52 @@
+/**
+ * One MCP server: a fresh one for each session of the 2025 era, a fresh one for each request of the 2026 era. None is
+ * ever shared between two clients.
+ *
+ * @packageDocumentation
+ */
+import { ResourceNotFoundError, Server } from '@modelcontextprotocol/server'
+import type { ListToolsResult } from '@modelcontextprotocol/server'
+import { TOOLS } from '../../../tools/index.ts'
+import { callerOf } from './caller.ts'
+import { callTool } from './calls.ts'
+import type { DoorLimits, McpDoorDeps } from './deps.ts'
+import { readResource, RESOURCES } from './resources.ts'
+
+const INSTRUCTIONS = [
+  'Sallyport stands between you and the targets it lists: it judges every call by policy, records it, and may mask',
+  'values or ask a person first. Read the resource `policy://effective` to see what you may do and `targets://` for',
+  'the targets. A `denied` answer names the rule: do not try to get around it by rewording the request.',
+].join(' ')
+
+const TOOL_LIST: ListToolsResult['tools'] = TOOLS.map(
+  ({ name, title, description, inputSchema, outputSchema, annotations }) => ({
+    name,
+    title,
+    description,
+    inputSchema,
+    outputSchema,
+    annotations,
+  }),
+)
+
+/** Makes a server that serves this door's tools and resources. */
+export function createServer(deps: McpDoorDeps, limits: DoorLimits): Server {
+  const server = new Server(
+    { name: 'sallyport', title: 'Sallyport', version: deps.version ?? '0.0.0' },
+    {
+      capabilities: { tools: {}, resources: { subscribe: true } },
+      instructions: INSTRUCTIONS,
+    },
+  )
+  server.setRequestHandler('tools/list', () => ({ tools: TOOL_LIST }))
+  // Low level on purpose: the library's own argument check would refuse a call before anybody could record it.
+  server.setRequestHandler('tools/call', (request, ctx) => callTool(request.params, ctx, deps, limits))
+  server.setRequestHandler('resources/list', () => ({ resources: [...RESOURCES] }))
+  server.setRequestHandler('resources/templates/list', () => ({ resourceTemplates: [] }))
+  server.setRequestHandler('resources/read', (request, ctx) => {
+    const text = readResource(request.params.uri, callerOf(ctx).principal, deps)
+    if (text === undefined) throw new ResourceNotFoundError(request.params.uri)
+    return { contents: [{ uri: request.params.uri, mimeType: 'application/json', text }] }
+  })
+  return server
+}

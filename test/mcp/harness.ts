@@ -1,0 +1,232 @@
+import { once } from 'node:events'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { Client as ModernClient, StreamableHTTPClientTransport as ModernTransport } from '@modelcontextprotocol/client'
+import { Client as LegacyClient } from '@modelcontextprotocol/sdk/client/index.js'
+import { StreamableHTTPClientTransport as LegacyTransport } from '@modelcontextprotocol/sdk/client/streamableHttp.js'
+import express from 'express'
+import type { Call } from '../../src/core/call.ts'
+import type { Chunk } from '../../src/core/chunk.ts'
+import { SallyportError } from '../../src/core/errors.ts'
+import type { Principal } from '../../src/core/principal.ts'
+import type { SessionRecording } from '../../src/core/recording.ts'
+import type { Target } from '../../src/core/target.ts'
+import type { McpDoorDeps } from '../../src/doors/mcp/deps.ts'
+import { mountMcp } from '../../src/doors/mcp/mount.ts'
+import type { McpDoor } from '../../src/doors/mcp/mount.ts'
+import type { Sessions } from '../../src/gateway/sessions.ts'
+import { createSessions } from '../../src/gateway/sessions.ts'
+
+/** An attempt that was recorded as refused. */
+export interface Refusal {
+  readonly session: string
+  readonly principal: string
+  readonly tool: string
+  readonly target?: string
+  readonly payload: unknown
+  readonly code: string
+}
+
+/** A gateway with the real door and real sessions, whose calls are answered by `run`. */
+export interface Gateway {
+  readonly url: URL
+  readonly door: McpDoor
+  readonly sessions: Sessions
+  readonly refusals: readonly Refusal[]
+  readonly logged: readonly Readonly<Record<string, unknown>>[]
+  /** Tokens and whose they are; change it to revoke one. */
+  readonly tokens: Map<string, Principal>
+  close(): Promise<void>
+}
+
+export const AGENT: Principal = {
+  id: 'agent-7',
+  kind: 'agent',
+  groups: ['agents'],
+  roles: ['caller'],
+  owner: 'sam',
+  credentialId: 'cred-agent-7',
+}
+
+export const RIVAL: Principal = { ...AGENT, id: 'agent-8', owner: 'rita', credentialId: 'cred-agent-8' }
+
+export const MARIA: Principal = {
+  id: 'maria',
+  kind: 'person',
+  groups: ['dba'],
+  roles: ['caller', 'approver'],
+  owner: 'maria',
+  credentialId: 'cred-maria',
+}
+
+export const SHOP: Target = {
+  name: 'shop-db',
+  protocol: 'postgres',
+  labels: { env: 'test' },
+  mode: 'enforce',
+  record: 'full',
+  endpoint: 'postgres://shop',
+  options: {},
+}
+
+export const WEB: Target = { ...SHOP, name: 'web-1', protocol: 'ssh' }
+
+/** One row that says what was asked and by whom. */
+export async function* echo(call: Call): AsyncGenerator<Chunk, void, undefined> {
+  const { sql } = call.payload as { sql: string }
+  yield { kind: 'head', columns: [text('sql'), text('principal')] }
+  yield { kind: 'data', channel: 'rows', rows: [[sql, call.session.principal.id]] }
+  yield { kind: 'exit', status: 'SELECT 1', rowCount: 1, truncated: false }
+}
+
+export function text(name: string): { readonly name: string; readonly type: string } {
+  return { name, type: 'text' }
+}
+
+/** Starts a gateway on a free port of the loopback interface. */
+export async function startGateway(deps: Partial<McpDoorDeps> = {}): Promise<Gateway> {
+  const refusals: Refusal[] = []
+  const logged: Readonly<Record<string, unknown>>[] = []
+  const tokens = new Map([
+    ['token-agent', AGENT],
+    ['token-rival', RIVAL],
+    ['token-maria', MARIA],
+  ])
+  const sessions = createSessions({
+    open: async ({ id, principal }): Promise<SessionRecording> => ({
+      begin: () => {
+        throw new Error('calls are run by the test')
+      },
+      refused: async ({ tool, target, payload, error }) => {
+        refusals.push({
+          session: id,
+          principal: principal.id,
+          tool,
+          payload,
+          code: error.code,
+          ...(target !== undefined && { target }),
+        })
+      },
+      close: async () => undefined,
+    }),
+  })
+  const log = (event: Readonly<Record<string, unknown>>): void => void logged.push(event)
+  const app = express()
+  const door = mountMcp(app, {
+    authenticate: async (bearer) => {
+      const principal = tokens.get(bearer)
+      if (principal === undefined) throw new SallyportError('ERR_UNAUTHENTICATED', 'The token is not valid.')
+      return principal
+    },
+    sessions,
+    run: echo,
+    target: (name) => [SHOP, WEB].find((target) => target.name === name),
+    targets: () => [{ name: SHOP.name, protocol: SHOP.protocol, labels: SHOP.labels, mode: SHOP.mode }],
+    describe: async () => [],
+    effectivePolicy: (principal) => ({ principal: principal.id }),
+    inbox: emptyInbox,
+    reissue: async () => {
+      throw new SallyportError('ERR_UNKNOWN_TICKET', 'There is no ticket of that name.')
+    },
+    log: { info: log, warn: log, error: log },
+    ...deps,
+  })
+  const server = createServer(app)
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo
+  return {
+    url: new URL(`http://127.0.0.1:${port}/mcp`),
+    door,
+    sessions,
+    refusals,
+    logged,
+    tokens,
+    async close() {
+      await door.close()
+      await sessions.close()
+      server.closeAllConnections()
+      server.close()
+      await once(server, 'close')
+    },
+  }
+}
+
+const emptyInbox: McpDoorDeps['inbox'] = {
+  list: async () => [],
+  async *watch() {},
+  vote: async () => undefined,
+}
+
+/** A client with its own session, of the older library line. */
+export async function connectLegacy(
+  url: URL,
+  token: string,
+  options: ConstructorParameters<typeof LegacyClient>[1] = {},
+  headers: Readonly<Record<string, string>> = {},
+): Promise<LegacyClient> {
+  const client = new LegacyClient({ name: 'legacy', version: '1.0.0' }, options)
+  await client.connect(
+    // The library's own types disagree with exactOptionalPropertyTypes.
+    new LegacyTransport(url, {
+      requestInit: { headers: { authorization: `Bearer ${token}`, ...headers } },
+    }) as Parameters<LegacyClient['connect']>[0],
+  )
+  return client
+}
+
+/** A client of the 2026 era. */
+export async function connectModern(
+  url: URL,
+  token: string,
+  headers: Readonly<Record<string, string>> = {},
+): Promise<ModernClient> {
+  const client = new ModernClient(
+    { name: 'modern', version: '1.0.0' },
+    { versionNegotiation: { mode: { pin: '2026-07-28' } } },
+  )
+  await client.connect(
+    new ModernTransport(url, { requestInit: { headers: { authorization: `Bearer ${token}`, ...headers } } }),
+  )
+  return client
+}
+
+/** Either client, as far as the tests need one. */
+export interface AnyClient {
+  listTools(): Promise<{ tools: readonly { name: string; outputSchema?: unknown }[] }>
+  callTool(params: { name: string; arguments?: Record<string, unknown> }): Promise<unknown>
+  close(): Promise<void>
+}
+
+/** The two eras, to run a fact in both. */
+export const ERAS: readonly (readonly [string, (url: URL, token: string) => Promise<AnyClient>])[] = [
+  ['2025 era', connectLegacy],
+  ['2026 era', connectModern],
+]
+
+/** The result of a tool call, as the tests read it. */
+export interface Result {
+  readonly isError?: boolean
+  readonly structuredContent: Readonly<Record<string, unknown>>
+  readonly content: readonly { readonly type: string; readonly text: string }[]
+}
+
+/** Calls a tool and returns its result. */
+export async function call(client: AnyClient, name: string, args: Record<string, unknown>): Promise<Result> {
+  return (await client.callTool({ name, arguments: args })) as Result
+}
+
+/** A promise with its handles. */
+export function deferred<T = void>(): {
+  readonly promise: Promise<T>
+  readonly resolve: (value: T) => void
+  readonly reject: (reason: unknown) => void
+} {
+  let resolve: (value: T) => void = () => undefined
+  let reject: (reason: unknown) => void = () => undefined
+  const promise = new Promise<T>((yes, no) => {
+    resolve = yes
+    reject = no
+  })
+  return { promise, resolve, reject }
+}

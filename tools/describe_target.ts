@@ -1,0 +1,146 @@
+import * as z from 'zod'
+import type { Answer } from './answer.ts'
+import { outputSchemaOf } from './answer.ts'
+import { escapeLine } from './escape.ts'
+import type { DescribedTable } from '../src/core/call.ts'
+import type { Transform } from '../src/core/decision.ts'
+import type { ToolDescription } from './tool.ts'
+import { inputSchemaOf, readArguments, reason, target } from './tool.ts'
+
+/** A table with what this caller will see of each column. */
+export interface VisibleTable extends Omit<DescribedTable, 'columns'> {
+  readonly columns: readonly (DescribedTable['columns'][number] & { readonly masked?: Transform })[]
+}
+
+/** Most columns one answer lists; beyond it the caller is told to name a table. */
+const COLUMNS_MAX = 5000
+
+const schema = z.strictObject({
+  target,
+  table: z.string().min(1).max(256).optional().describe('Only this table: `name` or `schema.name`.'),
+  reason,
+})
+
+/** Lists what a target holds. */
+export interface DescribeTool extends ToolDescription {
+  readonly kind: 'describe'
+  /** @throws SallyportError `ERR_INVALID_INPUT` */
+  read(args: unknown): { readonly target: string; readonly table?: string; readonly reason?: string }
+  answer(tables: readonly VisibleTable[], context: { readonly target: string; readonly table?: string }): Answer
+}
+
+/** Lists the tables and columns the caller may read. */
+export const describeTarget: DescribeTool = {
+  kind: 'describe',
+  name: 'describe_target',
+  title: 'Describe a target',
+  description: [
+    'Lists the tables and columns of a database target that you may read, with types and with which columns are masked.',
+    'Use it before `query_database` instead of guessing names. Reads the catalog only, never rows.',
+  ].join(' '),
+  inputSchema: inputSchemaOf(schema),
+  outputSchema: outputSchemaOf({
+    target: { type: 'string' },
+    truncated: { type: 'boolean', description: 'There are more tables: name one in `table`.' },
+    tables: {
+      type: 'array',
+      items: {
+        type: 'object',
+        properties: {
+          schema: { type: 'string' },
+          name: { type: 'string' },
+          kind: { type: 'string' },
+          comment: { type: 'string' },
+          columns: {
+            type: 'array',
+            items: {
+              type: 'object',
+              properties: {
+                name: { type: 'string' },
+                type: { type: 'string' },
+                nullable: { type: 'boolean' },
+                masked: { type: 'string', description: 'You will see replaced values in this column.' },
+              },
+              required: ['name', 'type', 'nullable'],
+            },
+          },
+        },
+        required: ['schema', 'name', 'kind', 'columns'],
+      },
+    },
+  }),
+  annotations: { readOnlyHint: true, openWorldHint: false },
+
+  read(args) {
+    const { target, table, reason } = readArguments('describe_target', schema, args)
+    return { target, ...(table !== undefined && { table }), ...(reason !== undefined && { reason }) }
+  },
+
+  answer(tables, context) {
+    const { shown, truncated } = cut(tables.filter((table) => isAsked(table, context.table)))
+    return {
+      structured: { status: 'ok', target: context.target, truncated, tables: shown.map(structure) },
+      text: write(shown, truncated, context),
+      isError: false,
+    }
+  },
+}
+
+function isAsked(table: VisibleTable, asked: string | undefined): boolean {
+  return asked === undefined || asked === table.name || asked === `${table.schema}.${table.name}`
+}
+
+function cut(tables: readonly VisibleTable[]): {
+  readonly shown: readonly VisibleTable[]
+  readonly truncated: boolean
+} {
+  let columns = 0
+  for (const [index, table] of tables.entries()) {
+    columns += table.columns.length + 1
+    if (columns > COLUMNS_MAX && index > 0) return { shown: tables.slice(0, index), truncated: true }
+  }
+  return { shown: tables, truncated: false }
+}
+
+function structure({ schema, name, kind, comment, columns }: VisibleTable): {
+  readonly [field: string]: string | readonly { readonly [field: string]: string | boolean }[]
+} {
+  return {
+    schema,
+    name,
+    kind,
+    ...(comment !== undefined && { comment }),
+    columns: columns.map(({ name, type, nullable, masked }) => ({
+      name,
+      type,
+      nullable,
+      ...(masked !== undefined && { masked }),
+    })),
+  }
+}
+
+function write(
+  tables: readonly VisibleTable[],
+  truncated: boolean,
+  context: { readonly target: string; readonly table?: string },
+): string {
+  if (tables.length === 0) {
+    return context.table === undefined
+      ? `You may read no table of ${context.target}.`
+      : `${context.target} has no table ${escapeLine(context.table)} that you may read.`
+  }
+  const lines = [`Tables of ${context.target} that you may read:`]
+  for (const { schema, name, kind, comment, columns } of tables) {
+    const words = comment === undefined ? '' : `: ${escapeLine(comment)}`
+    lines.push(`${escapeLine(schema)}.${escapeLine(name)} (${kind.replaceAll('_', ' ')})${words}`)
+    for (const column of columns) {
+      const flags = [
+        column.nullable ? '' : ' not null',
+        column.masked === undefined ? '' : ` [masked: ${column.masked}]`,
+      ]
+      lines.push(`  ${escapeLine(column.name)} ${escapeLine(column.type)}${flags.join('')}`)
+    }
+  }
+  if (truncated) lines.push('There are more tables: name one in `table`.')
+  return lines.join('\n')
+}

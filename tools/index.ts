@@ -1,0 +1,17 @@
+import type { StatusTool } from './approval_status.ts'
+import { approvalStatus } from './approval_status.ts'
+import type { DescribeTool } from './describe_target.ts'
+import { describeTarget } from './describe_target.ts'
+import { queryDatabase } from './query_database.ts'
+import type { RunTool } from './tool.ts'
+
+/** Any tool. */
+export type Tool = RunTool | StatusTool | DescribeTool
+
+/** All tools, in the order every list shows them. */
+export const TOOLS: readonly Tool[] = [approvalStatus, describeTarget, queryDatabase]
+
+/** The tool of this name, or `undefined`. */
+export function toolNamed(name: string): Tool | undefined {
+  return TOOLS.find((tool) => tool.name === name)
+}

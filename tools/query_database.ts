@@ -1,0 +1,87 @@
+import * as z from 'zod'
+import { ROWS_SCHEMA } from './answer.ts'
+import { answerRows } from './rows.ts'
+import type { RunTool } from './tool.ts'
+import { inputSchemaOf, readArguments, reason, target } from './tool.ts'
+
+/** The payload of a `query_database` call. */
+export interface QueryPayload {
+  /** One statement, as the caller wrote it. */
+  readonly sql: string
+  /** Values of `$1 …` in PostgreSQL's text form. */
+  readonly params?: readonly (string | null)[]
+  readonly maxRows?: number
+}
+
+/** Text PostgreSQL can be sent at all: no NUL, and nothing UTF-8 cannot encode (what is judged must be what is sent). */
+const text = z.string().refine((value) => !value.includes('\0') && !/\p{Surrogate}/u.test(value), {
+  message: 'must not contain NUL characters or unpaired surrogates',
+})
+
+/** A JSON number above 2^53 has already lost digits when it gets here, so it is refused instead of rounded. */
+const number = z.number().refine((value) => !Number.isInteger(value) || Number.isSafeInteger(value), {
+  message: 'is too large to be exact as a JSON number: pass it as a string',
+})
+
+const schema = z.strictObject({
+  target,
+  sql: text
+    .min(1)
+    .max(256 * 1024)
+    .describe('One SQL statement. Put values in `params` and write $1, $2 … in the statement.'),
+  params: z
+    .array(z.union([text, number, z.boolean(), z.null()]))
+    .max(1000)
+    .optional()
+    .describe('Values for $1, $2 … in order. Pass integers above 2^53 and exact decimals as strings.'),
+  max_rows: z.int().min(1).max(100_000).optional().describe('The most rows you want. A policy may allow fewer.'),
+  reason,
+  new_request: z
+    .uuid()
+    .optional()
+    .describe('A fresh UUID asks for a new approval although the same call was approved and run before.'),
+})
+
+/** Runs one SQL statement under policy. */
+export const queryDatabase: RunTool = {
+  kind: 'run',
+  protocol: 'postgres',
+  name: 'query_database',
+  title: 'Query a database',
+  description: [
+    'Runs one SQL statement on a PostgreSQL target and returns its rows.',
+    'Use `describe_target` first when you do not know the tables and columns.',
+    'Every statement is judged by policy: it may be allowed, denied, or held until a person approves it.',
+    'Values of some columns may be masked; masked values are not the real ones, so do not compare or join on them.',
+    'When `truncated` is true there are more rows than you see.',
+    'Status `denied` will not change by asking again: follow `hint` or tell your user which rule stands in the way.',
+    'Status `pending_approval`: wait, then call `approval_status` with the ticket. Do not send the statement changed.',
+  ].join(' '),
+  inputSchema: inputSchemaOf(schema),
+  outputSchema: ROWS_SCHEMA,
+  annotations: { readOnlyHint: false, destructiveHint: true, idempotentHint: false, openWorldHint: true },
+
+  read(args) {
+    const {
+      target,
+      sql,
+      params,
+      max_rows: maxRows,
+      reason,
+      new_request: newRequest,
+    } = readArguments('query_database', schema, args)
+    const payload: QueryPayload = {
+      sql,
+      ...(params !== undefined && { params: params.map((value) => (value === null ? null : String(value))) }),
+      ...(maxRows !== undefined && { maxRows }),
+    }
+    return {
+      target,
+      payload,
+      ...(reason !== undefined && { reason }),
+      ...(newRequest !== undefined && { newRequest }),
+    }
+  },
+
+  answer: answerRows,
+}
