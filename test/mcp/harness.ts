@@ -167,10 +167,7 @@ export async function connectLegacy(
 ): Promise<LegacyClient> {
   const client = new LegacyClient({ name: 'legacy', version: '1.0.0' }, options)
   await client.connect(
-    // The library's own types disagree with exactOptionalPropertyTypes.
-    new LegacyTransport(url, {
-      requestInit: { headers: { authorization: `Bearer ${token}`, ...headers } },
-    }) as Parameters<LegacyClient['connect']>[0],
+    new LegacyTransport(url, { requestInit: { headers: { authorization: `Bearer ${token}`, ...headers } } }),
   )
   return client
 }
@@ -214,6 +211,70 @@ export interface Result {
 /** Calls a tool and returns its result. */
 export async function call(client: AnyClient, name: string, args: Record<string, unknown>): Promise<Result> {
   return (await client.callTool({ name, arguments: args })) as Result
+}
+
+/** A request without any library, for what a library would not send. */
+export function raw(
+  url: URL,
+  { token = 'token-agent', method = 'POST', ...rest }: { token?: string | null; method?: string } & Omit<Raw, 'token'>,
+): Promise<Response> {
+  const body = rest.body === undefined || typeof rest.body === 'string' || rest.body instanceof Uint8Array
+  return fetch(url, {
+    method,
+    headers: {
+      'content-type': 'application/json',
+      accept: 'application/json, text/event-stream',
+      ...(token !== null && { authorization: `Bearer ${token}` }),
+      ...rest.headers,
+    },
+    ...(rest.body !== undefined && {
+      body: body ? (rest.body as string | Uint8Array<ArrayBuffer>) : JSON.stringify(rest.body),
+    }),
+    ...(rest.signal !== undefined && { signal: rest.signal }),
+  })
+}
+
+interface Raw {
+  readonly token?: string | null
+  readonly headers?: Readonly<Record<string, string>>
+  readonly body?: unknown
+  readonly signal?: AbortSignal
+}
+
+/** An `initialize` message of the 2025 era. */
+export const INITIALIZE = {
+  jsonrpc: '2.0',
+  id: 0,
+  method: 'initialize',
+  params: { protocolVersion: '2025-11-25', capabilities: {}, clientInfo: { name: 'raw', version: '1' } },
+}
+
+/** Opens a session of the 2025 era and returns its id. */
+export async function openRaw(url: URL, token = 'token-agent'): Promise<string> {
+  const response = await raw(url, { token, body: INITIALIZE })
+  await response.text()
+  return response.headers.get('mcp-session-id') ?? ''
+}
+
+/** A tool call of the 2025 era. */
+export function legacyCall(args: unknown, name: unknown = 'query_database'): object {
+  return { jsonrpc: '2.0', id: 1, method: 'tools/call', params: { name, arguments: args } }
+}
+
+/** A tool call of the 2026 era with its headers. */
+export function modernCall(
+  args: unknown,
+  name: unknown = 'query_database',
+): { body: object; headers: Record<string, string> } {
+  const _meta = {
+    'io.modelcontextprotocol/protocolVersion': '2026-07-28',
+    'io.modelcontextprotocol/clientCapabilities': {},
+    'io.modelcontextprotocol/clientInfo': { name: 'raw', version: '1' },
+  }
+  return {
+    body: { jsonrpc: '2.0', id: 1, method: 'tools/call', params: { name, arguments: args, _meta } },
+    headers: { 'mcp-protocol-version': '2026-07-28', 'mcp-method': 'tools/call', 'mcp-name': String(name) },
+  }
 }
 
 /** A promise with its handles. */
