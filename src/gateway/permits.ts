@@ -47,11 +47,22 @@ export interface Claim {
   end(ending: Ending, error?: SallyportError): Promise<void>
 }
 
+/** How many reloads in a row a call is judged anew for. */
+const RELOADS_MAX = 5
+
 /** Used when no rule sets a time limit: nothing may hold a backend connection for ever. */
 export const TIMEOUT_DEFAULT_MS = 60_000
 
+/** What permits are made from. */
+export interface PermitRooms {
+  readonly approvals: Approvals
+  readonly limits: Limits
+  /** Version of the policy in force now. */
+  readonly policyVersion: () => string
+}
+
 /** Builds the permits of one gateway. */
-export function createPermits(rooms: { readonly approvals: Approvals; readonly limits: Limits }): Permits {
+export function createPermits(rooms: PermitRooms): Permits {
   const live = new Map<Call, { judged: Judged; readonly controller: AbortController }>()
 
   return {
@@ -63,19 +74,31 @@ export function createPermits(rooms: { readonly approvals: Approvals; readonly l
       live.set(call, entry)
       const cancelled = AbortSignal.any([call.signal, call.session.signal, controller.signal])
       let reservation: Reservation | undefined
+      let ticket: ClaimedTicket | undefined
+
+      const judgeAnew = async (): Promise<Judged> => {
+        entry.judged = await judgeAgain()
+        await recording.decided(entry.judged)
+        throwIfDenied(entry.judged.decision)
+        return entry.judged
+      }
+
       try {
-        let ticket: ClaimedTicket | undefined
-        if (judged.decision.effect === 'require_approval') {
-          const consent = await rooms.approvals.consent({ ...call, signal: cancelled }, judged)
+        // The call is live from here on, so every later reload rechecks it; one that came between its decision and here
+        // has not. Bounded: a policy that keeps changing under a call denies it.
+        for (let tries = 0; entry.judged.decision.policyVersion !== rooms.policyVersion(); tries++) {
+          if (tries === RELOADS_MAX)
+            throw new SallyportError('ERR_POLICY_CHANGED', 'The policy keeps changing; try again.')
+          await judgeAnew()
+        }
+        if (entry.judged.decision.effect === 'require_approval') {
+          const consent = await rooms.approvals.consent({ ...call, signal: cancelled }, entry.judged)
           await recording.approval({
             ticket: consent.ticket,
             state: consent.kind,
             ...(consent.kind === 'granted' && { by: consent.by }),
           })
-          const now = await judgeAgain()
-          entry.judged = now
-          throwIfDenied(now.decision)
-          await recording.decided(now)
+          const now = await judgeAnew()
           if (consent.kind === 'executed') {
             live.delete(call)
             return replayOf(consent.result(now), now, cancelled)
@@ -85,12 +108,14 @@ export function createPermits(rooms: { readonly approvals: Approvals; readonly l
           ticket = await consent.claim(now)
           await recording.approval({ ticket: consent.ticket, state: 'executing', by: consent.by })
         } else {
-          reservation = rooms.limits.reserve(call, judged.decision)
+          reservation = rooms.limits.reserve(call, entry.judged.decision)
+          throwIfAborted({ signal: cancelled })
         }
         return claimOf(call, entry, cancelled, reservation, ticket)
       } catch (error) {
         live.delete(call)
         reservation?.release({ ran: false })
+        await ticket?.end('failed', SallyportError.from(error)) // claimed, but nothing of it ran
         throw cancelled.aborted ? reasonOf(cancelled) : error
       }
     },

@@ -198,6 +198,40 @@ rules:
     expect(await codeOf(collect(source))).toBe('ERR_POLICY_CHANGED')
   })
 
+  it('C2: decides anew when the policy changed between the decision and the start', async () => {
+    const upstream = counted()
+    const world = kit(upstream)
+    const begin = world.session.recording.begin
+    world.session.recording.begin = (call) => {
+      const entry = begin(call)
+      return {
+        ...entry,
+        decided: async (judged) => {
+          await entry.decided(judged)
+          world.setPolicy(DENY_ALL)
+        },
+      }
+    }
+    expect(await codeOf(collect(world.run(world.call({ verb: 'ssh.exec' }))))).toBe('ERR_DENIED')
+    expect(upstream.runs).toBe(0)
+  })
+
+  it('C12: settles a claim whose start could not be recorded, because nothing of it ran', async () => {
+    const claimed: string[] = []
+    const upstream = counted()
+    const world = kit(upstream, { yaml: ASK, approvals: consenting(claimed) })
+    const begin = world.session.recording.begin
+    world.session.recording.begin = (call) => ({
+      ...begin(call),
+      approval: async ({ state }) => {
+        if (state === 'executing') throw new SallyportError('ERR_RECORDING_FAILED', 'The recording cannot be written.')
+      },
+    })
+    expect(await codeOf(collect(world.run(world.call({ verb: 'ssh.exec' }))))).toBe('ERR_RECORDING_FAILED')
+    expect(claimed).toEqual(['claim', 'end:failed'])
+    expect(upstream.runs).toBe(0)
+  })
+
   it('C13: a policy that denies now wins over a consent that was given before', async () => {
     const upstream = counted()
     const claimed: string[] = []
@@ -215,7 +249,10 @@ rules:
     await collect(world.run(world.call({ verb: 'ssh.exec' })))
     expect(claimed).toEqual(['claim', 'shown', 'shown', 'shown', 'end:done'])
     expect(upstream.runs).toBe(1)
-    expect(world.recorded[0]?.judged.map(({ decision }) => decision.effect)).toEqual(['require_approval', 'require_approval'])
+    expect(world.recorded[0]?.judged.map(({ decision }) => decision.effect)).toEqual([
+      'require_approval',
+      'require_approval',
+    ])
   })
 
   it('C12: does not spend a grant when a limit refuses the call', async () => {

@@ -113,7 +113,11 @@ export function kit(script: Script, options: { yaml?: string; approvals?: Approv
     recorded,
     session,
     masks: [],
-    permits: createPermits({ approvals: options.approvals ?? NO_APPROVALS, limits: createLimits({ now }) }),
+    permits: createPermits({
+      approvals: options.approvals ?? NO_APPROVALS,
+      limits: createLimits({ now }),
+      policyVersion: () => policy.version,
+    }),
     get rooms() {
       return rooms
     },

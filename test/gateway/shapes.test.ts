@@ -81,7 +81,7 @@ describe('an extended-protocol portal', () => {
     const world = kit(upstreamPortal(10))
     const portal = new Portal(world)
     const seen: (readonly Cell[])[] = []
-    for (let suspended = true; suspended; ) {
+    for (let suspended = true; suspended;) {
       const result = await portal.execute(3)
       seen.push(...result.rows)
       suspended = result.suspended
@@ -122,7 +122,12 @@ describe('an extended-protocol portal', () => {
 
   it('C2: is cut between two Executes when a new policy denies it', async () => {
     const upstream = upstreamPortal(100)
-    upstream.execute = async function* (this: typeof upstream, _call?: Call, _plan?: unknown, permit?: { signal: AbortSignal }) {
+    upstream.execute = async function* (
+      this: typeof upstream,
+      _call?: Call,
+      _plan?: unknown,
+      permit?: { signal: AbortSignal },
+    ) {
       for (;;) {
         permit?.signal.throwIfAborted()
         this.read += 4
@@ -190,7 +195,10 @@ describe('COPY IN', () => {
 })
 
 /** A shell that echoes each line it is sent, until it is told to exit or its permit is taken away. */
-function upstreamShell(): { closed: boolean; execute(call: Call, plan: unknown, permit: { signal: AbortSignal }): AsyncIterable<Chunk> } {
+function upstreamShell(): {
+  closed: boolean
+  execute(call: Call, plan: unknown, permit: { signal: AbortSignal }): AsyncIterable<Chunk>
+} {
   return {
     closed: false,
     async *execute(call, _plan, permit) {
@@ -260,7 +268,9 @@ describe('an SSH shell channel', () => {
     keys.type('hello\n')
     await nextText(shell)
     const { SallyportError } = await import('../../src/core/errors.ts')
-    expect(world.permits.cancel(() => true, new SallyportError('ERR_CANCELLED', 'An operator ended the session.'))).toBe(1)
+    expect(
+      world.permits.cancel(() => true, new SallyportError('ERR_CANCELLED', 'An operator ended the session.')),
+    ).toBe(1)
     keys.type('more\n')
     await expect(collect(shell)).rejects.toThrow('An operator ended the session.')
     expect(world.recorded[0]?.ending).toBe('cancelled')
