@@ -1,5 +1,6 @@
-import { z } from 'zod'
+import type { z } from 'zod'
 import type { ProtocolName } from './core/target.ts'
+import { POSTGRES_SETTINGS } from './protocols/postgres/options.ts'
 
 /** How one protocol's own keys of a target are checked and completed. */
 export interface ProtocolSettings {
@@ -12,25 +13,7 @@ export interface ProtocolSettings {
   ): { readonly options: unknown; readonly endpoint: string }
 }
 
-const postgres = z.strictObject({
-  host: z.string().min(1),
-  port: z.int().min(1).max(65_535).default(5432),
-  database: z.string().min(1),
-  /** `verify` checks the server's name too; `off` must be asked for. */
-  tls: z.enum(['verify', 'off']).default('verify'),
-  ca: z.string().min(1).optional(),
-})
-
 /** The protocols this version serves. */
 export const PROTOCOL_SETTINGS: Readonly<Partial<Record<ProtocolName, ProtocolSettings>>> = {
-  postgres: {
-    schema: postgres,
-    finish(raw, resolvePath) {
-      const { ca, ...options } = raw as z.output<typeof postgres>
-      return {
-        options: { ...options, ...(ca !== undefined && { ca: resolvePath(ca) }) },
-        endpoint: `postgres://${options.host}:${options.port}/${encodeURIComponent(options.database)}`,
-      }
-    },
-  },
+  postgres: POSTGRES_SETTINGS,
 }

@@ -41,8 +41,8 @@ export interface Config {
   readonly log: { readonly level: LogLevel }
 }
 
-/** When entries are forced to the disk itself: each one, those before state-changing and approved calls, or never. */
-export type Fsync = 'always' | 'writes' | 'never'
+/** When entries are forced to the disk itself: each one, those before state-changing and approved calls, or as the system likes. */
+export type Fsync = 'always' | 'writes' | 'off'
 
 /** How much the log says. */
 export type LogLevel = 'debug' | 'info' | 'warn' | 'error'
@@ -113,7 +113,7 @@ const schema = z.strictObject({
     .default([]),
   state: text.default('.sallyport'),
   recordings: z
-    .strictObject({ dir: text.default('recordings'), fsync: z.enum(['always', 'writes', 'never']).default('writes') })
+    .strictObject({ dir: text.default('recordings'), fsync: z.enum(['always', 'writes', 'off']).default('writes') })
     .prefault({}),
   policies: text.default('policies'),
   targets: z.record(name, z.looseObject(TARGET_KEYS)).default({}),

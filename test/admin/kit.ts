@@ -3,7 +3,7 @@ import type { AddressInfo } from 'node:net'
 import { SallyportError } from '../../src/core/errors.ts'
 import { ROLES, type Principal } from '../../src/core/principal.ts'
 import { createAdmin } from '../../src/doors/admin/admin.ts'
-import type { AdminAct, AdminRooms } from '../../src/doors/admin/rooms.ts'
+import type { AdminAct, AdminRooms, TicketView } from '../../src/doors/admin/rooms.ts'
 
 /** One bearer per role, one with none, and their tokens. */
 export const BEARERS: ReadonlyMap<string, Principal> = new Map(
@@ -25,7 +25,18 @@ export async function openAdmin(changes: Partial<AdminRooms> = {}) {
   const acts: AdminAct[] = []
   const faults: SallyportError[] = []
   const revoked = new Set<string>()
-  const ticket = { id: 't1', state: 'pending' }
+  const ticket: TicketView = {
+    id: 't1',
+    state: 'pending',
+    digest: 'd1',
+    requester: { id: 'bot', owner: 'maria' },
+    target: 'shop-db',
+    tool: 'query_database',
+    request: { text: 'UPDATE orders SET note = $1' },
+    requirements: [],
+    votes: [],
+    expiresAt: 'later',
+  }
   const status = { version: 'v1', files: [], rules: 0, loadedAt: 'now' }
   const facts = {
     id: 'k1',
@@ -106,5 +117,5 @@ export async function openAdmin(changes: Partial<AdminRooms> = {}) {
     server.closeAllConnections()
     await new Promise((resolve) => server.close(resolve))
   }
-  return { ask, acts, faults, revoked, close }
+  return { ask, acts, faults, revoked, ticket, close }
 }

@@ -1,3 +1,4 @@
+import type { ApprovalRequirement } from '../../core/decision.ts'
 import type { Principal, PrincipalKind, Role } from '../../core/principal.ts'
 import type { SallyportError } from '../../core/errors.ts'
 
@@ -67,11 +68,23 @@ export interface TokenDesk {
   confirm(by: Principal, id: string): Promise<TokenFacts>
 }
 
-/** A ticket as its approver may see it: already masked, ready for JSON. */
+/** A ticket as a person may see it: already masked, ready for JSON. */
 export interface TicketView {
   readonly id: string
   readonly state: string
-  readonly [key: string]: unknown
+  /** Of the exact call; a vote names it, so that nobody agrees to something else than they saw. */
+  readonly digest: string
+  readonly requester: { readonly id: string; readonly owner: string; readonly actsFor?: string }
+  readonly target: string
+  readonly tool: string
+  readonly request: { readonly text: string; readonly params?: readonly (string | null)[] }
+  /** The agent's own words. */
+  readonly reason?: string
+  readonly requirements: readonly Pick<ApprovalRequirement, 'rule' | 'anyOf' | 'count' | 'reasonRequired'>[]
+  readonly votes: readonly { readonly by: string; readonly decision: string; readonly reason?: string }[]
+  readonly expiresAt: string
+  /** Why it ended, when it ended badly. */
+  readonly outcome?: string
 }
 
 /** Tickets, as `approval/` lets this person see and answer them. */
@@ -87,6 +100,8 @@ export interface ApprovalDesk {
 /** A person's answer to a ticket. */
 export interface Vote {
   readonly approve: boolean
+  /** The digest of what the person saw. */
+  readonly digest: string
   readonly reason?: string
 }
 

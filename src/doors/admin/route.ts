@@ -14,6 +14,8 @@ export interface Route {
   readonly audience: Audience
   /** Set when using it is an administrative act and so is recorded, before and after. */
   readonly act?: string
+  /** Set when the room behind it records the act itself, because the act can come through other doors too. */
+  readonly recordedBy?: 'approval'
   /** Answers with a value for JSON, a text, or a stream of events. Throws only `SallyportError`s. */
   readonly handle: (request: AdminRequest, rooms: AdminRooms) => Promise<Answer> | Answer
 }

@@ -22,7 +22,7 @@ const newToken = z.strictObject({
 })
 
 const reason = z.string().max(2_000)
-const vote = z.strictObject({ approve: z.boolean(), reason: reason.optional() })
+const vote = z.strictObject({ approve: z.boolean(), digest: z.string().min(1).max(256), reason: reason.optional() })
 const resolution = z.strictObject({ outcome: z.enum(['done', 'failed']), reason: reason.min(1) })
 
 /**
@@ -122,22 +122,20 @@ export const ROUTES: readonly Route[] = [
     method: 'post',
     path: '/v1/approvals/:id/vote',
     audience: ['approver'],
-    act: 'approval.vote',
+    recordedBy: 'approval',
     handle: async ({ principal, id, body }, rooms) => {
-      const { approve, reason: why } = parseBody(vote, body)
-      const ticket = await rooms.approvals.vote(principal, id, { approve, ...(why !== undefined && { reason: why }) })
-      return { json: ticket, facts: { approve, state: ticket.state } }
+      const { approve, digest, reason: why } = parseBody(vote, body)
+      const answer = { approve, digest, ...(why !== undefined && { reason: why }) }
+      return { json: await rooms.approvals.vote(principal, id, answer) }
     },
   },
   {
     method: 'post',
     path: '/v1/approvals/:id/resolve',
     audience: ['approver'],
-    act: 'approval.resolve',
+    recordedBy: 'approval',
     handle: async ({ principal, id, body }, rooms) => {
-      const found = parseBody(resolution, body)
-      const ticket = await rooms.approvals.resolve(principal, id, found)
-      return { json: ticket, facts: { outcome: found.outcome, state: ticket.state } }
+      return { json: await rooms.approvals.resolve(principal, id, parseBody(resolution, body)) }
     },
   },
   {

@@ -1,0 +1,102 @@
+import { readFile } from 'node:fs/promises'
+import { createServer as createHttpServer, type RequestListener, type Server } from 'node:http'
+import { createServer as createHttpsServer, type Server as HttpsServer } from 'node:https'
+import type { AddressInfo } from 'node:net'
+import type { Config, ListenAddress } from './config.ts'
+import { SallyportError } from './core/errors.ts'
+
+/** An open door's listener. */
+export interface Listener {
+  /** Without path: `http://127.0.0.1:7400`. */
+  readonly url: string
+  /** Reads key and certificate again; connections that are open keep the old ones. */
+  reloadTls(): Promise<void>
+  /** Takes no new connection, lets answers end for `graceMs`, then cuts what is left. Safe to call twice. */
+  close(graceMs: number): Promise<void>
+}
+
+/** A client has this long to send its headers, and this long to send its whole request. */
+const HEADERS_MS = 10_000
+const REQUEST_MS = 60_000
+const CONNECTIONS_MAX = 4096
+
+/**
+ * Opens a listener.
+ *
+ * @param name how messages name the setting: `listen.mcp`.
+ * @throws SallyportError `ERR_CONFIG_INVALID` that names the port, or the file of key or certificate.
+ */
+export async function listen(
+  name: string,
+  handler: RequestListener,
+  address: ListenAddress,
+  tls: Config['tls'],
+): Promise<Listener> {
+  const limits = {
+    headersTimeout: HEADERS_MS,
+    requestTimeout: REQUEST_MS,
+    keepAliveTimeout: 5_000,
+    connectionsCheckingInterval: 5_000,
+  }
+  const secure = tls === undefined ? undefined : createHttpsServer({ ...limits, ...(await contextOf(tls)) }, handler)
+  const server: Server | HttpsServer = secure ?? createHttpServer(limits, handler)
+  server.maxConnections = CONNECTIONS_MAX
+  const { port } = await opened(server, name, address)
+  const host = address.host.includes(':') ? `[${address.host}]` : address.host
+  let closed: Promise<void> | undefined
+
+  return {
+    url: `${secure === undefined ? 'http' : 'https'}://${host}:${port}`,
+    async reloadTls() {
+      if (secure !== undefined && tls !== undefined) secure.setSecureContext(await contextOf(tls))
+    },
+    close(graceMs) {
+      closed ??= closeServer(server, graceMs)
+      return closed
+    },
+  }
+}
+
+function opened(server: Server | HttpsServer, name: string, { host, port }: ListenAddress): Promise<AddressInfo> {
+  return new Promise((resolve, reject) => {
+    server.once('error', (error: NodeJS.ErrnoException) => {
+      const at = `${host}:${port}`
+      const why =
+        error.code === 'EADDRINUSE'
+          ? `${at} is in use by another process; stop it, or set ${name} to a free port`
+          : `cannot listen on ${at} (${error.code ?? 'unknown error'}); set ${name} to an address of this machine`
+      reject(new SallyportError('ERR_CONFIG_INVALID', `${why}.`, { cause: error }))
+    })
+    server.listen(port, host, () => {
+      const address = server.address()
+      if (address === null || typeof address === 'string') reject(new TypeError('a TCP server has an address'))
+      else resolve(address)
+    })
+  })
+}
+
+async function contextOf(tls: NonNullable<Config['tls']>) {
+  const [key, cert] = await Promise.all([pem(tls.keyFile, 'listen.tls.key'), pem(tls.certFile, 'listen.tls.cert')])
+  return { key, cert, minVersion: 'TLSv1.2' as const }
+}
+
+async function pem(file: string, name: string): Promise<Buffer> {
+  try {
+    return await readFile(file)
+  } catch (error) {
+    throw new SallyportError('ERR_CONFIG_INVALID', `${name} names ${file}, which cannot be read.`, { cause: error })
+  }
+}
+
+async function closeServer(server: Server | HttpsServer, graceMs: number): Promise<void> {
+  const timer = setTimeout(() => server.closeAllConnections(), graceMs)
+  timer.unref()
+  try {
+    await new Promise<void>((resolve) => {
+      server.close(() => resolve())
+      server.closeIdleConnections()
+    })
+  } finally {
+    clearTimeout(timer)
+  }
+}
