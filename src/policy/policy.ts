@@ -1,11 +1,122 @@
-import type { ColumnMask } from '../core/decision.ts'
+/**
+ * The policy in force: what `load.ts` made of the files, ready for `decide.ts`.
+ *
+ * @packageDocumentation
+ */
+import type { ColumnMask, Detection, Transform } from '../core/decision.ts'
 import type { Principal } from '../core/principal.ts'
 import type { Target } from '../core/target.ts'
+import { effectiveGrants, type EffectiveGrant } from './effective.ts'
+import { belongs, selects, tokensOf } from './principals.ts'
+import { compare } from './problem.ts'
+import { indexRules, type RuleIndex } from './rule-index.ts'
+import type { BudgetRule, MaskRule, Rule } from './rule.ts'
+import type { Vocabulary } from './verbs.ts'
 
 /** A loaded, validated, compiled policy set. Immutable: a reload makes another. */
 export interface Policy {
   /** Hash of the loaded set. */
   readonly version: string
+  /** Every rule, sorted by id. */
+  readonly rules: readonly Rule[]
+  readonly masks: readonly MaskRule[]
+  readonly budgets: readonly BudgetRule[]
+  readonly vocabulary: Vocabulary
   /** Column masks that hold for this principal on this target, exceptions applied. */
-  masksFor(principal: Principal, target: Target): readonly ColumnMask[]
+  masksFor(principal: Principal, target: TargetName): readonly ColumnMask[]
+  /** What to look for in text for this principal on this target, exceptions applied. */
+  detectorsFor(principal: Principal, target: TargetName): readonly Detection[]
+  /** What this caller may do on this target, from the rules that name it and no others. */
+  effectiveFor(principal: Principal, target: TargetName): readonly EffectiveGrant[]
+  /** What the policy says of one target, indexed. */
+  forTarget(target: TargetName): TargetPolicy
+}
+
+/** What of a target decides which rules are about it. */
+export type TargetName = Pick<Target, 'name' | 'labels'>
+
+/** The rules, masks and budgets of one target. */
+export interface TargetPolicy {
+  readonly rules: readonly Rule[]
+  readonly index: RuleIndex
+  readonly masks: readonly MaskRule[]
+  readonly budgets: readonly BudgetRule[]
+  /** Whether anything on this target is masked for anyone (C4). */
+  readonly hasMasks: boolean
+}
+
+/** Puts a policy together. Called by `load.ts` with what it has validated. */
+export function createPolicy(parts: {
+  readonly version: string
+  readonly rules: readonly Rule[]
+  readonly masks: readonly MaskRule[]
+  readonly budgets: readonly BudgetRule[]
+  readonly vocabulary: Vocabulary
+}): Policy {
+  const rules = [...parts.rules].sort((a, b) => compare(a.id, b.id))
+  // Targets are objects that live as long as the configuration they came from, so the index of each is made once.
+  const views = new WeakMap<TargetName, TargetPolicy>()
+
+  function forTarget(target: TargetName): TargetPolicy {
+    const known = views.get(target)
+    if (known !== undefined) return known
+    const about = (entry: { readonly targets: Rule['targets'] }): boolean => selects(entry.targets, target)
+    const ofTarget = rules.filter(about)
+    const masks = parts.masks.filter(about)
+    const view = {
+      rules: ofTarget,
+      index: indexRules(ofTarget),
+      masks,
+      budgets: parts.budgets.filter(about),
+      hasMasks: masks.length > 0,
+    }
+    views.set(target, view)
+    return view
+  }
+
+  return {
+    version: parts.version,
+    rules,
+    masks: parts.masks,
+    budgets: parts.budgets,
+    vocabulary: parts.vocabulary,
+    masksFor: (principal, target) => columnsOf(forTarget(target).masks, principal),
+    detectorsFor: (principal, target) => detectionsOf(forTarget(target).masks, principal),
+    effectiveFor: (principal, target) => effectiveGrants(forTarget(target).rules, tokensOf(principal)),
+    forTarget,
+  }
+}
+
+function columnsOf(masks: readonly MaskRule[], principal: Principal): readonly ColumnMask[] {
+  return strictest(
+    applying(masks, principal).flatMap(({ columns }) => columns),
+    ({ schema, table, column }) => JSON.stringify([schema, table, column]),
+  )
+}
+
+function detectionsOf(masks: readonly MaskRule[], principal: Principal): readonly Detection[] {
+  return strictest(
+    applying(masks, principal).flatMap(({ detect }) => detect),
+    ({ detector, pattern = '' }) => JSON.stringify([detector, pattern]),
+  )
+}
+
+function applying(masks: readonly MaskRule[], principal: Principal): readonly MaskRule[] {
+  const tokens = tokensOf(principal)
+  return masks.filter((mask) => belongs(mask, tokens))
+}
+
+/** One entry per key, sorted. Transforms that differ become `redact`: the one that shows nothing at all (C5). */
+function strictest<T extends { readonly transform: Transform }>(
+  entries: readonly T[],
+  keyOf: (entry: T) => string,
+): readonly T[] {
+  const merged = new Map<string, T>()
+  for (const entry of entries) {
+    const key = keyOf(entry)
+    const other = merged.get(key)
+    const agrees = other === undefined || other.transform === entry.transform
+    merged.set(key, agrees ? entry : { ...entry, transform: 'redact' })
+  }
+  return [...merged].sort(([a], [b]) => compare(a, b)).map(([, entry]) => entry)
 }

@@ -1,0 +1,78 @@
+import type { Budget, ColumnMask, Detection } from '../core/decision.ts'
+import { compare, nearest } from './problem.ts'
+import { targetsOf, verbsOf, type Site } from './compile.ts'
+import type { BudgetRule, MaskRule } from './rule.ts'
+import type { BudgetSpec, MaskSpec } from './schema.ts'
+import { splitSqlName } from './sql-name.ts'
+import type { ValuePath } from './yaml.ts'
+
+/** What of masks the room `masking/` has to answer; policy does not know its detectors. */
+export interface MaskChecks {
+  /** Names of the declared detectors; unknown ones are reported when it is given. */
+  readonly detectors?: readonly string[]
+  /** Says what is wrong with a pattern in RE2 syntax, or nothing. */
+  readonly checkPattern?: (pattern: string) => string | undefined
+}
+
+/** Compiles one entry of `masks`. */
+export function compileMask(spec: MaskSpec, path: ValuePath, site: Site, checks: MaskChecks): MaskRule | undefined {
+  const targets = targetsOf(spec, path, site)
+  if (spec.columns === undefined && spec.detect === undefined) {
+    site.error(path, 'A mask names `columns` or `detect`.')
+  }
+  if (spec.columns !== undefined && spec.transform === 'hash') {
+    // Fail closed: a weaker transform in its place would show what the operator meant to hide.
+    site.error(path, 'transform: hash is not available for columns yet; use redact, null or partial.', 'transform')
+  }
+  const columns = (spec.columns ?? []).flatMap((name, index): ColumnMask[] => {
+    const [schema, table, column, ...more] = splitSqlName(name)?.segments ?? []
+    const isName = !name.includes('*') && !name.includes('(') && more.length === 0
+    if (isName && schema && table && column) return [{ schema, table, column, transform: spec.transform }]
+    site.error([...path, 'columns', index], `"${name}" is not a column; write schema.table.column.`)
+    return []
+  })
+  const detect = (spec.detect ?? []).flatMap((entry, index): Detection[] => {
+    const message = typeof entry === 'string' ? checkDetector(entry, checks) : checkPattern(entry.pattern, checks)
+    if (message !== undefined) {
+      site.error([...path, 'detect', index], message)
+      return []
+    }
+    if (typeof entry === 'string') return [{ detector: entry, transform: spec.transform }]
+    return [{ detector: `custom:${entry.name}`, pattern: entry.pattern, transform: spec.transform }]
+  })
+  if (targets === undefined) return undefined
+  return { targets, unless: spec.unless ?? [], columns, detect, source: site.sourceOf(path) }
+}
+
+function checkDetector(name: string, { detectors }: MaskChecks): string | undefined {
+  if (detectors === undefined || detectors.includes(name)) return undefined
+  return `There is no detector "${name}"; there are ${detectors.join(', ')}.${nearest(name, detectors)}`
+}
+
+function checkPattern(pattern: string, { checkPattern: check }: MaskChecks): string | undefined {
+  // Fail closed: a pattern nobody checked might match nothing, and hide nothing.
+  if (check === undefined) return 'Patterns of detectors cannot be checked here.'
+  const message = check(pattern)
+  return message === undefined ? undefined : `This is not a pattern in RE2 syntax: ${message}`
+}
+
+/** Compiles one entry of `budgets`. */
+export function compileBudget(spec: BudgetSpec, path: ValuePath, site: Site): BudgetRule | undefined {
+  const targets = targetsOf(spec, path, site)
+  const verbs = verbsOf(spec.actions, path, site)
+  if (spec.on_exceed === 'require_approval' || spec.approvers !== undefined) {
+    const message = 'on_exceed: require_approval is not available yet; a used-up budget denies.'
+    site.error(path, message, spec.on_exceed === 'require_approval' ? 'on_exceed' : 'approvers')
+  }
+  if (targets === undefined || verbs === undefined) return undefined
+  const per = [...new Set(spec.per)].sort(compare)
+  const budget: Budget = { id: `budget:${spec.id}`, max: spec.max, windowMs: spec.window, per, onExceed: 'deny' }
+  return {
+    targets,
+    ...(spec.principals !== undefined && { principals: spec.principals }),
+    unless: spec.unless ?? [],
+    verbs,
+    budget,
+    source: site.sourceOf(path),
+  }
+}

@@ -1,0 +1,123 @@
+/**
+ * Which rules of a target match one part. Three-valued: a rule matches, does not match, or its condition failed, and
+ * what failed denies in the name of that rule (C6).
+ *
+ * @packageDocumentation
+ */
+import type { CelMap } from '@bufbuild/cel'
+import type { Part } from '../core/action.ts'
+import type { Question } from './decide.ts'
+import { partFacts, sharedFacts, type Facts } from './facts.ts'
+import type { Policy, TargetPolicy } from './policy.ts'
+import { belongs, tokensOf, type Tokens } from './principals.ts'
+import { viewOf, type ResourceView } from './resources.ts'
+import type { Grant, Rule } from './rule.ts'
+import { isUnknownVerb } from './verbs.ts'
+
+/** What became of one part, before the parts are put together. */
+export interface PartMatch {
+  readonly part: Part
+  readonly view: ResourceView
+  /** Rules that match, once each. */
+  readonly matched: readonly Rule[]
+  /** Rules whose condition was neither true nor false, and why. They deny. */
+  readonly failed: readonly { readonly rule: Rule; readonly why: string }[]
+  /** Whether one matching rule vouches for all of the part. */
+  readonly isCovered: boolean
+  /** Whether the part is refused whatever the rules say (C4). */
+  readonly isRefused: boolean
+}
+
+/** What the matching of one question shares over its parts. */
+export interface Matching {
+  readonly policy: Policy
+  readonly target: TargetPolicy
+  readonly tokens: Tokens
+  readonly question: Question
+  shared: Omit<Facts, 'part'> | string | undefined
+}
+
+export function startMatching(policy: Policy, question: Question): Matching {
+  return {
+    policy,
+    question,
+    target: policy.forTarget(question.target),
+    tokens: tokensOf(question.principal),
+    shared: undefined,
+  }
+}
+
+/** Matches one part against the rules of the target. */
+export function matchPart(part: Part, matching: Matching): PartMatch {
+  const view = viewOf(part.resource)
+  const isUnknown = isUnknownVerb(part.verb, matching.policy.vocabulary)
+  if (isUnknown && matching.target.hasMasks) {
+    // What was not understood may read anything, also what is masked; no rule can vouch for it (C4).
+    return { part, view, matched: [], failed: [], isCovered: false, isRefused: true }
+  }
+  const matched: Rule[] = []
+  const failed: { rule: Rule; why: string }[] = []
+  let isCovered = false
+  let facts: Facts | string | undefined
+  for (const list of matching.target.index.candidates(part.verb, view)) {
+    for (const { rule, grant } of list) {
+      if (!belongs(rule, matching.tokens)) continue
+      const matches = rule.effect === 'allow' ? grantCovers(grant, view) : grantTouches(grant, view)
+      if (!matches) continue
+      const { condition } = rule
+      if (condition !== undefined) {
+        facts ??= factsOf(part, matching)
+        const result = typeof facts === 'string' ? { failed: facts } : condition.evaluate(facts)
+        if (result === false) continue
+        if (result !== true) {
+          failed.push({ rule, why: result.failed })
+          continue
+        }
+      }
+      matched.push(rule)
+      // An approval that was asked for because of one column vouches for the others only when it lists them too.
+      isCovered ||= rule.effect === 'allow' || (rule.effect === 'require_approval' && grantCovers(grant, view))
+    }
+  }
+  return {
+    part,
+    view,
+    matched: once(matched),
+    failed: failed.length > 1 ? onceFailed(failed) : failed,
+    isCovered,
+    isRefused: false,
+  }
+}
+
+/** Whether everything the part touches is listed. */
+export function grantCovers(grant: Grant, view: ResourceView): boolean {
+  const { resources } = grant
+  if (resources === undefined) return true
+  for (const pattern of resources) if (pattern.covers(view)) return true
+  return false
+}
+
+/** Whether anything the part touches is listed. */
+export function grantTouches(grant: Grant, view: ResourceView): boolean {
+  const { resources } = grant
+  if (resources === undefined) return true
+  for (const pattern of resources) if (pattern.touches(view)) return true
+  return false
+}
+
+/** The facts of a part, or what of the plan is malformed; conditions on a malformed part fail. */
+export function factsOf(part: Part, matching: Matching): Facts | string {
+  matching.shared ??= sharedFacts(matching.question, matching.policy.vocabulary)
+  if (typeof matching.shared === 'string') return matching.shared
+  const own: CelMap | string = partFacts(part, matching.policy.vocabulary)
+  return typeof own === 'string' ? own : { ...matching.shared, part: own }
+}
+
+/** A bundle can lead to one rule by several grants. */
+function once(rules: readonly Rule[]): readonly Rule[] {
+  return rules.length > 1 ? [...new Set(rules)] : rules
+}
+
+function onceFailed(failed: PartMatch['failed']): PartMatch['failed'] {
+  return [...new Map(failed.map((entry) => [entry.rule, entry])).values()]
+}

@@ -1,0 +1,142 @@
+/**
+ * The words of a decision. They reach the caller, so they hold only what rules that name this caller say, and what the
+ * caller itself asked for.
+ *
+ * @packageDocumentation
+ */
+import type { Effect } from '../core/decision.ts'
+import { effectiveGrants } from './effective.ts'
+import type { Matching, PartMatch } from './match.ts'
+import { belongs } from './principals.ts'
+import { compare } from './problem.ts'
+import { columnListed, nameMatches } from './sql-name.ts'
+import { renderResource } from './resources.ts'
+import type { Rule } from './rule.ts'
+
+/** One sentence for the caller and, after a denial, what would be allowed instead. */
+export interface Reason {
+  readonly reason: string
+  readonly hint?: string
+}
+
+/** Longer hints would drown the reason; a cut says so. */
+const HINT_ENTRIES_MAX = 6
+
+export function reasonFor(effect: Effect, matches: readonly PartMatch[], matching: Matching): Reason {
+  switch (effect) {
+    case 'allow':
+      return { reason: `Allowed by ${ruleNames(matches, 'allow')}.` }
+    case 'require_approval':
+      return approvalReason(matches)
+    default:
+      return denialReason(matches, matching)
+  }
+}
+
+function approvalReason(matches: readonly PartMatch[]): Reason {
+  const rules = rulesWith(matches, 'require_approval')
+  const who = rules.map((rule) => {
+    const { anyOf, count } = rule.approval ?? { anyOf: [], count: 1 }
+    return `${count > 1 ? `${count} of ` : ''}${anyOf.join(' or ')}`
+  })
+  const why = rules.find(({ reason }) => reason !== undefined)?.reason
+  const reason = `${ruleNames(matches, 'require_approval')} asks for an approval by ${[...new Set(who)].join(' and by ')}`
+  return { reason: upperFirst(`${reason}${why === undefined ? '.' : `: ${why}`}`) }
+}
+
+function denialReason(matches: readonly PartMatch[], matching: Matching): Reason {
+  const refused = matches.find(({ isRefused }) => isRefused)
+  if (matches.length === 0) {
+    return { reason: 'Nothing in the call could be decided on, and a call without parts is denied.' }
+  }
+  if (refused !== undefined) {
+    const reason = `${describe(refused)} was not understood, which is refused on a target with masks.`
+    return withHint(reason, matches, matching)
+  }
+  const [rule] = rulesWith(matches, 'deny')
+  if (rule !== undefined) {
+    const match = matches.find(({ matched }) => matched.includes(rule))
+    const reason = `Rule ${rule.id} denies ${match === undefined ? 'this' : describe(match)}${after(rule)}`
+    return rule.hint === undefined ? { reason } : { reason, hint: rule.hint }
+  }
+  const failed = matches.flatMap((match) => match.failed.map((entry) => ({ match, ...entry })))
+  const [first] = failed.sort((a, b) => compare(a.rule.id, b.rule.id))
+  if (first !== undefined) {
+    const { match, rule: broken, why } = first
+    return { reason: `The condition of rule ${broken.id} could not be decided on ${describe(match)}: ${why}.` }
+  }
+  const uncovered = matches.filter(({ isCovered }) => !isCovered)
+  const shown = [...new Set(uncovered.map(describe))]
+  const more = shown.length > 3 ? ` and ${shown.length - 3} more` : ''
+  return withHint(`No rule allows ${shown.slice(0, 3).join(', ')}${more}.`, uncovered, matching)
+}
+
+/** `sql.select on public.orders(id,total)`. */
+function describe({ part }: PartMatch): string {
+  return part.resource.type === 'none' ? part.verb : `${part.verb} on ${renderResource(part.resource)}`
+}
+
+function withHint(reason: string, matches: readonly PartMatch[], matching: Matching): Reason {
+  const own = matching.target.rules.filter((rule) => rule.effect !== 'deny' && belongs(rule, matching.tokens))
+  const columns = matches.flatMap((match) => columnHint(match, own))
+  const related = columns.length > 0 ? [] : matches.flatMap((match) => sameResource(match, own))
+  const entries = [...new Set(columns.length > 0 ? columns : related.length > 0 ? related : anything(own, matching))]
+  if (entries.length === 0) return { reason, hint: `Nothing is allowed to you on ${matching.question.target.name}.` }
+  const more = entries.length - HINT_ENTRIES_MAX
+  const shown = entries.slice(0, HINT_ENTRIES_MAX).join('; ')
+  return { reason, hint: `Allowed to you: ${shown}${more > 0 ? `; and ${more} more` : ''}.` }
+}
+
+/** When only some columns were too many: which ones a rule with the same action and table lists. */
+function columnHint({ part, view }: PartMatch, own: readonly Rule[]): readonly string[] {
+  const { resource } = part
+  const { sql } = view
+  if (resource.type !== 'sql' || sql === undefined || sql.args !== undefined) return []
+  return own.flatMap((rule) =>
+    rule.grants.flatMap((grant) => {
+      if (!grant.verbs.has(part.verb)) return []
+      return (grant.resources ?? []).flatMap(({ sql: pattern }) => {
+        if (pattern?.list === undefined || !nameMatches(pattern, sql)) return []
+        const missing = resource.columns?.filter((column) => !columnListed(pattern, column)) ?? []
+        const except = missing.length > 0 && missing.length <= 12 ? ` (not ${missing.join(', ')})` : ''
+        return [`${part.verb} on ${sql.base} with the columns ${pattern.list.join(', ')}${except}`]
+      })
+    }),
+  )
+}
+
+/** What else the caller may do with the same resource. */
+function sameResource({ view }: PartMatch, own: readonly Rule[]): readonly string[] {
+  if (view.resource.type === 'none') return []
+  const about = own.filter((rule) =>
+    rule.grants.some(({ resources }) => resources?.some((pattern) => pattern.text !== '**' && pattern.covers(view))),
+  )
+  return about.map((rule) => {
+    const approval = rule.effect === 'allow' ? '' : `, after approval by ${rule.approval?.anyOf.join(' or ') ?? ''}`
+    const condition = rule.condition === undefined ? '' : ', under a condition'
+    return `${rule.actions.join(', ')} on ${view.sql?.base ?? renderResource(view.resource)}${condition}${approval}`
+  })
+}
+
+function anything(own: readonly Rule[], matching: Matching): readonly string[] {
+  return effectiveGrants(own, matching.tokens).map(({ text }) => text)
+}
+
+function rulesWith(matches: readonly PartMatch[], effect: Effect): readonly Rule[] {
+  const rules = matches.flatMap(({ matched }) => matched.filter((rule) => rule.effect === effect))
+  return [...new Set(rules)].sort((a, b) => compare(a.id, b.id))
+}
+
+function ruleNames(matches: readonly PartMatch[], effect: Effect): string {
+  const ids = rulesWith(matches, effect).map(({ id }) => id)
+  const more = ids.length > 5 ? ` and ${ids.length - 5} more` : ''
+  return `rule${ids.length > 1 ? 's' : ''} ${ids.slice(0, 5).join(', ')}${more}`
+}
+
+function after({ reason }: Rule): string {
+  return reason === undefined ? '.' : `: ${reason}`
+}
+
+function upperFirst(text: string): string {
+  return text.slice(0, 1).toUpperCase() + text.slice(1)
+}
