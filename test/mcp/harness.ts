@@ -216,29 +216,34 @@ export async function call(client: AnyClient, name: string, args: Record<string,
 /** A request without any library, for what a library would not send. */
 export function raw(
   url: URL,
-  { token = 'token-agent', method = 'POST', ...rest }: { token?: string | null; method?: string } & Omit<Raw, 'token'>,
+  { token = 'token-agent', method = 'POST', headers, body, signal }: Raw,
 ): Promise<Response> {
-  const body = rest.body === undefined || typeof rest.body === 'string' || rest.body instanceof Uint8Array
   return fetch(url, {
     method,
     headers: {
       'content-type': 'application/json',
       accept: 'application/json, text/event-stream',
       ...(token !== null && { authorization: `Bearer ${token}` }),
-      ...rest.headers,
+      ...headers,
     },
-    ...(rest.body !== undefined && {
-      body: body ? (rest.body as string | Uint8Array<ArrayBuffer>) : JSON.stringify(rest.body),
-    }),
-    ...(rest.signal !== undefined && { signal: rest.signal }),
+    ...(body !== undefined && { body: bytesOf(body), duplex: 'half' }),
+    ...(signal !== undefined && { signal }),
   })
 }
 
 interface Raw {
   readonly token?: string | null
+  readonly method?: string
   readonly headers?: Readonly<Record<string, string>>
+  /** Bytes and text as they are, a stream in pieces, anything else as JSON. */
   readonly body?: unknown
   readonly signal?: AbortSignal
+}
+
+function bytesOf(body: unknown): string | Uint8Array<ArrayBuffer> | ReadableStream<Uint8Array> {
+  if (typeof body === 'string' || body instanceof ReadableStream) return body
+  if (body instanceof Uint8Array) return Uint8Array.from(body)
+  return JSON.stringify(body)
 }
 
 /** An `initialize` message of the 2025 era. */

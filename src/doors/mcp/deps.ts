@@ -110,6 +110,8 @@ export interface StoredRequest {
   readonly tool: string
   readonly payload: unknown
   readonly reason?: string
+  /** Set when the caller had asked afresh: without it the call would find another ticket. */
+  readonly newRequest?: string
 }
 
 /** The tickets a person may answer. */

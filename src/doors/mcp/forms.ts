@@ -22,8 +22,10 @@ export interface FormSession {
     form: ElicitRequestFormParams,
     options: { readonly timeout: number; readonly signal: AbortSignal },
   ): Promise<ElicitResult>
-  /** Whether the client can hear the server now; a form sent otherwise would be lost without a sign. */
+  /** Whether the client has a stream on which the server can speak first. */
   isListening(): boolean
+  /** Whether the client answers on it. A form sent to one that does not would be lost without a sign. */
+  isReachable(signal: AbortSignal): Promise<boolean>
 }
 
 /** The forms of one session. */
@@ -53,12 +55,16 @@ export function openForms(
 
   async function show(ticket: PendingTicket): Promise<void> {
     const closed = new AbortController()
+    const over = AbortSignal.any([closed.signal, signal])
     shown.set(ticket.ticket, closed)
     try {
-      const answer = await session.ask(formOf(ticket), {
-        timeout: timeLeft(ticket, rooms.now()),
-        signal: AbortSignal.any([closed.signal, signal]),
-      })
+      if (!(await session.isReachable(over))) {
+        // Asked again when the client opens another stream.
+        if (!over.aborted) waiting.set(ticket.ticket, ticket)
+        shown.delete(ticket.ticket)
+        return
+      }
+      const answer = await session.ask(formOf(ticket), { timeout: timeLeft(ticket, rooms.now()), signal: over })
       await take(answer, ticket)
     } catch (error) {
       // Decided elsewhere, expired, or the session is over: the form is gone and nothing was said.
@@ -69,10 +75,9 @@ export function openForms(
           'approval form failed',
         )
       }
-    } finally {
-      shown.delete(ticket.ticket)
-      flush()
     }
+    shown.delete(ticket.ticket)
+    flush()
   }
 
   async function take({ action, content }: ElicitResult, ticket: PendingTicket): Promise<void> {

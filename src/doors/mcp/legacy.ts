@@ -219,6 +219,13 @@ export function createLegacySessions(deps: McpDoorDeps, limits: DoorLimits): Leg
         viewer: entry.session.principal,
         ask: (form, options) => entry.server.elicitInput(form, options),
         isListening: () => entry.listening > 0,
+        // A client in wide use cannot cancel the request with the id 0, which is the first a server sends. With a ping
+        // before every form, none has it, and every form can be closed.
+        isReachable: (signal) =>
+          entry.server.request({ method: 'ping' }, { timeout: PING_TIMEOUT_MS, signal }).then(
+            () => true,
+            () => false,
+          ),
       },
       { inbox: deps.inbox, log: deps.log, now: Date.now },
       limits.formsPerSessionMax,
@@ -239,6 +246,7 @@ function serveSubscriptions({ server, subscribed }: Entry): void {
 }
 
 const SUBSCRIPTIONS_MAX = 32
+const PING_TIMEOUT_MS = 10_000
 
 /** Whether the person behind a session can be asked in it; on what, the inbox says. */
 function canAsk({ session, server }: Entry): boolean {
