@@ -100,3 +100,15 @@ export class SallyportError extends Error {
     })
   }
 }
+
+/**
+ * Returns the stack frames of an error without its message, which may hold data; '' when they cannot be told apart.
+ */
+export function framesOf(error: Error): string {
+  const stack = error.stack ?? ''
+  // V8 writes name and message as they were when the error was made; a message may itself look like a frame.
+  const end = error.message === '' ? 0 : stack.indexOf(error.message)
+  if (end < 0) return ''
+  const frames = stack.slice(end + error.message.length).split('\n').slice(1)
+  return frames.every((frame) => /^ {4}at /.test(frame)) ? frames.join('\n') : ''
+}

@@ -1,0 +1,124 @@
+import type { Transform } from '../core/decision.ts'
+import { combine, type Compiled } from './compile.ts'
+import { fold } from './fold.ts'
+import { findPattern } from './pattern.ts'
+import { placeholdersIn } from './transforms.ts'
+
+/** A value found in a text, or several that overlap and are replaced as one. */
+export interface Span {
+  readonly start: number
+  readonly end: number
+  readonly kind: string
+  readonly transform: Transform
+  /** The value as it reads once disguises are undone. */
+  readonly value: string
+}
+
+/** Returns what is to be replaced in `text`, in order and without overlap. */
+export function findSpans(text: string, compiled: Compiled): readonly Span[] {
+  const found: Span[] = []
+  search(text, compiled, (start, end, kind, transform) => {
+    found.push({ start, end, kind, transform, value: text.slice(start, end) })
+  })
+  // The copy is searched besides the text, not instead: undoing a disguise can also glue things together.
+  const folded = fold(text)
+  if (folded !== undefined) {
+    search(folded.text, compiled, (start, end, kind, transform) => {
+      found.push({
+        start: folded.starts[start] ?? 0,
+        end: folded.ends[end - 1] ?? text.length,
+        kind,
+        transform,
+        value: folded.text.slice(start, end),
+      })
+    })
+  }
+  if (found.length === 0) return found
+  return merge(text, withoutPlaceholders(text, found, compiled))
+}
+
+/** Whether any detector could find something in `text`. Never false when {@link findSpans} finds something. */
+export function mayHold(text: string, compiled: Compiled): boolean {
+  if (compiled.custom.length > 0) return true
+  const triggers = compiled.declared
+  if (compiled.keyBlocks !== undefined && text.includes('PRIVATE KEY')) return true
+  if (triggers.some(({ detector }) => detector.trigger(text))) return true
+  const folded = fold(text)
+  if (folded === undefined) return false
+  if (compiled.keyBlocks !== undefined && folded.text.includes('PRIVATE KEY')) return true
+  return triggers.some(({ detector }) => detector.trigger(folded.text))
+}
+
+function search(
+  text: string,
+  compiled: Compiled,
+  report: (start: number, end: number, kind: string, transform: Transform) => void,
+): void {
+  for (const { detector, transform } of compiled.declared) {
+    if (!detector.trigger(text)) continue
+    detector.find(text, (start, end) => report(start, end, detector.kind, transform))
+  }
+  for (const { kind, pattern, transform } of compiled.custom) {
+    findPattern(pattern, text, (start, end) => report(start, end, kind, transform))
+  }
+}
+
+function withoutPlaceholders(text: string, found: readonly Span[], compiled: Compiled): readonly Span[] {
+  const placeholders = placeholdersIn(text, new Set(compiled.custom.map(({ kind }) => kind)))
+  if (placeholders.length === 0) return found
+  const starts = placeholders.map(({ start }) => start)
+  return found.filter(({ start, end }) => {
+    const placeholder = placeholders[lastAtMost(starts, start)]
+    if (placeholder === undefined || start > placeholder.heldUntil) return true
+    // `[HASH:url_password:h…]@db`: what looks like a name is the placeholder's own kind.
+    return start === placeholder.start && end > placeholder.end
+  })
+}
+
+/** Index of the last of the sorted `values` that is at most `limit`, or -1. */
+function lastAtMost(values: readonly number[], limit: number): number {
+  let low = 0
+  let high = values.length
+  while (low < high) {
+    const middle = (low + high) >> 1
+    if ((values[middle] ?? 0) <= limit) low = middle + 1
+    else high = middle
+  }
+  return low - 1
+}
+
+/**
+ * Overlapping finds become one: their union, named after the longest, by their common transform. Unequal transforms, or
+ * finds of different kinds of which none covers the rest, redact: a piece that one find would keep may be another's
+ * secret.
+ */
+function merge(text: string, found: readonly Span[]): readonly Span[] {
+  const sorted = [...found].sort((a, b) => a.start - b.start || b.end - a.end || compare(a.kind, b.kind))
+  const merged: Span[] = []
+  for (const span of sorted) {
+    const last = merged.at(-1)
+    if (last === undefined || span.start >= last.end) merged.push(span)
+    else merged[merged.length - 1] = union(text, last, span)
+  }
+  return merged
+}
+
+function union(text: string, one: Span, other: Span): Span {
+  const longer = other.end - other.start > one.end - one.start ? other : one
+  const end = Math.max(one.end, other.end)
+  const covers = longer.start === one.start && longer.end === end
+  const transform = combine(one.transform, other.transform)
+  if (covers) return { ...longer, transform }
+  return {
+    start: one.start,
+    end,
+    kind: longer.kind,
+    transform: transform === 'null' || one.kind === other.kind ? transform : 'redact',
+    value: text.slice(one.start, end),
+  }
+}
+
+function compare(a: string, b: string): number {
+  if (a === b) return 0
+  return a < b ? -1 : 1
+}
