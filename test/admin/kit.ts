@@ -117,5 +117,5 @@ export async function openAdmin(changes: Partial<AdminRooms> = {}) {
     server.closeAllConnections()
     await new Promise((resolve) => server.close(resolve))
   }
-  return { ask, acts, faults, revoked, ticket, close }
+  return { url: `http://127.0.0.1:${port}`, ask, acts, faults, revoked, ticket, close }
 }
