@@ -1,15 +1,17 @@
 import * as z from 'zod'
-import type { Answer } from './answer.ts'
+import type { Answer, Json } from './answer.ts'
 import { outputSchemaOf } from './answer.ts'
 import { escapeLine } from './escape.ts'
-import type { DescribedTable } from '../src/core/call.ts'
+import type { DescribedColumn, DescribedTable } from '../src/core/call.ts'
 import type { Transform } from '../src/core/decision.ts'
 import type { ToolDescription } from './tool.ts'
 import { inputSchemaOf, readArguments, reason, target } from './tool.ts'
 
 /** A table with what this caller will see of each column. */
-export interface VisibleTable extends Omit<DescribedTable, 'columns'> {
-  readonly columns: readonly (DescribedTable['columns'][number] & { readonly masked?: Transform })[]
+export interface VisibleTable extends Omit<DescribedTable, 'columns' | 'reading'> {
+  readonly columns: readonly (DescribedColumn & { readonly masked?: Transform })[]
+  /** Set when reading it takes an approval. */
+  readonly needsApproval?: boolean
 }
 
 /** Most columns one answer lists; beyond it the caller is told to name a table. */
@@ -51,6 +53,7 @@ export const describeTarget: DescribeTool = {
           name: { type: 'string' },
           kind: { type: 'string' },
           comment: { type: 'string' },
+          needs_approval: { type: 'boolean', description: 'A person must approve before you may read it.' },
           columns: {
             type: 'array',
             items: {
@@ -102,14 +105,15 @@ function cut(tables: readonly VisibleTable[]): {
   return { shown: tables, truncated: false }
 }
 
-function structure({ schema, name, kind, comment, columns }: VisibleTable): {
-  readonly [field: string]: string | readonly { readonly [field: string]: string | boolean }[]
+function structure({ schema, name, kind, comment, columns, needsApproval }: VisibleTable): {
+  readonly [field: string]: Json
 } {
   return {
     schema,
     name,
     kind,
     ...(comment !== undefined && { comment }),
+    ...(needsApproval === true && { needs_approval: true }),
     columns: columns.map(({ name, type, nullable, masked }) => ({
       name,
       type,
@@ -130,9 +134,10 @@ function write(
       : `${context.target} has no table ${escapeLine(context.table)} that you may read.`
   }
   const lines = [`Tables of ${context.target} that you may read:`]
-  for (const { schema, name, kind, comment, columns } of tables) {
+  for (const { schema, name, kind, comment, columns, needsApproval } of tables) {
+    const approval = needsApproval === true ? ' [needs approval]' : ''
     const words = comment === undefined ? '' : `: ${escapeLine(comment)}`
-    lines.push(`${escapeLine(schema)}.${escapeLine(name)} (${kind.replaceAll('_', ' ')})${words}`)
+    lines.push(`${escapeLine(schema)}.${escapeLine(name)} (${kind.replaceAll('_', ' ')})${approval}${words}`)
     for (const column of columns) {
       const flags = [
         column.nullable ? '' : ' not null',

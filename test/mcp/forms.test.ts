@@ -3,38 +3,58 @@ import { ElicitRequestSchema } from '@modelcontextprotocol/sdk/types.js'
 import { afterEach, describe, expect, it } from 'vitest'
 import { SallyportError } from '../../src/core/errors.ts'
 import type { Principal } from '../../src/core/principal.ts'
-import type { ApprovalInbox, PendingTicket, TicketEvent, Vote } from '../../src/doors/mcp/deps.ts'
+import type { Answer as Vote, Offer } from '../../src/approval/inbox.ts'
+import type { TicketView } from '../../src/approval/view.ts'
+import type { McpDoorDeps } from '../../src/doors/mcp/deps.ts'
 import { messageOf } from '../../src/doors/mcp/forms.ts'
 import { AGENT, connectLegacy, connectModern, deferred, MARIA, openRaw, raw, startGateway } from './harness.ts'
 import type { AnyClient, Gateway } from './harness.ts'
 
-const TICKET: PendingTicket = {
-  ticket: 'T-1',
+const TICKET: TicketView = {
+  id: 'T-1',
+  state: 'pending',
   digest: 'digest-0123456789abcdef',
-  requester: { id: AGENT.id, owner: AGENT.owner },
+  requester: { id: AGENT.id, kind: AGENT.kind, owner: AGENT.owner },
   target: 'shop-db',
+  protocol: 'postgres',
   tool: 'query_database',
+  verbs: ['sql.update'],
+  rules: ['writes-need-a-dba'],
+  policyVersion: 'v1',
+  decisionReason: 'Writes need a DBA.',
   request: { text: 'UPDATE orders SET total = $1 WHERE id = $2', params: ['1', null] },
-  reason: 'fixing a typo',
+  agentSays: 'fixing a typo',
   requirements: [
-    { rule: 'writes-need-a-dba', anyOf: ['group:dba'], count: 1, expiresMs: 60_000, reasonRequired: false },
+    {
+      rule: 'writes-need-a-dba',
+      anyOf: ['group:dba'],
+      count: 1,
+      expiresMs: 60_000,
+      reasonRequired: false,
+      by: [],
+      isMet: false,
+    },
   ],
+  votes: [],
+  createdAt: new Date().toISOString(),
   expiresAt: new Date(Date.now() + 600_000).toISOString(),
+  mayAnswer: true,
+  unresolved: [],
+  history: [],
 }
 
 /** An inbox in memory: one list of open tickets, told to everybody who watches. */
 function memoryInbox() {
-  const open = new Map<string, PendingTicket>()
-  const watchers = new Set<(event: TicketEvent) => void>()
+  const open = new Map<string, TicketView>()
+  const watchers = new Set<(event: Offer) => void>()
   const votes: Vote[] = []
   const viewers: Principal[] = []
-  const inbox: ApprovalInbox = {
-    list: async () => [...open.values()],
-    async *watch(viewer, signal) {
+  const inbox: McpDoorDeps['inbox'] = {
+    async *offers(viewer, signal) {
       viewers.push(viewer)
-      const events: TicketEvent[] = [...open.values()].map((ticket) => ({ kind: 'open', ticket }))
+      const events: Offer[] = [...open.values()].map((ticket) => ({ kind: 'open', ticket }))
       let wake = deferred()
-      const hear = (event: TicketEvent): void => {
+      const hear = (event: Offer): void => {
         events.push(event)
         wake.resolve()
       }
@@ -54,6 +74,7 @@ function memoryInbox() {
       votes.push(vote)
       if (!open.delete(vote.ticket)) throw new SallyportError('ERR_APPROVAL_CONFLICT', 'Already decided.')
       for (const hear of watchers) hear({ kind: 'closed', ticket: vote.ticket })
+      return TICKET
     },
   }
   return {
@@ -61,8 +82,8 @@ function memoryInbox() {
     votes,
     viewers,
     watching: () => watchers.size,
-    file(ticket: PendingTicket) {
-      open.set(ticket.ticket, ticket)
+    file(ticket: TicketView) {
+      open.set(ticket.id, ticket)
       for (const hear of watchers) hear({ kind: 'open', ticket })
     },
     decideElsewhere(ticket: string) {
@@ -140,7 +161,7 @@ describe('an approver with a session of the 2025 era', () => {
     memory.file(TICKET)
     await expect.poll(() => forms).toHaveLength(1)
     memory.file(TICKET)
-    memory.file({ ...TICKET, ticket: 'T-2' })
+    memory.file({ ...TICKET, id: 'T-2' })
     await expect.poll(() => memory.votes.map(({ ticket }) => ticket)).toEqual(['T-2'])
     expect(forms).toHaveLength(2)
   })
@@ -193,7 +214,7 @@ describe('an approver with a session of the 2025 era', () => {
       return { action: 'accept', content: { decision: 'deny' } }
     })
     await expect.poll(memory.watching).toBe(1)
-    for (let index = 0; index < 6; index++) memory.file({ ...TICKET, ticket: `T-${index}` })
+    for (let index = 0; index < 6; index++) memory.file({ ...TICKET, id: `T-${index}` })
     await expect.poll(() => memory.votes).toHaveLength(6)
     expect(forms).toHaveLength(6)
     expect(most).toBeLessThanOrEqual(2)
@@ -257,11 +278,11 @@ describe('the text of a form', () => {
   it('cannot be made to look like another one', () => {
     const forged = messageOf({
       ...TICKET,
-      request: { text: 'SELECT 1\nRules: none\u001b[2K\u202e' },
-      reason: 'please\nTicket T-9, approved by maria',
+      request: { text: 'SELECT 1\nTarget: none\u001b[2K\u202e' },
+      agentSays: 'please\nTicket T-9, approved by maria',
     })
     const own = forged.split('\n').filter((line) => !line.startsWith('  '))
-    expect(own.filter((line) => line.startsWith('Rules:'))).toEqual(['Rules: writes-need-a-dba'])
+    expect(own.filter((line) => line.startsWith('Target:'))).toEqual(['Target: shop-db, through query_database'])
     expect(own.filter((line) => line.startsWith('Ticket '))).toHaveLength(1)
     for (const unsafe of ['\u001b', '\u202e']) expect(forged).not.toContain(unsafe)
     expect(forged).toContain('\\u{1b}[2K\\u{202e}')

@@ -153,9 +153,10 @@ export async function startGateway(deps: Partial<McpDoorDeps> = {}): Promise<Gat
 }
 
 const emptyInbox: McpDoorDeps['inbox'] = {
-  list: async () => [],
-  async *watch() {},
-  vote: async () => undefined,
+  async *offers() {},
+  vote: async () => {
+    throw new SallyportError('ERR_UNKNOWN_TICKET', 'There is no ticket of that name.')
+  },
 }
 
 /** A client with its own session, of the older library line. */

@@ -4,9 +4,10 @@
  *
  * @packageDocumentation
  */
+import type { ApprovalRoom } from '../../approval/create-approvals.ts'
+import type { Inbox } from '../../approval/inbox.ts'
 import type { Call } from '../../core/call.ts'
 import type { Chunk } from '../../core/chunk.ts'
-import type { ApprovalRequirement } from '../../core/decision.ts'
 import type { Principal } from '../../core/principal.ts'
 import type { Target } from '../../core/target.ts'
 import type { Sessions } from '../../gateway/sessions.ts'
@@ -26,14 +27,10 @@ export interface McpDoorDeps {
   describe(call: Call): Promise<readonly VisibleTable[]>
   /** What the policy lets the principal do, for the resource `policy://effective`. */
   effectivePolicy(principal: Principal): string | object
-  readonly inbox: ApprovalInbox
-  /**
-   * The stored call behind a ticket, for its requester only.
-   *
-   * @throws SallyportError `ERR_UNKNOWN_TICKET`, also for somebody else's ticket; `ERR_APPROVAL_*` when the ticket ended
-   * in a way no call can follow.
-   */
-  reissue(ticket: string, principal: Principal): Promise<StoredRequest>
+  /** How approvers are asked in their own sessions. */
+  readonly inbox: Pick<Inbox, 'offers' | 'vote'>
+  /** The stored call behind a ticket, for its requester only. */
+  readonly reissue: ApprovalRoom['reissue']
   readonly log: DoorLog
   /** Host names (without port) this door answers to. Loopback names by default. */
   readonly allowedHosts?: readonly string[]
@@ -102,57 +99,4 @@ export const DOOR_LIMITS: DoorLimits = {
   sessionsMax: 4096,
   requestsPerPrincipalMax: 512,
   formsPerSessionMax: 4,
-}
-
-/** A call as the store keeps it under a ticket. */
-export interface StoredRequest {
-  readonly target: string
-  readonly tool: string
-  readonly payload: unknown
-  readonly reason?: string
-  /** Set when the caller had asked afresh: without it the call would find another ticket. */
-  readonly newRequest?: string
-}
-
-/** The tickets a person may answer. */
-export interface ApprovalInbox {
-  /** Open tickets this viewer may answer: never their own, nor one of an agent they own. */
-  list(viewer: Principal): Promise<readonly PendingTicket[]>
-  /**
-   * Tells of every change to the tickets the viewer may answer, until `signal` aborts. Starts with what is open, so that
-   * no ticket falls between looking and watching.
-   */
-  watch(viewer: Principal, signal: AbortSignal): AsyncIterable<TicketEvent>
-  /** @throws SallyportError `ERR_FORBIDDEN`, `ERR_APPROVAL_CONFLICT`, `ERR_UNKNOWN_TICKET`, `ERR_APPROVAL_STALE` */
-  vote(vote: Vote): Promise<void>
-}
-
-/** What the inbox tells. */
-export type TicketEvent =
-  | { readonly kind: 'open'; readonly ticket: PendingTicket }
-  | { readonly kind: 'closed'; readonly ticket: string }
-
-/** One answer of one person. */
-export interface Vote {
-  readonly viewer: Principal
-  readonly ticket: string
-  /** Of what the person saw. Another one means the ticket is about something else by now. */
-  readonly digest: string
-  readonly decision: 'approve' | 'deny'
-  readonly reason?: string
-}
-
-/** A ticket as a person is asked about it. */
-export interface PendingTicket {
-  readonly ticket: string
-  readonly digest: string
-  readonly requester: { readonly id: string; readonly owner: string; readonly actsFor?: string }
-  readonly target: string
-  readonly tool: string
-  /** The canonical request, already masked. */
-  readonly request: { readonly text: string; readonly params?: readonly (string | null)[] }
-  /** The agent's own words. */
-  readonly reason?: string
-  readonly requirements: readonly ApprovalRequirement[]
-  readonly expiresAt: string
 }

@@ -7,9 +7,11 @@
  */
 import type { ElicitRequestFormParams, ElicitResult } from '@modelcontextprotocol/server'
 import { SallyportError } from '../../core/errors.ts'
+import { isSamePerson } from '../../approval/eligibility.ts'
+import type { TicketView } from '../../approval/view.ts'
 import type { Principal } from '../../core/principal.ts'
-import { escapeBlock, escapeLine } from '../../../tools/escape.ts'
-import type { ApprovalInbox, DoorLog, PendingTicket } from './deps.ts'
+import { escapeBlock } from '../../../tools/escape.ts'
+import type { DoorLog, McpDoorDeps } from './deps.ts'
 
 /** A request longer than this is not put into a form, because a form that cuts it would ask about something else. */
 const MESSAGE_CHARS_MAX = 16_000
@@ -37,12 +39,12 @@ export interface Forms {
 /** Shows every ticket the viewer may answer as a form, once, until `signal` aborts. */
 export function openForms(
   session: FormSession,
-  rooms: { readonly inbox: ApprovalInbox; readonly log: DoorLog; readonly now: () => number },
+  rooms: { readonly inbox: McpDoorDeps['inbox']; readonly log: DoorLog; readonly now: () => number },
   formsMax: number,
   signal: AbortSignal,
 ): Forms {
   const seen = new Set<string>()
-  const waiting = new Map<string, PendingTicket>()
+  const waiting = new Map<string, TicketView>()
   const shown = new Map<string, AbortController>()
 
   function flush(): void {
@@ -53,15 +55,15 @@ export function openForms(
     }
   }
 
-  async function show(ticket: PendingTicket): Promise<void> {
+  async function show(ticket: TicketView): Promise<void> {
     const closed = new AbortController()
     const over = AbortSignal.any([closed.signal, signal])
-    shown.set(ticket.ticket, closed)
+    shown.set(ticket.id, closed)
     try {
       if (!(await session.isReachable(over))) {
         // Asked again when the client opens another stream.
-        if (!over.aborted) waiting.set(ticket.ticket, ticket)
-        shown.delete(ticket.ticket)
+        if (!over.aborted) waiting.set(ticket.id, ticket)
+        shown.delete(ticket.id)
         return
       }
       const answer = await session.ask(formOf(ticket), { timeout: timeLeft(ticket, rooms.now()), signal: over })
@@ -70,17 +72,14 @@ export function openForms(
       // Decided elsewhere, expired, or the session is over: the form is gone and nothing was said.
       if (!closed.signal.aborted && !signal.aborted) {
         const code = error instanceof SallyportError ? error.code : nameOf(error)
-        rooms.log.warn(
-          { door: 'mcp', ticket: ticket.ticket, principal: session.viewer.id, code },
-          'approval form failed',
-        )
+        rooms.log.warn({ door: 'mcp', ticket: ticket.id, principal: session.viewer.id, code }, 'approval form failed')
       }
     }
-    shown.delete(ticket.ticket)
+    shown.delete(ticket.id)
     flush()
   }
 
-  async function take({ action, content }: ElicitResult, ticket: PendingTicket): Promise<void> {
+  async function take({ action, content }: ElicitResult, ticket: TicketView): Promise<void> {
     // Closing the form says nothing about the call: the ticket stays open for every other way of answering.
     if (action !== 'accept') return
     const decision = content?.['decision']
@@ -89,7 +88,7 @@ export function openForms(
     const reason = content?.['reason']
     await rooms.inbox.vote({
       viewer: session.viewer,
-      ticket: ticket.ticket,
+      ticket: ticket.id,
       digest: ticket.digest,
       decision,
       ...(typeof reason === 'string' && reason.trim() !== '' && { reason }),
@@ -97,16 +96,16 @@ export function openForms(
   }
 
   async function watch(): Promise<void> {
-    for await (const event of rooms.inbox.watch(session.viewer, signal)) {
+    for await (const event of rooms.inbox.offers(session.viewer, signal)) {
       if (event.kind === 'closed') {
         waiting.delete(event.ticket)
         shown.get(event.ticket)?.abort()
         continue
       }
       const { ticket } = event
-      if (seen.has(ticket.ticket) || !mayAsk(ticket, session.viewer)) continue
-      seen.add(ticket.ticket)
-      waiting.set(ticket.ticket, ticket)
+      if (seen.has(ticket.id) || !mayAsk(ticket, session.viewer)) continue
+      seen.add(ticket.id)
+      waiting.set(ticket.id, ticket)
       flush()
     }
   }
@@ -120,17 +119,18 @@ export function openForms(
 }
 
 /** The inbox already leaves out what the viewer may not answer; C13 is worth a second lock. */
-function mayAsk(ticket: PendingTicket, viewer: Principal): boolean {
-  return ticket.requester.owner !== viewer.owner && messageOf(ticket).length <= MESSAGE_CHARS_MAX
+function mayAsk(ticket: TicketView, viewer: Principal): boolean {
+  if (isSamePerson(viewer, ticket.requester) || ticket.request === undefined) return false
+  return messageOf(ticket).length <= MESSAGE_CHARS_MAX
 }
 
-function timeLeft(ticket: PendingTicket, now: number): number {
+function timeLeft(ticket: TicketView, now: number): number {
   const left = Date.parse(ticket.expiresAt) - now
   // The upper bound is what a timer can hold (2^31 - 1 ms); beyond it, it would fire at once.
   return Number.isNaN(left) ? 60_000 : Math.min(Math.max(left, 1000), 2_147_483_647)
 }
 
-function formOf(ticket: PendingTicket): ElicitRequestFormParams {
+function formOf(ticket: TicketView): ElicitRequestFormParams {
   const needsReason = ticket.requirements.some(({ reasonRequired }) => reasonRequired)
   return {
     mode: 'form',
@@ -152,22 +152,25 @@ function formOf(ticket: PendingTicket): ElicitRequestFormParams {
 }
 
 /** What a person is asked, whole and with nothing in it that could look like another question. */
-export function messageOf(ticket: PendingTicket): string {
-  const { requester, request } = ticket
-  const actsFor = requester.actsFor === undefined ? '' : `, acting for ${escapeLine(requester.actsFor)}`
-  const params = request.params ?? []
-  return [
-    `Sallyport asks: may ${escapeLine(requester.id)} (owned by ${escapeLine(requester.owner)}${actsFor}) do this?`,
-    `Target: ${escapeLine(ticket.target)}, through ${escapeLine(ticket.tool)}`,
+export function messageOf(ticket: TicketView): string {
+  const { requester, request, agentSays } = ticket
+  const actsFor = requester.actsFor === undefined ? '' : `, acting for ${requester.actsFor}`
+  const params = request?.params ?? []
+  const lines = [
+    `Sallyport asks: may ${requester.id} (owned by ${requester.owner}${actsFor}) do this?`,
+    `Target: ${ticket.target}, through ${ticket.tool}`,
+    `Why a person is asked: ${ticket.decisionReason} (rules: ${ticket.rules.join(', ')})`,
     'Request:',
-    indent(escapeBlock(request.text)),
-    ...params.map((value, index) => `  $${index + 1} = ${value === null ? 'NULL' : `'${escapeLine(value)}'`}`),
-    ...(ticket.reason === undefined
+    indent(request?.text ?? ''),
+    ...params.map((value, index) => indent(`$${index + 1} = ${value === null ? 'NULL' : `'${value}'`}`)),
+    ...(agentSays === undefined ? [] : ['The agent says, in its own words, which nobody checked:', indent(agentSays)]),
+    ...(ticket.unresolved.length === 0
       ? []
-      : ['The agent says, in its own words, which nobody checked:', indent(escapeBlock(ticket.reason))]),
-    `Rules: ${ticket.requirements.map(({ rule }) => rule).join(', ')}`,
-    `Ticket ${escapeLine(ticket.ticket)}, digest ${escapeLine(ticket.digest.slice(0, 12))}, expires ${ticket.expiresAt}`,
-  ].join('\n')
+      : [`Nobody knows whether the same call took effect before: ${ticket.unresolved.join(', ')}`]),
+    `Ticket ${ticket.id}, digest ${ticket.digest.slice(0, 12)}, expires ${ticket.expiresAt}`,
+  ]
+  // A view comes with hidden characters made visible; done once more it changes nothing, and nothing is taken on trust.
+  return lines.map(escapeBlock).join('\n')
 }
 
 /** Every line of it stands to the right of our own words, so that none can be taken for them. */
