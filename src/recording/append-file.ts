@@ -1,0 +1,239 @@
+import { SallyportError } from '../core/errors.ts'
+import type { Disk } from './disk.ts'
+import { recordingFailed, writeAll, writeAllLater } from './disk.ts'
+
+/** What one appended piece wants to know. */
+export interface AppendOptions {
+  /** Whether the promise waits until the bytes are on the device, not only with the kernel. */
+  readonly sync?: boolean
+  /** Told in file order, as soon as the write is complete; `offset` is where the piece begins. */
+  readonly onWritten?: (offset: number) => void
+  /** Told instead when the piece is not in the file. */
+  readonly onLost?: (error: SallyportError) => void
+}
+
+interface Piece extends AppendOptions {
+  readonly bytes: Uint8Array
+  readonly resolve: () => void
+  readonly reject: (error: SallyportError) => void
+}
+
+interface Waiter {
+  readonly resolve: () => void
+  readonly reject: (error: SallyportError) => void
+}
+
+/**
+ * Below this, writing on the event loop costs less than a thread hand-over: the page cache takes it in microseconds.
+ */
+const WRITE_NOW_BYTES_MAX = 64 * 1024
+
+/** A write slower than this sends the next ones to the thread pool, so that a busy disk does not stop every door. */
+const SLOW_WRITE_MS = 20
+const SLOW_FOR_MS = 1_000
+
+/** What may wait for a disk that does not keep up. */
+const QUEUE_BYTES_MAX = 64 * 1024 * 1024
+
+/**
+ * A file that only grows, by whole pieces.
+ *
+ * Pieces of one event-loop turn share one write and, where asked for, one fdatasync. After a failed write the file is
+ * cut back to the last complete piece and everything queued is refused: pieces are chained, and a later one without the
+ * earlier makes no sense. When even the cut fails, the file is dead and its owner must go on in another one.
+ */
+export class AppendFile {
+  readonly #disk: Disk
+  readonly #fd: number
+  readonly #onRollback: () => void
+  #queue: Piece[] = []
+  #queueBytes = 0
+  #length: number
+  #state: 'alive' | 'dead' | 'closed' = 'alive'
+  #isScheduled = false
+  #writing: Promise<void> | undefined
+  #syncing: Promise<void> | undefined
+  #unsynced: Waiter[] = []
+  #isDirty = false
+  #slowUntil = 0
+
+  /** @param onRollback told before the queued pieces are refused, so that a chain can go back to its last good link. */
+  constructor(disk: Disk, fd: number, onRollback: () => void) {
+    this.#disk = disk
+    this.#fd = fd
+    this.#length = disk.size(fd)
+    this.#onRollback = onRollback
+  }
+
+  /** Bytes that are certainly in the file. */
+  get length(): number {
+    return this.#length
+  }
+
+  get isDead(): boolean {
+    return this.#state === 'dead'
+  }
+
+  /** Appends one piece. Resolves when it is in the file. @throws SallyportError `ERR_RECORDING_FAILED`. */
+  append(bytes: Uint8Array, options: AppendOptions = {}): Promise<void> {
+    if (this.#state !== 'alive' || this.#queueBytes + bytes.length > QUEUE_BYTES_MAX) {
+      const error = this.#state === 'alive' ? notKeepingUp() : brokenFile()
+      options.onLost?.(error)
+      return Promise.reject(error)
+    }
+    return new Promise((resolve, reject) => {
+      this.#queue.push({ ...options, bytes, resolve, reject })
+      this.#queueBytes += bytes.length
+      this.#schedule()
+    })
+  }
+
+  /** Makes everything written so far durable, unless it already is. */
+  async sync(): Promise<void> {
+    await this.#drained()
+    if (this.#state !== 'alive' || !this.#isDirty) return
+    await new Promise<void>((resolve, reject) => {
+      this.#unsynced.push({ resolve, reject })
+      this.#startSync()
+    })
+  }
+
+  /** Writes what is queued and closes the descriptor. Safe to call twice. */
+  async close(): Promise<void> {
+    await this.#drained()
+    if (this.#state === 'closed') return
+    this.#state = 'closed'
+    await this.#syncing
+    this.#disk.close(this.#fd)
+  }
+
+  async #drained(): Promise<void> {
+    while (this.#queue.length > 0 || this.#writing !== undefined) {
+      if (this.#writing === undefined) this.#flush()
+      else await this.#writing
+    }
+  }
+
+  #schedule(): void {
+    if (this.#isScheduled) return
+    this.#isScheduled = true
+    // After the turn's callbacks: all entries they made share the write.
+    setImmediate(() => {
+      this.#isScheduled = false
+      this.#flush()
+    })
+  }
+
+  #flush(): void {
+    if (this.#writing !== undefined || this.#queue.length === 0) return
+    const batch = this.#queue
+    this.#queue = []
+    const bytes =
+      batch.length === 1 && batch[0] !== undefined ? batch[0].bytes : Buffer.concat(batch.map((piece) => piece.bytes))
+    const startedAt = performance.now()
+    if (bytes.length > WRITE_NOW_BYTES_MAX || startedAt < this.#slowUntil) {
+      this.#writing = this.#writeLater(batch, bytes)
+      return
+    }
+    try {
+      writeAll(this.#disk, this.#fd, bytes)
+    } catch (error) {
+      this.#rollBack(batch, error)
+      return
+    }
+    const endedAt = performance.now()
+    if (endedAt - startedAt > SLOW_WRITE_MS) this.#slowUntil = endedAt + SLOW_FOR_MS
+    this.#written(batch, bytes.length)
+  }
+
+  async #writeLater(batch: readonly Piece[], bytes: Uint8Array): Promise<void> {
+    try {
+      await writeAllLater(this.#disk, this.#fd, bytes)
+    } catch (error) {
+      this.#writing = undefined
+      this.#rollBack(batch, error)
+      return
+    }
+    this.#writing = undefined
+    this.#written(batch, bytes.length)
+    if (this.#queue.length > 0) this.#schedule()
+  }
+
+  #written(batch: readonly Piece[], bytes: number): void {
+    if (this.#state === 'dead') {
+      // A sync failed meanwhile and the owner may already go on in another file, from before this batch.
+      this.#refuse(batch, brokenFile())
+      return
+    }
+    let offset = this.#length
+    this.#length += bytes
+    this.#queueBytes -= bytes
+    this.#isDirty = true
+    for (const piece of batch) {
+      piece.onWritten?.(offset)
+      offset += piece.bytes.length
+      if (piece.sync === true) this.#unsynced.push(piece)
+      else piece.resolve()
+    }
+    if (this.#unsynced.length > 0) this.#startSync()
+  }
+
+  /** Group commit: whoever arrives while one fdatasync runs shares the next. */
+  #startSync(): void {
+    if (this.#syncing !== undefined || this.#unsynced.length === 0) return
+    const waiters = this.#unsynced
+    this.#unsynced = []
+    this.#isDirty = false
+    this.#syncing = this.#disk.sync(this.#fd).then(
+      () => {
+        this.#syncing = undefined
+        for (const { resolve } of waiters) resolve()
+        this.#startSync()
+      },
+      (error: unknown) => {
+        // After a failed fsync the kernel forgets which pages were dirty: a second try would succeed and mean nothing.
+        this.#syncing = undefined
+        this.#state = 'dead'
+        const failure = recordingFailed(error)
+        const all = [...waiters, ...this.#unsynced]
+        this.#unsynced = []
+        this.#refuse(this.#takeQueue(), failure)
+        for (const { reject } of all) reject(failure)
+      },
+    )
+  }
+
+  #rollBack(batch: readonly Piece[], error: unknown): void {
+    const lost = [...batch, ...this.#takeQueue()]
+    try {
+      this.#disk.truncate(this.#fd, this.#length)
+    } catch {
+      this.#state = 'dead'
+    }
+    this.#refuse(lost, recordingFailed(error))
+  }
+
+  #takeQueue(): Piece[] {
+    const queue = this.#queue
+    this.#queue = []
+    this.#queueBytes = 0
+    return queue
+  }
+
+  #refuse(pieces: readonly Piece[], error: SallyportError): void {
+    this.#onRollback()
+    for (const piece of pieces) piece.onLost?.(error)
+    for (const piece of pieces) piece.reject(error)
+  }
+}
+
+function notKeepingUp(): SallyportError {
+  return new SallyportError(
+    'ERR_RECORDING_FAILED',
+    'The disk that holds the recordings does not keep up. Give it a faster one, or record less (`record: digest`).',
+  )
+}
+
+function brokenFile(): SallyportError {
+  return new SallyportError('ERR_RECORDING_FAILED', 'A recording file could not be repaired; open a new session.')
+}

@@ -1,0 +1,189 @@
+import { createHash } from 'node:crypto'
+import type { Hash } from 'node:crypto'
+import type { Chunk } from '../core/chunk.ts'
+import type { RecordDepth } from '../core/target.ts'
+import type { AppendFile } from './append-file.ts'
+import { encodeJson } from './format.ts'
+
+/** Where a call's frames lie in the sidecar. Frames of other calls may lie between them. */
+export interface BulkRange {
+  readonly file: string
+  /** Offset of the call's first frame. */
+  readonly offset: number
+  /** Offset behind its last frame. */
+  readonly end: number
+  readonly frames: number
+  /** Sum of the lengths of its frames. */
+  readonly bytes: number
+  /** SHA-256 over its frames, one after the other. */
+  readonly sha256: string
+}
+
+/** What was shown and is not, or not wholly, in the sidecar. */
+export interface BulkCut {
+  readonly by: 'head' | 'digest' | 'failure'
+  /** Frames shown, kept or not. */
+  readonly frames: number
+  readonly bytes: number
+  /** SHA-256 over all frames as they would lie in the sidecar had all been kept. */
+  readonly sha256: string
+}
+
+/** A sidecar with its name. */
+export interface BulkFile {
+  readonly name: string
+  readonly file: AppendFile
+}
+
+/** One chunk as it lies in a sidecar: a line of JSON that says what follows, the payload, a newline. */
+export interface Frame {
+  readonly bytes: Uint8Array
+  readonly payloadBytes: number
+}
+
+/** Spells the frame of one chunk. `full` is the payload's length before it was shortened. */
+export function frameOf(call: string, n: number, chunk: Chunk, payload = payloadOf(chunk), full?: number): Frame {
+  const channel = chunk.kind === 'data' ? `,"channel":"${chunk.channel}"` : ''
+  const of = full === undefined ? '' : `,"of":${full}`
+  const head = `{"call":${encodeJson(call)},"n":${n},"kind":"${chunk.kind}"${channel},"bytes":${payload.length}${of}}\n`
+  return { bytes: Buffer.concat([Buffer.from(head), payload, NEWLINE]), payloadBytes: payload.length }
+}
+
+const NEWLINE = Buffer.from('\n')
+
+/** The bytes a chunk is kept as: what came as bytes stays bytes, everything else is JSON. */
+export function payloadOf(chunk: Chunk): Uint8Array {
+  if (chunk.kind !== 'data') {
+    const { kind: _, ...rest } = chunk
+    return Buffer.from(encodeJson(rest))
+  }
+  return chunk.channel === 'rows' ? Buffer.from(encodeJson(chunk.rows)) : chunk.bytes
+}
+
+/** Returns the longest beginning of a chunk's payload of at most `bytesMax`: whole rows, or any bytes. */
+function beginningOf(chunk: Chunk, payload: Uint8Array, bytesMax: number): Uint8Array | undefined {
+  if (chunk.kind !== 'data') return undefined
+  if (chunk.channel !== 'rows') return bytesMax > 0 ? payload.subarray(0, bytesMax) : undefined
+  const rows: string[] = []
+  let length = 2
+  for (const row of chunk.rows) {
+    const text = encodeJson(row)
+    length += Buffer.byteLength(text) + (rows.length > 0 ? 1 : 0)
+    if (length > bytesMax) break
+    rows.push(text)
+  }
+  return rows.length > 0 ? Buffer.from(`[${rows.join(',')}]`) : undefined
+}
+
+/**
+ * The bulk of one call on its way to the sidecar: keeps as much as the target's depth says, and the hash of everything
+ * that was shown.
+ */
+export class CallBulk {
+  readonly #call: string
+  readonly #keepMax: number
+  readonly #depth: RecordDepth
+  readonly #sidecar: () => BulkFile
+  /** Over every frame shown so far, kept or not; `#frames` and `#bytes` count the same frames. */
+  readonly #shown: Hash = createHash('sha256')
+  #frames = 0
+  #bytes = 0
+  #next = 0
+  #keptPayload = 0
+  #kept: { readonly bulk: BulkFile; offset: number; end: number; frames: number; bytes: number } | undefined
+  /** The kept frames' hash, once they are no longer all frames. */
+  #keptHash: string | undefined
+  #cut: BulkCut['by'] | undefined
+  #failure: unknown
+
+  constructor(call: string, depth: RecordDepth, sidecar: () => BulkFile) {
+    this.#call = call
+    this.#depth = depth
+    this.#keepMax = depth === 'full' ? Infinity : depth === 'digest' ? 0 : depth.headBytes
+    this.#sidecar = sidecar
+  }
+
+  /** Records one chunk. Resolves when what is kept of it is in the file. @throws SallyportError `ERR_RECORDING_FAILED`. */
+  async add(chunk: Chunk, sync: boolean): Promise<void> {
+    if (this.#failure !== undefined) throw this.#failure
+    const n = this.#next++
+    const frame = frameOf(this.#call, n, chunk)
+    // What the columns are called is no data: it is kept with any amount of it.
+    const counted = chunk.kind === 'head' && this.#keepMax > 0 ? 0 : frame.payloadBytes
+    if (this.#cut === undefined && this.#keptPayload + counted <= this.#keepMax) {
+      this.#keptPayload += counted
+      await this.#keep(frame, frame, sync)
+      return
+    }
+    if (this.#cut !== undefined) {
+      this.#count(frame)
+      return
+    }
+    this.#cut = this.#depth === 'digest' ? 'digest' : 'head'
+    await this.#keepBeginning(n, chunk, frame, sync)
+  }
+
+  /** What the end entry says of the bulk. */
+  summary(): { readonly bulk?: BulkRange; readonly cut?: BulkCut } {
+    if (this.#frames === 0 && this.#cut === undefined) return {}
+    const sha256 = this.#shown.digest('hex')
+    const cut = this.#cut && { by: this.#cut, frames: this.#frames, bytes: this.#bytes, sha256 }
+    const kept = this.#kept
+    return {
+      ...(kept && {
+        bulk: {
+          file: kept.bulk.name,
+          offset: kept.offset,
+          end: kept.end,
+          frames: kept.frames,
+          bytes: kept.bytes,
+          sha256: this.#keptHash ?? sha256,
+        },
+      }),
+      ...(cut && { cut }),
+    }
+  }
+
+  #count(frame: Frame): void {
+    this.#shown.update(frame.bytes)
+    this.#frames++
+    this.#bytes += frame.bytes.length
+  }
+
+  async #keepBeginning(n: number, chunk: Chunk, frame: Frame, sync: boolean): Promise<void> {
+    const beginning = beginningOf(chunk, payloadOf(chunk), this.#keepMax - this.#keptPayload)
+    if (beginning === undefined) {
+      this.#keptHash = this.#shown.copy().digest('hex')
+      this.#count(frame)
+      return
+    }
+    const short = frameOf(this.#call, n, chunk, beginning, frame.payloadBytes)
+    const keptHash = this.#shown.copy().update(short.bytes).digest('hex')
+    await this.#keep(short, frame, sync)
+    this.#keptHash = keptHash
+  }
+
+  /** Writes `kept`; once it is in the file, the hash of what was shown goes on over `shown`. */
+  async #keep(kept: Frame, shown: Frame, sync: boolean): Promise<void> {
+    try {
+      const bulk = this.#kept?.bulk ?? this.#sidecar()
+      await bulk.file.append(kept.bytes, {
+        sync,
+        onWritten: (offset) => {
+          this.#count(shown)
+          const end = offset + kept.bytes.length
+          this.#kept ??= { bulk, offset, end, frames: 0, bytes: 0 }
+          this.#kept.end = end
+          this.#kept.frames++
+          this.#kept.bytes += kept.bytes.length
+        },
+      })
+    } catch (error) {
+      // What is not recorded is not shown: the call cannot go on, and its end entry says where it stopped.
+      this.#failure = error
+      this.#keptHash ??= this.#shown.copy().digest('hex')
+      this.#cut = 'failure'
+      throw error
+    }
+  }
+}
