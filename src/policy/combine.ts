@@ -11,37 +11,48 @@ type Limits = Omit<Obligations, 'columns' | 'detect'>
 export const NO_LIMITS: Limits = { rates: [], budgets: [] }
 
 /** Combines the limits of every matching rule: numbers by minimum, rates and budgets all (C5). */
-export function limitsOf(matches: readonly PartMatch[], matching: Matching): Limits {
-  const rules = matchedRules(matches)
-  const rates = new Map<string, RateLimit>()
-  for (const { rate } of rules) if (rate !== undefined) rates.set(rate.id, rate)
-  const rowsMax = least(rules.map(({ limits }) => limits.rows))
-  const bytesMax = least(rules.map(({ limits }) => limits.bytes))
-  const timeoutMs = least(rules.map(({ limits }) => limits.timeout))
-  const concurrencyMax = least(rules.map(({ limits }) => limits.concurrency))
-  const accounts = common(rules)
+export function limitsOf(rules: readonly Rule[], matches: readonly PartMatch[], matching: Matching): Limits {
+  const rates: RateLimit[] = []
+  let rowsMax: number | undefined
+  let bytesMax: number | undefined
+  let timeoutMs: number | undefined
+  let concurrencyMax: number | undefined
+  let accounts: readonly string[] | undefined
+  for (const { limits, rate, as } of rules) {
+    rowsMax = least(rowsMax, limits.rows)
+    bytesMax = least(bytesMax, limits.bytes)
+    timeoutMs = least(timeoutMs, limits.timeout)
+    concurrencyMax = least(concurrencyMax, limits.concurrency)
+    if (rate !== undefined) rates.push(rate)
+    // Accounts every rule that names any agrees on. None left is none allowed, not no restriction.
+    if (as !== undefined) accounts = (accounts ?? as).filter((account) => as.includes(account)).sort(compare)
+  }
   return {
     ...(rowsMax !== undefined && { rowsMax }),
     ...(bytesMax !== undefined && { bytesMax }),
     ...(timeoutMs !== undefined && { timeoutMs }),
     ...(concurrencyMax !== undefined && { concurrencyMax }),
-    rates: [...rates.values()].sort((a, b) => compare(a.id, b.id)),
+    rates: rates.sort((a, b) => compare(a.id, b.id)),
     budgets: budgetsOf(matches, matching),
     ...(accounts !== undefined && { as: accounts }),
   }
 }
 
 /** The requirements of every rule that asks for an approval; each must be satisfied on its own (C5). */
-export function approvalsOf(matches: readonly PartMatch[]): readonly ApprovalRequirement[] {
-  const requirements = new Map<string, ApprovalRequirement>()
-  for (const { approval } of matchedRules(matches)) {
-    if (approval !== undefined) requirements.set(approval.rule, approval)
-  }
-  return [...requirements.values()].sort((a, b) => compare(a.rule, b.rule))
+export function approvalsOf(rules: readonly Rule[]): readonly ApprovalRequirement[] {
+  return rules.flatMap(({ approval }) => approval ?? [])
 }
 
-function matchedRules(matches: readonly PartMatch[]): readonly Rule[] {
-  return [...new Set(matches.flatMap(({ matched }) => matched))]
+/** The rules that matched any part, once each, in the policy's order. */
+export function matchedRules(matches: readonly PartMatch[]): readonly Rule[] {
+  const [only] = matches
+  if (only !== undefined && matches.length === 1) return only.matched
+  return inOrder(matches.flatMap(({ matched }) => matched))
+}
+
+/** The rules once each, in the policy's order. */
+export function inOrder(rules: readonly Rule[]): readonly Rule[] {
+  return [...new Set(rules)].sort((a, b) => a.order - b.order)
 }
 
 function budgetsOf(matches: readonly PartMatch[], { target, tokens }: Matching): readonly Budget[] {
@@ -51,14 +62,6 @@ function budgetsOf(matches: readonly PartMatch[], { target, tokens }: Matching):
     .sort((a, b) => compare(a.id, b.id))
 }
 
-function least(values: readonly (number | undefined)[]): number | undefined {
-  const numbers = values.filter((value) => value !== undefined)
-  return numbers.length === 0 ? undefined : numbers.reduce((a, b) => Math.min(a, b))
-}
-
-/** Accounts every rule that names any agrees on. None left is none allowed, not no restriction. */
-function common(rules: readonly Rule[]): readonly string[] | undefined {
-  const lists = rules.flatMap((rule) => (rule.as === undefined ? [] : [rule.as]))
-  const [first, ...others] = lists
-  return first?.filter((account) => others.every((list) => list.includes(account))).sort(compare)
+function least(a: number | undefined, b: number | undefined): number | undefined {
+  return a === undefined ? b : b === undefined ? a : Math.min(a, b)
 }

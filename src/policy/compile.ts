@@ -49,6 +49,7 @@ export function compileRule(spec: RuleSpec, path: ValuePath, site: Site): Rule |
   const { rows, bytes, timeout, concurrency, rate } = spec.limits ?? {}
   return {
     id: spec.id,
+    order: 0,
     effect: spec.effect,
     targets,
     ...(spec.principals !== undefined && { principals: spec.principals }),

@@ -11,10 +11,9 @@ import type { Action } from '../core/action.ts'
 import type { Decision, Effect, PartDecision } from '../core/decision.ts'
 import type { Principal } from '../core/principal.ts'
 import type { Target } from '../core/target.ts'
-import { approvalsOf, limitsOf, NO_LIMITS } from './combine.ts'
+import { approvalsOf, inOrder, limitsOf, matchedRules, NO_LIMITS } from './combine.ts'
 import { matchPart, startMatching, type Matching, type PartMatch } from './match.ts'
 import type { Policy } from './policy.ts'
-import { compare } from './problem.ts'
 import { reasonFor } from './reason.ts'
 import { renderResource } from './resources.ts'
 import type { Rule } from './rule.ts'
@@ -67,44 +66,41 @@ function strictest(matches: readonly PartMatch[]): Effect {
 
 function decisionOf(effect: Effect, matches: readonly PartMatch[], matching: Matching): Decision {
   const { policy, question } = matching
-  const { reason, hint } = reasonFor(effect, matches, matching)
+  const rules = matchedRules(matches)
+  const { reason, hint } = reasonFor(effect, rules, matches, matching)
   const masks = {
     columns: policy.masksFor(question.principal, question.target),
     detect: policy.detectorsFor(question.principal, question.target),
   }
   return {
     effect,
-    rules: rulesBehind(effect, matches),
+    rules: rulesBehind(effect, rules, matches),
     reason,
     ...(hint !== undefined && { hint }),
     // Masks stand in every decision: the request of a denied call is recorded too.
-    obligations: { ...(effect === 'deny' ? NO_LIMITS : limitsOf(matches, matching)), ...masks },
-    approvals: effect === 'require_approval' ? approvalsOf(matches) : [],
+    obligations: { ...(effect === 'deny' ? NO_LIMITS : limitsOf(rules, matches, matching)), ...masks },
+    approvals: effect === 'require_approval' ? approvalsOf(rules) : [],
     policyVersion: policy.version,
     parts: matches.map(partDecision),
   }
 }
 
 /** The rules that have the effect: those that deny or ask, and for an allow all that matched. */
-function rulesBehind(effect: Effect, matches: readonly PartMatch[]): readonly string[] {
-  const rules = matches.flatMap(({ matched, failed }) => [
-    ...matched.filter((rule) => rule.effect === effect),
-    ...(effect === 'deny' ? failed.map(({ rule }) => rule) : []),
-  ])
-  return idsOf(rules)
+function rulesBehind(effect: Effect, rules: readonly Rule[], matches: readonly PartMatch[]): readonly string[] {
+  const behind = rules.filter((rule) => rule.effect === effect)
+  const failed = effect === 'deny' ? matches.flatMap((match) => match.failed.map(({ rule }) => rule)) : []
+  return (failed.length === 0 ? behind : inOrder([...behind, ...failed])).map(({ id }) => id)
 }
 
 function partDecision(match: PartMatch): PartDecision {
+  const { matched, failed } = match
+  const rules = failed.length === 0 ? matched : inOrder([...matched, ...failed.map(({ rule }) => rule)])
   return {
     verb: match.part.verb,
     resource: renderResource(match.part.resource),
     effect: effectOf(match),
-    rules: idsOf([...match.matched, ...match.failed.map(({ rule }) => rule)]),
+    rules: rules.map(({ id }) => id),
   }
-}
-
-function idsOf(rules: readonly Rule[]): readonly string[] {
-  return [...new Set(rules.map(({ id }) => id))].sort(compare)
 }
 
 /**

@@ -14,15 +14,11 @@ import type { Vocabulary } from './verbs.ts'
 /** Longer lists make a condition fail closed: what walks them would block the calls of everyone else. */
 export const LIST_LENGTH_MAX = 2000
 
-/** Variables of a condition, ready for evaluation. */
-export interface Facts {
-  readonly part: CelMap
-  readonly action: CelMap
-  readonly principal: CelMap
-  readonly target: CelMap
-  readonly session: CelMap
-  readonly context: CelMap
-}
+/**
+ * The variables of a condition, ready for evaluation: each as a map (`part`) and each of its fields under its qualified
+ * name (`part.has_where`), which is what CEL's name resolution asks for first. The second makes a field one look-up.
+ */
+export type Facts = Readonly<Record<string, CelInput>>
 
 /** What the variables other than `part` have, for the type check and for the docs. */
 export const VARIABLES: Readonly<Record<string, Readonly<Record<string, readonly [CelKind, string]>>>> = {
@@ -79,52 +75,59 @@ export function variablesFor(verbs: Iterable<string>, vocabulary: Vocabulary): R
 }
 
 /** The facts that are the same for every part of a question; a text says what of the plan is malformed. */
-export function sharedFacts(question: Question, vocabulary: Vocabulary): Omit<Facts, 'part'> | string {
+export function sharedFacts(question: Question, vocabulary: Vocabulary): Facts | string {
   const { principal, target, session } = question
   const action = attributes(question.action.attributes, vocabulary.actionAttributes)
   if (typeof action === 'string') return `The action's ${action}.`
   action.set('verbs', celList([...new Set(question.action.parts.map(({ verb }) => verb))]))
-  return {
-    action: mapOf(action),
-    principal: mapOf(
-      new Map<string, CelInput>([
-        ['id', principal.id],
-        ['kind', principal.kind],
-        ['groups', celList(principal.groups)],
-        ['roles', celList(principal.roles)],
-        ['owner', principal.owner],
-        ['acts_for', principal.actsFor ?? ''],
-      ]),
-    ),
-    target: mapOf(
-      new Map<string, CelInput>([
-        ['name', target.name],
-        ['protocol', target.protocol],
-        ['labels', mapOf(new Map(Object.entries(target.labels)))],
-        ['observed', target.mode === 'observe'],
-      ]),
-    ),
-    session: mapOf(
-      new Map([
-        ['id', session.id],
-        ['door', session.door],
-        ['run', session.run ?? ''],
-      ]),
-    ),
-    context: mapOf(new Map([['now', timestampFromMs(question.now)]])),
-  }
+  const facts = emptyFacts(null)
+  bind(facts, 'action', action)
+  bind(facts, 'principal', {
+    id: principal.id,
+    kind: principal.kind,
+    groups: celList(principal.groups),
+    roles: celList(principal.roles),
+    owner: principal.owner,
+    acts_for: principal.actsFor ?? '',
+  })
+  bind(facts, 'target', {
+    name: target.name,
+    protocol: target.protocol,
+    labels: mapOf(new Map(Object.entries(target.labels))),
+    observed: target.mode === 'observe',
+  })
+  bind(facts, 'session', { id: session.id, door: session.door, run: session.run ?? '' })
+  bind(facts, 'context', { now: timestampFromMs(question.now) })
+  return facts
 }
 
-/** The facts of one part; a text says what of the plan is malformed. */
-export function partFacts(part: Part, vocabulary: Vocabulary): CelMap | string {
-  const facts = attributes(part.attributes, vocabulary.verbs.get(part.verb)?.attributes ?? {})
-  if (typeof facts === 'string') return `${facts} of ${part.verb}`
+/** Facts without any, over those of `base`; with no prototype of JavaScript's own behind them. */
+function emptyFacts(base: Facts | null): Record<string, CelInput> {
+  return Object.create(base) as Record<string, CelInput>
+}
+
+function bind(
+  facts: Record<string, CelInput>,
+  name: string,
+  fields: ReadonlyMap<string, CelInput> | Readonly<Record<string, CelInput>>,
+): void {
+  const map = fields instanceof Map ? (fields as ReadonlyMap<string, CelInput>) : new Map(Object.entries(fields))
+  facts[name] = mapOf(map)
+  for (const [field, value] of map) facts[`${name}.${field}`] = value
+}
+
+/** The facts of one part over the shared ones; a text says what of the plan is malformed. */
+export function partFacts(part: Part, shared: Facts, vocabulary: Vocabulary): Facts | string {
+  const own = attributes(part.attributes, vocabulary.verbs.get(part.verb)?.attributes ?? {})
+  if (typeof own === 'string') return `${own} of ${part.verb}`
   const columns = part.resource.type === 'sql' ? (part.resource.columns ?? []) : []
   if (columns.length > LIST_LENGTH_MAX) return `columns of ${part.verb} are more than ${LIST_LENGTH_MAX}`
-  facts.set('verb', part.verb)
-  facts.set('resource', resourceText(part.resource))
-  facts.set('columns', celList(columns))
-  return mapOf(facts)
+  own.set('verb', part.verb)
+  own.set('resource', resourceText(part.resource))
+  own.set('columns', celList(columns))
+  const facts = emptyFacts(shared)
+  bind(facts, 'part', own)
+  return facts
 }
 
 function resourceText(resource: Resource): string {

@@ -4,7 +4,6 @@
  *
  * @packageDocumentation
  */
-import type { CelMap } from '@bufbuild/cel'
 import type { Part } from '../core/action.ts'
 import type { Question } from './decide.ts'
 import { partFacts, sharedFacts, type Facts } from './facts.ts'
@@ -34,7 +33,7 @@ export interface Matching {
   readonly target: TargetPolicy
   readonly tokens: Tokens
   readonly question: Question
-  shared: Omit<Facts, 'part'> | string | undefined
+  shared: Facts | string | undefined
 }
 
 export function startMatching(policy: Policy, question: Question): Matching {
@@ -109,13 +108,16 @@ export function grantTouches(grant: Grant, view: ResourceView): boolean {
 export function factsOf(part: Part, matching: Matching): Facts | string {
   matching.shared ??= sharedFacts(matching.question, matching.policy.vocabulary)
   if (typeof matching.shared === 'string') return matching.shared
-  const own: CelMap | string = partFacts(part, matching.policy.vocabulary)
-  return typeof own === 'string' ? own : { ...matching.shared, part: own }
+  return partFacts(part, matching.shared, matching.policy.vocabulary)
 }
 
-/** A bundle can lead to one rule by several grants. */
-function once(rules: readonly Rule[]): readonly Rule[] {
-  return rules.length > 1 ? [...new Set(rules)] : rules
+/** Each rule once, in the policy's order. A bundle can lead to one rule by several grants. */
+function once(rules: Rule[]): readonly Rule[] {
+  let isSorted = true
+  for (let index = 1; index < rules.length && isSorted; index++) {
+    isSorted = (rules[index - 1]?.order ?? 0) < (rules[index]?.order ?? 0)
+  }
+  return isSorted ? rules : [...new Set(rules)].sort((a, b) => a.order - b.order)
 }
 
 function onceFailed(failed: PartMatch['failed']): PartMatch['failed'] {

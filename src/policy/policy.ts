@@ -53,7 +53,7 @@ export function createPolicy(parts: {
   readonly budgets: readonly BudgetRule[]
   readonly vocabulary: Vocabulary
 }): Policy {
-  const rules = [...parts.rules].sort((a, b) => compare(a.id, b.id))
+  const rules = [...parts.rules].sort((a, b) => compare(a.id, b.id)).map((rule, order) => ({ ...rule, order }))
   // Targets are objects that live as long as the configuration they came from, so the index of each is made once.
   const views = new WeakMap<TargetName, TargetPolicy>()
 

@@ -22,29 +22,33 @@ export interface Reason {
 /** Longer hints would drown the reason; a cut says so. */
 const HINT_ENTRIES_MAX = 6
 
-export function reasonFor(effect: Effect, matches: readonly PartMatch[], matching: Matching): Reason {
+export function reasonFor(
+  effect: Effect,
+  rules: readonly Rule[],
+  matches: readonly PartMatch[],
+  matching: Matching,
+): Reason {
   switch (effect) {
     case 'allow':
-      return { reason: `Allowed by ${ruleNames(matches, 'allow')}.` }
+      return { reason: `Allowed by ${ruleNames(rules)}.` }
     case 'require_approval':
-      return approvalReason(matches)
+      return approvalReason(rules.filter((rule) => rule.effect === effect))
     default:
-      return denialReason(matches, matching)
+      return denialReason(rules, matches, matching)
   }
 }
 
-function approvalReason(matches: readonly PartMatch[]): Reason {
-  const rules = rulesWith(matches, 'require_approval')
+function approvalReason(rules: readonly Rule[]): Reason {
   const who = rules.map((rule) => {
     const { anyOf, count } = rule.approval ?? { anyOf: [], count: 1 }
     return `${count > 1 ? `${count} of ` : ''}${anyOf.join(' or ')}`
   })
   const why = rules.find(({ reason }) => reason !== undefined)?.reason
-  const reason = `${ruleNames(matches, 'require_approval')} asks for an approval by ${[...new Set(who)].join(' and by ')}`
+  const reason = `${ruleNames(rules)} asks for an approval by ${[...new Set(who)].join(' and by ')}`
   return { reason: upperFirst(`${reason}${why === undefined ? '.' : `: ${why}`}`) }
 }
 
-function denialReason(matches: readonly PartMatch[], matching: Matching): Reason {
+function denialReason(rules: readonly Rule[], matches: readonly PartMatch[], matching: Matching): Reason {
   const refused = matches.find(({ isRefused }) => isRefused)
   if (matches.length === 0) {
     return { reason: 'Nothing in the call could be decided on, and a call without parts is denied.' }
@@ -53,7 +57,7 @@ function denialReason(matches: readonly PartMatch[], matching: Matching): Reason
     const reason = `${describe(refused)} was not understood, which is refused on a target with masks.`
     return withHint(reason, matches, matching)
   }
-  const [rule] = rulesWith(matches, 'deny')
+  const rule = rules.find(({ effect }) => effect === 'deny')
   if (rule !== undefined) {
     const match = matches.find(({ matched }) => matched.includes(rule))
     const reason = `Rule ${rule.id} denies ${match === undefined ? 'this' : describe(match)}${after(rule)}`
@@ -122,15 +126,10 @@ function anything(own: readonly Rule[], matching: Matching): readonly string[] {
   return effectiveGrants(own, matching.tokens).map(({ text }) => text)
 }
 
-function rulesWith(matches: readonly PartMatch[], effect: Effect): readonly Rule[] {
-  const rules = matches.flatMap(({ matched }) => matched.filter((rule) => rule.effect === effect))
-  return [...new Set(rules)].sort((a, b) => compare(a.id, b.id))
-}
-
-function ruleNames(matches: readonly PartMatch[], effect: Effect): string {
-  const ids = rulesWith(matches, effect).map(({ id }) => id)
-  const more = ids.length > 5 ? ` and ${ids.length - 5} more` : ''
-  return `rule${ids.length > 1 ? 's' : ''} ${ids.slice(0, 5).join(', ')}${more}`
+function ruleNames(rules: readonly Rule[]): string {
+  const ids = rules.slice(0, 5).map(({ id }) => id)
+  const more = rules.length > 5 ? ` and ${rules.length - 5} more` : ''
+  return `rule${rules.length > 1 ? 's' : ''} ${ids.join(', ')}${more}`
 }
 
 function after({ reason }: Rule): string {

@@ -41,7 +41,7 @@ export function indexRules(rules: readonly Rule[]): RuleIndex {
       if (shelf === undefined) return []
       // Fail closed: a name that cannot be taken apart may be any; patterns decide for themselves.
       if (resource.type === 'sql' && sql === undefined) return [shelf.all]
-      const exact = sql === undefined ? undefined : shelf.exact.get(sql.base)
+      const exact = sql === undefined ? undefined : shelf.exact.get(sql.key)
       return exact === undefined ? [shelf.rest] : [exact, shelf.rest]
     },
   }

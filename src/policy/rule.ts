@@ -18,6 +18,8 @@ export interface Grant {
 /** One rule, validated and compiled. */
 export interface Rule extends Audience {
   readonly id: string
+  /** Its place among all rules of the policy, by id: sorting by it needs no comparison of texts. */
+  readonly order: number
   readonly effect: Effect
   readonly targets: readonly TargetSelector[]
   /** `actions` as written, for people. */
