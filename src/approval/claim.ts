@@ -1,0 +1,199 @@
+/**
+ * The claim: from an approval to its one use, and from there to an end (C12).
+ *
+ * @packageDocumentation
+ */
+import type { Call, Ending, Judged } from '../core/call.ts'
+import { type ErrorCode, SallyportError } from '../core/errors.ts'
+import type { ClaimedTicket } from './approvals.ts'
+import type { Desk, ReadTicket } from './desk.ts'
+import { digestOf } from './digest.ts'
+import { isRequestedBy, isSatisfied, progressOf } from './eligibility.ts'
+import { blobOf } from './requests.ts'
+import { keepResult, masksOf, type ResultKeeper } from './results.ts'
+import { isSigned, seal } from './seal.ts'
+import { moved, type Outcome, type Ticket, type Vote } from './ticket.ts'
+import { unknownTicket } from './tickets.ts'
+
+/**
+ * Moves a ticket from `approved` to `executing`, durably, if it covers the call as it is judged now.
+ *
+ * @throws SallyportError `ERR_DENIED`, `ERR_APPROVAL_STALE`, `ERR_APPROVAL_CONFLICT` and the other ends of a ticket.
+ */
+export async function claimTicket(desk: Desk, id: string, call: Call, judged: Judged): Promise<ClaimedTicket> {
+  const { decision, plan } = judged
+  if (decision.effect === 'deny')
+    throw new SallyportError('ERR_DENIED', decision.reason, { facts: { rules: decision.rules } })
+  const digest = digestOf(
+    { principal: call.session.principal, target: call.target, exact: plan.exact },
+    desk.keys.digest,
+  )
+  for (;;) {
+    const read = await desk.tickets.read(id)
+    if (read === undefined) throw unknownTicket()
+    throwUnlessApproved(read.value)
+    if (digest !== read.value.digest || !isRequestedBy(call.session.principal, read.value.requester)) {
+      throw stale(read.value, 'What would be sent now is not what was approved. Ask for a new approval.')
+    }
+    // An approval is judged by the rules of this moment, not of the moment it was asked for (C13).
+    if (decision.effect === 'require_approval') await throwUnlessSatisfied(desk, read, judged)
+    const executing = moved(
+      read.value,
+      'executing',
+      { at: desk.now(), by: call.session.principal.id },
+      { executor: desk.instance, masks: masksOf(judged) },
+    )
+    if (await desk.tickets.swap(read, executing)) return inUse(desk, executing)
+  }
+}
+
+async function throwUnlessSatisfied(desk: Desk, read: ReadTicket, judged: Judged): Promise<void> {
+  const votes = await countableVotes(desk, read.value, desk.approverNow)
+  if (isSatisfied(progressOf({ ...read.value, votes }, judged.decision.approvals))) return
+  const why = 'the approvals given no longer satisfy the policy'
+  // The ticket ends here, so that asking again files a new one under the requirements of now.
+  await desk.tickets.swap(read, moved(read.value, 'cancelled', { at: desk.now(), by: 'gateway', why }))
+  throw stale(
+    read.value,
+    'The policy or its approvers changed, and the approvals given no longer suffice. Ask again to get them anew.',
+  )
+}
+
+/**
+ * Returns the votes that count: signed by this gateway for this very ticket, with the approver as `nowOf` knows them.
+ */
+export async function countableVotes(
+  desk: Pick<Desk, 'keys'>,
+  ticket: Ticket,
+  nowOf: Desk['approverNow'] = async ({ approver }) => approver,
+): Promise<readonly Vote[]> {
+  const votes: Vote[] = []
+  for (const vote of ticket.votes) {
+    if (!isSigned(vote, ticket.id, desk.keys.votes)) continue
+    const approver = await nowOf(vote)
+    if (approver !== undefined) votes.push({ ...vote, approver })
+  }
+  return votes
+}
+
+function throwUnlessApproved(ticket: Ticket): void {
+  const { state, id } = ticket
+  const facts = { ticket: id }
+  switch (state) {
+    case 'approved':
+      return
+    case 'expired':
+      throw new SallyportError('ERR_APPROVAL_EXPIRED', `The approval of ticket ${id} was not used in time.`, { facts })
+    case 'denied':
+      throw new SallyportError('ERR_APPROVAL_REFUSED', `Ticket ${id} was refused.`, { facts })
+    case 'cancelled':
+      throw new SallyportError('ERR_APPROVAL_CANCELLED', `Ticket ${id} was cancelled.`, { facts })
+    case 'pending':
+      throw stale(ticket, `Ticket ${id} is not approved.`)
+    case 'executing':
+    case 'done':
+    case 'failed':
+    case 'outcome_unknown':
+      throw new SallyportError(
+        'ERR_APPROVAL_CONFLICT',
+        `The approval of ticket ${id} is already in use. Ask for the same call again to get its result.`,
+        { facts },
+      )
+  }
+}
+
+function stale(ticket: Ticket, message: string): SallyportError {
+  return new SallyportError('ERR_APPROVAL_STALE', message, { facts: { ticket: ticket.id } })
+}
+
+function inUse(desk: Desk, ticket: Ticket): ClaimedTicket {
+  const kept = keepResult(desk.settings.resultBytesMax)
+  let ended = false
+  return {
+    shown: (chunk) => kept.add(chunk),
+    async end(ending, error) {
+      if (ended) return
+      ended = true
+      const attempt = (): Promise<void> => settle(desk, ticket, kept, ending, error)
+      try {
+        await attempt()
+      } catch (failure) {
+        // The disk may have room again in a minute; until then the ticket stays `executing`, which nobody can claim.
+        desk.unsettled.set(ticket.id, attempt)
+        throw failure
+      }
+    },
+  }
+}
+
+async function settle(
+  desk: Desk,
+  { id }: Ticket,
+  kept: ResultKeeper,
+  ending: Ending,
+  error: SallyportError | undefined,
+): Promise<void> {
+  const state = settledState(kept.hasExit(), ending, error)
+  const until = desk.now() + desk.settings.resultMs
+  const outcome: Outcome = { at: desk.now(), ...(error !== undefined && { code: error.code, message: error.message }) }
+  const result = state === 'done' ? { kept: await storeResult(desk, id, kept), until } : undefined
+  await desk.tickets.change(id, (ticket) => {
+    if (!maySettle(ticket, desk.instance) || ticket.state === state) return ticket
+    const move = { at: desk.now(), by: 'gateway', ...(error !== undefined && { why: error.code }) }
+    return moved(ticket, state, move, { outcome, ...(result !== undefined && { result }) })
+  })
+}
+
+/**
+ * Whether this instance may still say how the ticket ended. Another one that took it for dead may have written
+ * `outcome_unknown` meanwhile; the executor knows better, unless a person has already answered.
+ */
+function maySettle(ticket: Ticket, instance: string): boolean {
+  if (ticket.executor !== instance) return false
+  return (
+    ticket.state === 'executing' || (ticket.state === 'outcome_unknown' && ticket.outcome?.resolvedBy === undefined)
+  )
+}
+
+/** Stores the masked result. When there is no room for it the status must do: the ticket has to be settled all the same. */
+async function storeResult(desk: Desk, id: string, result: ResultKeeper): Promise<'full' | 'status'> {
+  const { kept, bytes } = result.taken()
+  const name = blobOf('result', id)
+  try {
+    await desk.store.blobs.put(name, seal(bytes, desk.keys.payload, name))
+    return kept
+  } catch {
+    return 'status'
+  }
+}
+
+/** Errors by which a protocol says that nothing of the call took effect: it was never sent, or refused and rolled back. */
+const NEVER_RAN: ReadonlySet<ErrorCode> = new Set([
+  'ERR_UPSTREAM_UNREACHABLE',
+  'ERR_UPSTREAM_AUTH',
+  'ERR_CREDENTIAL_MISSING',
+  'ERR_INVALID_INPUT',
+  'ERR_DENIED',
+  'ERR_APPROVAL_STALE',
+])
+
+/** Errors that stop a call from our side. They say nothing of the backend, unless it answered with an SQLSTATE. */
+const STOPPED: ReadonlySet<ErrorCode> = new Set(['ERR_CANCELLED', 'ERR_TIMEOUT', 'ERR_POLICY_CHANGED'])
+
+/**
+ * What is known of the backend when a call has ended.
+ *
+ * Fail closed: "failed" invites another try, so it needs proof. What proves nothing is `outcome_unknown`.
+ */
+export function settledState(
+  hasExit: boolean,
+  ending: Ending,
+  error: SallyportError | undefined,
+): 'done' | 'failed' | 'outcome_unknown' {
+  if (error?.code === 'ERR_OUTCOME_UNKNOWN' || error?.code === 'ERR_UPSTREAM_LOST') return 'outcome_unknown'
+  if (hasExit) return 'done'
+  if (error === undefined) return ending === 'done' ? 'done' : 'outcome_unknown'
+  if (error.code === 'ERR_UPSTREAM_REJECTED' || NEVER_RAN.has(error.code)) return 'failed'
+  if (STOPPED.has(error.code) && error.facts.sqlstate !== undefined) return 'failed'
+  return 'outcome_unknown'
+}

@@ -1,0 +1,345 @@
+/**
+ * How a call gets to its ticket, and waits there.
+ *
+ * @packageDocumentation
+ */
+import type { Call, Judged } from '../core/call.ts'
+import type { Chunk } from '../core/chunk.ts'
+import { SallyportError } from '../core/errors.ts'
+import type { Consent } from './approvals.ts'
+import { claimTicket, countableVotes } from './claim.ts'
+import type { Desk } from './desk.ts'
+import { digestOf } from './digest.ts'
+import { approversOf, isSatisfied, progressOf } from './eligibility.ts'
+import { blobOf, storeRequest } from './requests.ts'
+import { keptChunks, masksOf } from './results.ts'
+import { unseal } from './seal.ts'
+import { deadlineOf, moved, type Ticket } from './ticket.ts'
+import { FILING, newTicketId, STANDING, standingKey } from './tickets.ts'
+
+/** The longest a ticket may wait, whatever a rule says. */
+const EXPIRES_MAX_MS = 7 * 24 * 60 * 60_000
+
+/** While one waiter was given the grant, others of the same call leave it alone for this long. */
+const HANDED_MS = 2_000
+
+const NEW_REQUEST = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i
+
+/** Builds `consent()`. */
+export function consenting(desk: Desk): (call: Call, judged: Judged) => Promise<Consent> {
+  const filing = new Map<string, Promise<unknown>>()
+  const handed = new Map<string, number>()
+
+  return async (call, judged) => {
+    throwUnlessBindable(call, judged)
+    const { id: requester } = call.session.principal
+    // One at a time per requester: fifty identical calls in one moment then join one ticket instead of racing for it.
+    const id = await inTurn(filing, requester, () => fileOrJoin(desk, call, judged))
+    return waitFor(desk, handed, id, call)
+  }
+}
+
+function throwUnlessBindable(call: Call, judged: Judged): void {
+  if (call.input !== undefined) {
+    // Fail closed: data that is still to come cannot be shown to anybody, and nothing would bind the consent to it.
+    throw new SallyportError(
+      'ERR_DENIED',
+      'A call that streams its input cannot be approved. Send the data as part of the request.',
+      { facts: { rules: judged.decision.rules } },
+    )
+  }
+  if (judged.decision.approvals.length === 0) {
+    throw new SallyportError('ERR_DENIED', 'The policy asks for an approval and names nobody who could give it.', {
+      facts: { rules: judged.decision.rules },
+    })
+  }
+  if (call.newRequest !== undefined && !NEW_REQUEST.test(call.newRequest)) {
+    throw new SallyportError('ERR_INVALID_INPUT', 'new_request must be a UUID, such as randomUUID() returns.')
+  }
+}
+
+/** Returns the id of the one ticket that stands for this call, filing it when there is none. */
+async function fileOrJoin(desk: Desk, call: Call, judged: Judged): Promise<string> {
+  const digest = digestOf(
+    { principal: call.session.principal, target: call.target, exact: judged.plan.exact },
+    desk.keys.digest,
+  )
+  const newRequest = call.newRequest?.toLowerCase()
+  const key = standingKey({ digest, ...(newRequest !== undefined && { newRequest }) })
+  for (;;) {
+    call.signal.throwIfAborted()
+    const standing = await desk.tickets.standing(key)
+    if (standing.ticket !== undefined && stillStands(standing.ticket.value, desk.now())) {
+      await refreshRequirements(desk, standing.ticket.value, judged)
+      return standing.ticket.id
+    }
+    const ticket = newTicket(desk, call, judged, digest, newRequest)
+    if (await file(desk, ticket, call, judged, standing.version)) return ticket.id
+  }
+}
+
+/** Whether a ticket still answers for its call. When it does not, the same call files a new one. */
+function stillStands(ticket: Ticket, now: number): boolean {
+  switch (ticket.state) {
+    case 'pending':
+    case 'approved':
+    case 'executing':
+    case 'outcome_unknown':
+      return true
+    case 'done':
+      return ticket.result !== undefined && now < ticket.result.until
+    case 'denied':
+      // A "no" stands as long as the question would have: asking again at once is not another question.
+      return now < ticket.expiresAt
+    default:
+      return false
+  }
+}
+
+/** Brings a waiting ticket up to the policy of now, so that approvers are asked for what the claim will need. */
+async function refreshRequirements(desk: Desk, standing: Ticket, { decision }: Judged): Promise<void> {
+  const wanted = decision.approvals
+  if (standing.state !== 'pending' || JSON.stringify(standing.requirements) === JSON.stringify(wanted)) return
+  const votes = await countableVotes(desk, standing)
+  await desk.tickets.change(standing.id, (ticket) => {
+    if (ticket.state !== 'pending' || ticket.votes.length !== standing.votes.length) return ticket
+    const { rules, reason, policyVersion } = decision
+    const refreshed: Ticket = { ...ticket, requirements: wanted, rules, decisionReason: reason, policyVersion }
+    if (!isSatisfied(progressOf({ ...refreshed, votes }, wanted))) return refreshed
+    const move = { at: desk.now(), by: 'gateway', why: 'the votes given satisfy the changed policy' }
+    return moved(refreshed, 'approved', move, { grantUntil: desk.now() + desk.settings.grantMs })
+  })
+}
+
+function newTicket(
+  desk: Desk,
+  call: Call,
+  { plan, decision }: Judged,
+  digest: string,
+  newRequest: string | undefined,
+): Ticket {
+  const { id, kind, owner, actsFor } = call.session.principal
+  const now = desk.now()
+  const waitMs = Math.min(EXPIRES_MAX_MS, ...decision.approvals.map(({ expiresMs }) => expiresMs))
+  return {
+    id: newTicketId(),
+    digest,
+    ...(newRequest !== undefined && { newRequest }),
+    state: 'pending',
+    requester: { id, kind, owner, ...(actsFor !== undefined && { actsFor }) },
+    target: call.target.name,
+    protocol: call.target.protocol,
+    tool: call.tool,
+    verbs: [...new Set(plan.action.parts.map(({ verb }) => verb))].sort(),
+    rules: decision.rules,
+    decisionReason: decision.reason,
+    policyVersion: decision.policyVersion,
+    requirements: decision.approvals,
+    votes: [],
+    createdAt: now,
+    expiresAt: now + waitMs,
+    history: [{ at: now, to: 'pending', by: id }],
+  }
+}
+
+/** Files a ticket. Returns `false` when another one came first, or when the requester filed something else meanwhile. */
+async function file(desk: Desk, ticket: Ticket, call: Call, judged: Judged, standing: number): Promise<boolean> {
+  const { id: requester } = ticket.requester
+  // Read before counting: if anything else is filed for this requester in between, the commit fails and we count again.
+  const guard = await desk.store.get(FILING, requester)
+  await throwIfTooMany(desk, requester)
+  await storeRequest(desk, ticket.id, call, judged)
+  let filed = false
+  try {
+    filed = await desk.tickets.file(ticket, [
+      { kind: 'put', collection: STANDING, id: standingKey(ticket), expect: standing, value: { ticket: ticket.id } },
+      { kind: 'put', collection: FILING, id: requester, expect: guard?.version ?? 0, value: { at: desk.now() } },
+    ])
+  } finally {
+    if (!filed) await desk.store.blobs.remove(blobOf('request', ticket.id)).catch(() => undefined)
+  }
+  return filed
+}
+
+async function throwIfTooMany(desk: Desk, requester: string): Promise<void> {
+  const pending = await desk.tickets.list({ state: 'pending' })
+  const waiting = pending.filter(({ value }) => value.state === 'pending' && value.requester.id === requester)
+  const { pendingMax } = desk.settings
+  if (waiting.length < pendingMax) return
+  throw new SallyportError(
+    'ERR_LIMIT_CONCURRENCY',
+    `${waiting.length} requests of ${requester} wait for approval already, and ${pendingMax} may. ` +
+      'Wait for an answer to them, or cancel some.',
+  )
+}
+
+async function waitFor(desk: Desk, handed: Map<string, number>, id: string, call: Call): Promise<Consent> {
+  const until = desk.now() + call.hold.waitMs
+  const watch = desk.changes.watch(id)
+  let told = false
+  try {
+    for (;;) {
+      const ticket = (await desk.tickets.read(id))?.value
+      if (ticket === undefined) throw ended('ERR_APPROVAL_EXPIRED', id, `Ticket ${id} is no longer kept. Ask again.`)
+      const handedUntil = ticket.state === 'approved' ? (handed.get(id) ?? 0) : 0
+      const answer = handedUntil > desk.now() ? undefined : answerOf(desk, ticket, call)
+      if (answer !== undefined) {
+        if (answer.kind === 'granted') handOut(handed, id, desk.now() + HANDED_MS)
+        return answer
+      }
+      const remaining = until - desk.now()
+      if (remaining <= 0) throw pending(ticket)
+      if (!told) {
+        told = true
+        tell(call, ticket)
+      }
+      const deadlines = [remaining, (deadlineOf(ticket) ?? Infinity) - desk.now()]
+      if (handedUntil > 0) deadlines.push(handedUntil - desk.now())
+      await watch.next(call.signal, Math.max(1, Math.min(...deadlines)))
+    }
+  } catch (error) {
+    if (error instanceof SallyportError) throw error
+    if (call.signal.aborted) {
+      throw new SallyportError('ERR_CANCELLED', 'The caller went away; the request for approval stands.', {
+        facts: { ticket: id },
+        cause: error,
+      })
+    }
+    throw error
+  } finally {
+    watch.close()
+  }
+}
+
+/** What a ticket says to its requester now: a consent, an error, or nothing yet. */
+function answerOf(desk: Desk, ticket: Ticket, call: Call): Consent | undefined {
+  const { id, state } = ticket
+  switch (state) {
+    case 'pending':
+    case 'executing':
+      return undefined
+    case 'approved':
+      return {
+        kind: 'granted',
+        ticket: id,
+        by: approvedBy(ticket),
+        claim: (judged) => claimTicket(desk, id, call, judged),
+      }
+    case 'done':
+      return { kind: 'executed', ticket: id, result: (judged) => replay(desk, ticket, judged) }
+    default:
+      throw endOf(ticket, state)
+  }
+}
+
+/** The error that says how a ticket ended. */
+export function endOf(
+  ticket: Ticket,
+  state: Exclude<Ticket['state'], 'pending' | 'approved' | 'executing' | 'done'>,
+): SallyportError {
+  const { id, outcome } = ticket
+  switch (state) {
+    case 'failed':
+      return ended(
+        outcome?.code ?? 'ERR_UPSTREAM_REJECTED',
+        id,
+        outcome?.message ?? `The call of ticket ${id} did not take effect: ${outcome?.resolvedReason ?? 'it failed'}.`,
+      )
+    case 'outcome_unknown':
+      return ended(
+        'ERR_OUTCOME_UNKNOWN',
+        id,
+        `Nobody knows yet whether the call of ticket ${id} took effect. It will not run again; an approver or operator ` +
+          'must find out and say so.',
+      )
+    case 'denied': {
+      const vote = ticket.votes.findLast(({ decision }) => decision === 'deny')
+      const why = vote?.reason === undefined ? '' : `: ${vote.reason}`
+      return ended('ERR_APPROVAL_REFUSED', id, `${vote?.approver.id ?? 'An approver'} refused the call${why}`)
+    }
+    case 'expired':
+      return ended('ERR_APPROVAL_EXPIRED', id, `Ticket ${id} expired: ${ticket.history.at(-1)?.why ?? 'time ran out'}.`)
+    default:
+      return ended(
+        'ERR_APPROVAL_CANCELLED',
+        id,
+        `Ticket ${id} was cancelled: ${ticket.history.at(-1)?.why ?? 'withdrawn'}.`,
+      )
+  }
+}
+
+function ended(code: SallyportError['code'], ticket: string, message: string): SallyportError {
+  return new SallyportError(code, message, { facts: { ticket } })
+}
+
+/** How soon it makes sense to ask again. */
+const RETRY_MS = 5_000
+
+function pending(ticket: Ticket): SallyportError {
+  const facts = { ticket: ticket.id, rules: ticket.rules, retryAfterMs: RETRY_MS }
+  const message =
+    ticket.state === 'pending'
+      ? `Ticket ${ticket.id} waits for ${approversOf(ticket.requirements).join(', ')} until ` +
+        `${new Date(ticket.expiresAt).toISOString()}. Nothing has run. Ask again with the same call to get its result.`
+      : `Ticket ${ticket.id} was approved and its one execution is under way. Ask again with the same call for the result.`
+  return new SallyportError('ERR_APPROVAL_PENDING', message, { facts })
+}
+
+function tell(call: Call, ticket: Ticket): void {
+  call.hold.onHeld?.({
+    ticket: ticket.id,
+    approvers: approversOf(ticket.requirements),
+    expiresAt: new Date(ticket.expiresAt).toISOString(),
+  })
+}
+
+function approvedBy({ votes }: Ticket): readonly string[] {
+  return votes.filter(({ decision }) => decision === 'approve').map(({ approver }) => approver.id)
+}
+
+/** Bounded: what is older than the newest thousand has long run out. */
+function handOut(handed: Map<string, number>, id: string, until: number): void {
+  handed.delete(id)
+  handed.set(id, until)
+  if (handed.size <= 1_000) return
+  const oldest = handed.keys().next()
+  if (!oldest.done) handed.delete(oldest.value)
+}
+
+async function* replay(desk: Desk, ticket: Ticket, judged: Judged): AsyncGenerator<Chunk, void, undefined> {
+  const name = blobOf('result', ticket.id)
+  const sealed = await desk.store.blobs.get(name)
+  const chunks = sealed === undefined ? [] : keptChunks(unseal(sealed, desk.keys.payload, name))
+  const isComplete = ticket.result?.kept === 'full' && chunks.length > 0 && desk.now() < ticket.result.until
+  // Fail closed: stored under other masks, the result may show what this caller must not see any more.
+  const sameMasks = ticket.masks === masksOf(judged)
+  if (isComplete && sameMasks) {
+    for (const chunk of chunks) if (chunk.kind !== 'exit') yield chunk
+  } else {
+    yield { kind: 'notice', severity: 'NOTICE', text: whyStatusOnly(ticket, isComplete) }
+  }
+  const exit = chunks.find((chunk) => chunk.kind === 'exit')
+  yield exit === undefined
+    ? { kind: 'exit', status: 'done', truncated: true, replayed: true }
+    : { ...exit, truncated: exit.truncated || !(isComplete && sameMasks), replayed: true }
+}
+
+function whyStatusOnly({ id, outcome }: Ticket, isComplete: boolean): string {
+  const ran = `This call already ran under ticket ${id} and does not run again.`
+  if (outcome?.resolvedBy !== undefined)
+    return `${ran} ${outcome.resolvedBy} found that it had taken effect; its result is lost.`
+  if (isComplete) return `${ran} Its result was made under other masks and is not shown.`
+  return `${ran} Its result was too large to keep, or is no longer kept.`
+}
+
+/** Runs `work` after all earlier work under the same key. */
+async function inTurn<T>(turns: Map<string, Promise<unknown>>, key: string, work: () => Promise<T>): Promise<T> {
+  const before = turns.get(key)
+  const mine = (before ?? Promise.resolve()).then(work, work)
+  turns.set(key, mine)
+  try {
+    return await mine
+  } finally {
+    if (turns.get(key) === mine) turns.delete(key)
+  }
+}

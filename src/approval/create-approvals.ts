@@ -1,0 +1,109 @@
+/**
+ * Builds the approvals of one gateway: what the spine asks for consent, what persons answer through, and the clock work
+ * behind both. Read `ticket.ts` for the states, `consent.ts` for how a call waits, `claim.ts` for the one use.
+ *
+ * @packageDocumentation
+ */
+import type { Principal } from '../core/principal.ts'
+import type { Store } from '../store/store.ts'
+import type { Approvals } from './approvals.ts'
+import { ticketChanges } from './changes.ts'
+import { consenting } from './consent.ts'
+import {
+  type ApprovalEvent,
+  type ApprovalKeys,
+  APPROVAL_SETTINGS,
+  type ApprovalSettings,
+  type Desk,
+  leaseOf,
+} from './desk.ts'
+import { housekeeping } from './housekeeping.ts'
+import { createInbox, type Inbox } from './inbox.ts'
+import { type Reissue, reissue } from './reissue.ts'
+import type { Vote } from './ticket.ts'
+import { ticketsIn } from './tickets.ts'
+
+/** The whole room. */
+export interface ApprovalRoom extends Approvals {
+  readonly inbox: Inbox
+  /**
+   * Returns the stored call behind a ticket, so that its requester can run it through the gateway again without
+   * repeating it.
+   *
+   * @throws SallyportError `ERR_UNKNOWN_TICKET`, also for somebody else's; the way the ticket ended, when no call follows.
+   */
+  reissue(ticket: string, requester: Principal): Promise<Reissue>
+  /** Does what time demands. A timer calls it; tests and a shutdown may too. */
+  sweep(): Promise<void>
+  /** Ends timers and subscriptions. Tickets live on in the store. */
+  close(): Promise<void>
+}
+
+/** What the room is built from. */
+export interface ApprovalOptions {
+  readonly store: Store
+  readonly keys: ApprovalKeys
+  /** Milliseconds since the epoch. */
+  readonly now: () => number
+  /** Unique to this run of this gateway. */
+  readonly instance: string
+  /** Told of everything that happens; see {@link ApprovalEvent} for what its rejection does. */
+  readonly onEvent: (event: ApprovalEvent) => void | Promise<void>
+  /** Told when the timed work fails, such as on a full disk. It is tried again. */
+  readonly onFault: (error: unknown) => void
+  /**
+   * Returns an approver as identity knows them now, or `undefined` when the token they voted with was revoked. Asked at
+   * the claim: who may no longer approve has not approved.
+   */
+  readonly approverNow?: (vote: Vote) => Promise<Vote['approver'] | undefined>
+  readonly settings?: Partial<ApprovalSettings>
+}
+
+/**
+ * Opens the room, and first settles what earlier runs left: nothing may be claimed before that.
+ *
+ * @throws SallyportError `ERR_STORE_FAILED`
+ */
+export async function createApprovals(options: ApprovalOptions): Promise<ApprovalRoom> {
+  const { store, keys, now, instance, onEvent } = options
+  const settings = { ...APPROVAL_SETTINGS, ...options.settings }
+  const changes = ticketChanges(store)
+  const desk: Desk = {
+    store,
+    keys,
+    settings,
+    instance,
+    now,
+    onEvent,
+    approverNow: options.approverNow ?? (async ({ approver }) => approver),
+    tickets: ticketsIn(store, now, onEvent),
+    changes,
+    unsettled: new Map(),
+  }
+  const chores = housekeeping(desk)
+  await chores.renew()
+  await chores.recover()
+
+  let running: Promise<void> | undefined
+  const sweep = (): Promise<void> => {
+    running ??= chores.sweep().finally(() => {
+      running = undefined
+    })
+    return running
+  }
+  const timer = setInterval(() => void sweep().catch(options.onFault), settings.sweepMs)
+  timer.unref()
+
+  return {
+    consent: consenting(desk),
+    inbox: createInbox(desk),
+    reissue: (ticket, requester) => reissue(desk, ticket, requester),
+    sweep,
+    async close() {
+      clearInterval(timer)
+      await running?.catch(() => undefined)
+      changes.close()
+      await store.release(leaseOf(instance), instance)
+    },
+  }
+}

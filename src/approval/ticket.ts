@@ -1,0 +1,144 @@
+/**
+ * A ticket and the moves it can make. Pure: no store, no clock, no randomness.
+ *
+ * ```
+ * pending ──► approved ──► executing ──► done | failed
+ *    │            │             └──────► outcome_unknown ──► done | failed
+ *    └────────────┴──► denied | expired | cancelled
+ * ```
+ *
+ * INVARIANT: nothing leads back. In particular nothing leads from `executing` to anything that can be claimed (C12).
+ *
+ * @packageDocumentation
+ */
+import type { ApprovalRequirement } from '../core/decision.ts'
+import type { ErrorCode } from '../core/errors.ts'
+import type { Principal } from '../core/principal.ts'
+import type { ProtocolName } from '../core/target.ts'
+
+/** Where a ticket stands. */
+export type TicketState =
+  | 'pending'
+  | 'approved'
+  | 'executing'
+  | 'done'
+  | 'failed'
+  | 'outcome_unknown'
+  | 'denied'
+  | 'expired'
+  | 'cancelled'
+
+/** Who asked, as far as approvals care. */
+export type Requester = Pick<Principal, 'id' | 'kind' | 'owner' | 'actsFor'>
+
+/** One person's answer. */
+export interface Vote {
+  readonly approver: Pick<Principal, 'id' | 'kind' | 'groups' | 'roles' | 'owner' | 'actsFor' | 'credentialId'>
+  readonly decision: 'approve' | 'deny'
+  readonly reason?: string
+  /** The digest the person saw. */
+  readonly digest: string
+  readonly at: number
+  /** HMAC over all of the above and the ticket's id: whoever can write to the store still cannot vote. */
+  readonly mac: string
+}
+
+/** How the one execution ended. */
+export interface Outcome {
+  readonly at: number
+  /** What went wrong, when something did: `code`, and the text the caller saw. */
+  readonly code?: ErrorCode
+  readonly message?: string
+  /** Set when a person said what had happened. */
+  readonly resolvedBy?: string
+  readonly resolvedReason?: string
+}
+
+/** One move, for whoever asks later how it came to this. */
+export interface Move {
+  readonly at: number
+  readonly to: TicketState
+  readonly by: string
+  readonly why?: string
+}
+
+/** A request for consent, bound to one exact call. Times are milliseconds since the epoch. */
+export interface Ticket {
+  readonly id: string
+  readonly digest: string
+  /** Set when the caller asked afresh for a call that was approved before. */
+  readonly newRequest?: string
+  readonly state: TicketState
+  readonly requester: Requester
+  readonly target: string
+  readonly protocol: ProtocolName
+  readonly tool: string
+  /** Verbs of the action, for lists. */
+  readonly verbs: readonly string[]
+  readonly rules: readonly string[]
+  /** Why the policy asks. */
+  readonly decisionReason: string
+  readonly policyVersion: string
+  readonly requirements: readonly ApprovalRequirement[]
+  readonly votes: readonly Vote[]
+  readonly createdAt: number
+  /** Until when it may wait for votes. */
+  readonly expiresAt: number
+  /** Until when an approval may be used. */
+  readonly grantUntil?: number
+  /** The instance that claimed it. */
+  readonly executor?: string
+  /** Fingerprint of the masks the result was made under; another set must not see it. */
+  readonly masks?: string
+  readonly outcome?: Outcome
+  /** What is kept of the result, and until when. */
+  readonly result?: { readonly kept: 'full' | 'status'; readonly until: number }
+  /** Set when the stored request was erased. */
+  readonly erased?: boolean
+  readonly history: readonly Move[]
+}
+
+const MOVES: Readonly<Record<TicketState, readonly TicketState[]>> = {
+  pending: ['approved', 'denied', 'expired', 'cancelled'],
+  approved: ['executing', 'denied', 'expired', 'cancelled'],
+  executing: ['done', 'failed', 'outcome_unknown'],
+  outcome_unknown: ['done', 'failed'],
+  done: [],
+  failed: [],
+  denied: [],
+  expired: [],
+  cancelled: [],
+}
+
+/** Whether a ticket in `from` may go to `to`. */
+export function mayMove(from: TicketState, to: TicketState): boolean {
+  return MOVES[from].includes(to)
+}
+
+/** Whether nothing can happen to the ticket any more. */
+export function isFinal(state: TicketState): boolean {
+  return MOVES[state].length === 0
+}
+
+/**
+ * Returns the ticket after a move.
+ *
+ * @throws TypeError for a move that does not exist: that is a mistake in this program, not in its input.
+ */
+export function moved(ticket: Ticket, to: TicketState, move: Omit<Move, 'to'>, changes: Partial<Ticket> = {}): Ticket {
+  if (!mayMove(ticket.state, to)) throw new TypeError(`a ticket never goes from ${ticket.state} to ${to}`)
+  return { ...ticket, ...changes, state: to, history: [...ticket.history, { ...move, to }] }
+}
+
+/** The moment from which the ticket counts as expired although nobody wrote that down yet, if there is one. */
+export function deadlineOf(ticket: Ticket): number | undefined {
+  if (ticket.state === 'pending') return ticket.expiresAt
+  if (ticket.state === 'approved') return ticket.grantUntil
+  return undefined
+}
+
+/** Whether time has run out on a ticket that waits for votes or for its claim. */
+export function hasExpired(ticket: Ticket, now: number): boolean {
+  const deadline = deadlineOf(ticket)
+  return deadline !== undefined && now >= deadline
+}

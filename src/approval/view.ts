@@ -1,0 +1,151 @@
+import type { Principal } from '../core/principal.ts'
+import type { ApprovalRequirement } from '../core/decision.ts'
+import { type Progress, whyNotAnswer } from './eligibility.ts'
+import { visible } from './escape.ts'
+import type { StoredRequest } from './requests.ts'
+import type { Ticket, TicketState } from './ticket.ts'
+
+/**
+ * A ticket as a person sees it. Every text that a caller or a backend could have written has its hidden characters made
+ * visible, so that it can be printed as it is.
+ */
+export interface TicketView {
+  readonly id: string
+  readonly state: TicketState
+  /** What a vote must carry: it says what the person saw. */
+  readonly digest: string
+  readonly requester: { readonly id: string; readonly kind: string; readonly owner: string; readonly actsFor?: string }
+  readonly target: string
+  readonly protocol: string
+  readonly tool: string
+  readonly verbs: readonly string[]
+  readonly rules: readonly string[]
+  readonly policyVersion: string
+  /** Why the policy asks. */
+  readonly decisionReason: string
+  /** What would run, whole, masked. Absent in lists and once it was erased. */
+  readonly request?: { readonly text: string; readonly params?: readonly (string | null)[] }
+  /** The agent's own words. They are a claim, not a fact. */
+  readonly agentSays?: string
+  readonly requirements: readonly RequirementView[]
+  readonly votes: readonly VoteView[]
+  /** RFC 3339. */
+  readonly createdAt: string
+  readonly expiresAt: string
+  readonly grantUntil?: string
+  readonly mayAnswer: boolean
+  /** Why the viewer may not answer. */
+  readonly whyNot?: string
+  readonly outcome?: {
+    readonly code?: string
+    readonly message?: string
+    readonly resolvedBy?: string
+    readonly reason?: string
+  }
+  /** Tickets for the very same call of which nobody knows yet whether it took effect. */
+  readonly unresolved: readonly string[]
+  readonly history: readonly {
+    readonly at: string
+    readonly to: TicketState
+    readonly by: string
+    readonly why?: string
+  }[]
+}
+
+/** One requirement and how far it is met. */
+export interface RequirementView extends ApprovalRequirement {
+  readonly by: readonly string[]
+  readonly isMet: boolean
+}
+
+/** One answer. */
+export interface VoteView {
+  readonly by: string
+  readonly owner: string
+  readonly decision: 'approve' | 'deny'
+  readonly reason?: string
+  readonly at: string
+}
+
+/** Renders a ticket for one viewer. Pure. */
+export function viewOf(
+  ticket: Ticket,
+  viewer: Principal,
+  progress: readonly Progress[],
+  stored: StoredRequest | undefined,
+  unresolved: readonly string[],
+): TicketView {
+  const { id, state, digest, requester, protocol, outcome, grantUntil } = ticket
+  const whyNot = isOpen(state) ? whyNotAnswer(viewer, requester, ticket.requirements) : `Ticket ${id} is ${state}.`
+  return {
+    id,
+    state,
+    digest,
+    requester: {
+      id: visible(requester.id),
+      kind: requester.kind,
+      owner: visible(requester.owner),
+      ...(requester.actsFor !== undefined && { actsFor: visible(requester.actsFor) }),
+    },
+    target: visible(ticket.target),
+    protocol,
+    tool: visible(ticket.tool),
+    verbs: ticket.verbs.map((verb) => visible(verb)),
+    rules: ticket.rules,
+    policyVersion: ticket.policyVersion,
+    decisionReason: visible(ticket.decisionReason),
+    ...(stored !== undefined && { request: requestView(stored) }),
+    ...(stored?.reason !== undefined && { agentSays: visible(stored.reason) }),
+    requirements: progress.map(({ requirement, by, isMet }) => ({ ...requirement, by, isMet })),
+    votes: ticket.votes.map(({ approver, decision, reason, at }) => ({
+      by: approver.id,
+      owner: approver.owner,
+      decision,
+      ...(reason !== undefined && { reason: visible(reason) }),
+      at: time(at),
+    })),
+    createdAt: time(ticket.createdAt),
+    expiresAt: time(ticket.expiresAt),
+    ...(grantUntil !== undefined && { grantUntil: time(grantUntil) }),
+    mayAnswer: whyNot === undefined,
+    ...(whyNot !== undefined && { whyNot }),
+    ...(outcome !== undefined && { outcome: outcomeView(outcome) }),
+    unresolved,
+    history: ticket.history.map(({ at, to, by, why }) => ({
+      at: time(at),
+      to,
+      by: visible(by),
+      ...(why !== undefined && { why: visible(why) }),
+    })),
+  }
+}
+
+/** Whether votes still change anything: a refusal also stops an approval that was not used yet. */
+export function isOpen(state: TicketState): boolean {
+  return state === 'pending' || state === 'approved'
+}
+
+function requestView({ shown }: StoredRequest): {
+  readonly text: string
+  readonly params?: readonly (string | null)[]
+} {
+  const { text, params } = shown
+  return {
+    text: visible(text, 'keep-lines'),
+    ...(params !== undefined && { params: params.map((value) => (value === null ? null : visible(value))) }),
+  }
+}
+
+function outcomeView(outcome: NonNullable<Ticket['outcome']>): NonNullable<TicketView['outcome']> {
+  const { code, message, resolvedBy, resolvedReason } = outcome
+  return {
+    ...(code !== undefined && { code }),
+    ...(message !== undefined && { message: visible(message) }),
+    ...(resolvedBy !== undefined && { resolvedBy }),
+    ...(resolvedReason !== undefined && { reason: visible(resolvedReason) }),
+  }
+}
+
+function time(ms: number): string {
+  return new Date(ms).toISOString()
+}
