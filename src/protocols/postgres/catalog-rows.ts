@@ -1,0 +1,321 @@
+/**
+ * Puts together what the catalog queries answered. Pure.
+ *
+ * @packageDocumentation
+ */
+import type {
+  CatalogColumn,
+  CatalogFunction,
+  CatalogRows,
+  CatalogTrigger,
+  ForeignKey,
+  ForeignKeyAction,
+  Relation,
+  RelationKind,
+  UserCast,
+  UserOperator,
+  UserType,
+} from './catalog.ts'
+import { FIRST_USER_OID } from './catalog.ts'
+
+/** The answers, one array per query, as their JSON says. */
+export interface CatalogAnswers {
+  readonly searchPath: readonly (readonly string[])[]
+  readonly types: readonly TypeRow[]
+  readonly relations: readonly RelationRow[]
+  readonly columns: readonly ColumnRow[]
+  readonly generated: readonly { readonly relation: number; readonly attnum: number; readonly source: string }[]
+  readonly triggers: readonly TriggerRow[]
+  readonly rules: readonly { readonly relation: number }[]
+  readonly inherits: readonly { readonly child: number; readonly parent: number }[]
+  readonly keys: readonly KeyRow[]
+  readonly unique: readonly { readonly relation: number; readonly name: string }[]
+  readonly uses: readonly UseRow[]
+  readonly functions: readonly FunctionRow[]
+  readonly operators: readonly UserOperator[]
+  readonly casts: readonly UserCast[]
+}
+
+interface TypeRow {
+  readonly oid: number
+  readonly schema: string
+  readonly name: string
+  readonly display: string
+  readonly kind: string
+  readonly base: number
+  readonly notNull: boolean
+  readonly relation: number
+  readonly element: number
+  readonly rowKind: string | null
+  readonly extension: string | null
+  readonly functions: readonly number[]
+}
+
+interface RelationRow {
+  readonly oid: number
+  readonly schema: string
+  readonly name: string
+  readonly kind: string
+  readonly hasRls: boolean
+  readonly comment: string | null
+}
+
+interface ColumnRow {
+  readonly relation: number
+  readonly name: string
+  readonly attnum: number
+  readonly type: string
+  readonly typeOid: number
+  readonly typmod: number
+  readonly collation: CatalogColumn['collation']
+  readonly notNull: boolean
+  readonly generated: boolean
+  readonly hasDefault: boolean
+}
+
+interface TriggerRow {
+  readonly relation: number
+  readonly name: string
+  readonly functionOid: number
+  readonly bits: number
+}
+
+interface KeyRow {
+  readonly relation: number
+  readonly kind: 'p' | 'f'
+  readonly columns: readonly number[]
+  readonly references: number
+  readonly referencedColumns: readonly number[] | null
+  readonly onDelete: string
+  readonly onUpdate: string
+}
+
+interface UseRow {
+  readonly via: 'rule' | 'policy' | 'write'
+  readonly relation: number
+  readonly uses: number | null
+  readonly function: number | null
+}
+
+interface FunctionRow {
+  readonly oid: number
+  readonly schema: string
+  readonly name: string
+  readonly arguments: readonly number[]
+  readonly kind: string
+  readonly volatility: string
+  readonly returnsSet: boolean
+  readonly variadic: boolean
+  readonly defaults: number
+  readonly language: string
+  readonly securityDefiner: boolean
+  readonly extension: string | null
+}
+
+const RELATION_KINDS: Readonly<Record<string, RelationKind>> = {
+  r: 'table',
+  p: 'partitioned_table',
+  v: 'view',
+  m: 'materialized_view',
+  f: 'foreign_table',
+  S: 'sequence',
+  c: 'composite_type',
+}
+const FUNCTION_KINDS: Readonly<Record<string, CatalogFunction['kind']>> = {
+  f: 'function',
+  p: 'procedure',
+  a: 'aggregate',
+  w: 'window',
+}
+const VOLATILITIES: Readonly<Record<string, CatalogFunction['volatility']>> = {
+  i: 'immutable',
+  s: 'stable',
+  v: 'volatile',
+}
+const ACTIONS: Readonly<Record<string, ForeignKeyAction>> = {
+  a: 'no_action',
+  r: 'restrict',
+  c: 'cascade',
+  n: 'set_null',
+  d: 'set_default',
+}
+/** Bits of `pg_trigger.tgtype` (`catalog/pg_trigger.h`). */
+const TRIGGER_BITS = { insert: 4, delete: 8, update: 16, truncate: 32 } as const
+/** Pseudo-types a row can be passed as, by name: `row.name` calls functions of these as well. */
+const ROW_TAKERS = new Set(['record', 'anyelement', 'anycompatible', 'anynonarray', 'anycompatiblenonarray', '"any"'])
+
+/** What stands in no query: facts about the server. */
+export type CatalogHead = Pick<CatalogRows, 'database' | 'serverVersion' | 'fingerprint'>
+
+/** Joins the answers. What no plan depends on comes beside: comments of relations, and names of types by OID. */
+export function catalogRows(
+  answers: CatalogAnswers,
+  head: CatalogHead,
+): {
+  readonly rows: CatalogRows
+  readonly comments: ReadonlyMap<number, string>
+  readonly typeNames: ReadonlyMap<number, string>
+} {
+  const types = new Map(answers.types.map((type) => [type.oid, type]))
+  const comments = new Map<number, string>()
+  for (const { oid, comment } of answers.relations) if (comment !== null) comments.set(oid, comment)
+  return {
+    comments,
+    typeNames: new Map(answers.types.map(({ oid, display }) => [oid, display])),
+    rows: {
+      ...head,
+      searchPath: answers.searchPath[0] ?? [],
+      relations: relations(answers, types),
+      functions: answers.functions.map((row) => functionOf(row, types)),
+      operators: answers.operators,
+      casts: answers.casts,
+      types: answers.types.filter(isMadeByUser).map(userType),
+    },
+  }
+}
+
+function relations(answers: CatalogAnswers, types: ReadonlyMap<number, TypeRow>): Relation[] {
+  const by = groups(answers)
+  const columns = columnsOf(answers, types)
+  const hasRules = new Set(answers.rules.map(({ relation }) => relation))
+  return answers.relations.map((row): Relation => {
+    const own = columns.get(row.oid) ?? []
+    const named = (attnums: readonly number[], of: readonly CatalogColumn[] = own): string[] =>
+      attnums.map((attnum) => of.find((column) => column.attnum === attnum)?.name ?? '')
+    const keys = by.keys.get(row.oid) ?? []
+    const uses = by.uses.get(row.oid) ?? []
+    return {
+      oid: row.oid,
+      schema: row.schema,
+      name: row.name,
+      kind: RELATION_KINDS[row.kind] ?? 'table',
+      builtin: row.oid < FIRST_USER_OID,
+      columns: own,
+      hasRules: hasRules.has(row.oid),
+      triggers: (by.triggers.get(row.oid) ?? []).map(triggerOf),
+      hasRls: row.hasRls,
+      parents: (by.parents.get(row.oid) ?? []).map(({ parent }) => parent),
+      children: (by.children.get(row.oid) ?? []).map(({ child }) => child),
+      primaryKey: named(keys.find(({ kind }) => kind === 'p')?.columns ?? []),
+      foreignKeys: keys
+        .filter(({ kind }) => kind === 'f')
+        .map((key): ForeignKey => ({
+          columns: named(key.columns),
+          references: key.references,
+          referencedColumns: named(key.referencedColumns ?? [], columns.get(key.references) ?? []),
+          onDelete: ACTIONS[key.onDelete] ?? 'cascade',
+          onUpdate: ACTIONS[key.onUpdate] ?? 'cascade',
+        })),
+      uniqueColumns: (by.unique.get(row.oid) ?? []).map(({ name }) => name),
+      dependsOn: used(uses, ['rule'], 'uses'),
+      policyDependsOn: used(uses, ['policy'], 'uses'),
+      readFunctions: used(uses, ['rule', 'policy'], 'function'),
+      writeFunctions: used(uses, ['write', 'policy'], 'function'),
+    }
+  })
+}
+
+function groups(answers: CatalogAnswers) {
+  return {
+    keys: groupBy(answers.keys, ({ relation }) => relation),
+    uses: groupBy(answers.uses, ({ relation }) => relation),
+    triggers: groupBy(answers.triggers, ({ relation }) => relation),
+    unique: groupBy(answers.unique, ({ relation }) => relation),
+    parents: groupBy(answers.inherits, ({ child }) => child),
+    children: groupBy(answers.inherits, ({ parent }) => parent),
+  }
+}
+
+function used(rows: readonly UseRow[], via: readonly UseRow['via'][], what: 'uses' | 'function'): number[] {
+  const found = new Set<number>()
+  for (const row of rows) {
+    const oid = row[what]
+    // A function of PostgreSQL itself is judged by its volatility where it is called, not here.
+    if (via.includes(row.via) && oid !== null && (what === 'uses' || oid >= FIRST_USER_OID)) found.add(oid)
+  }
+  return [...found]
+}
+
+function columnsOf(answers: CatalogAnswers, types: ReadonlyMap<number, TypeRow>): Map<number, CatalogColumn[]> {
+  const sources = groupBy(answers.generated, ({ relation, attnum }) => `${relation}.${attnum}`)
+  const columns = new Map<number, CatalogColumn[]>()
+  for (const { relation, ...row } of answers.columns) {
+    const layers = domainLayers(row.typeOid, types)
+    const base = layers.at(-1)
+    const column: CatalogColumn = {
+      ...row,
+      typeKind: types.get(row.typeOid)?.kind ?? 'p',
+      baseType: base?.display ?? row.type,
+      rowTypeOf: rowTypeOf(row.typeOid, types),
+      notNull: row.notNull || layers.some((layer) => layer.kind === 'd' && layer.notNull),
+      generatedFrom: (sources.get(`${relation}.${row.attnum}`) ?? []).map(({ source }) => source),
+    }
+    const list = columns.get(relation)
+    if (list === undefined) columns.set(relation, [column])
+    else list.push(column)
+  }
+  return columns
+}
+
+/** The type itself and, for a domain, the types under it, down to the one that is no domain. */
+function domainLayers(oid: number, types: ReadonlyMap<number, TypeRow>): TypeRow[] {
+  const layers: TypeRow[] = []
+  for (let type = types.get(oid); type !== undefined; type = types.get(type.base)) {
+    layers.push(type)
+    if (type.kind !== 'd') break
+  }
+  return layers
+}
+
+/** The relation whose rows a type holds, through arrays and domains. */
+function rowTypeOf(oid: number, types: ReadonlyMap<number, TypeRow>): number {
+  const base = domainLayers(oid, types).at(-1)
+  if (base === undefined) return 0
+  if (base.element !== 0) return rowTypeOf(base.element, types)
+  return base.relation
+}
+
+function triggerOf({ name, functionOid, bits }: TriggerRow): CatalogTrigger {
+  return {
+    name,
+    functionOid,
+    insert: (bits & TRIGGER_BITS.insert) !== 0,
+    update: (bits & TRIGGER_BITS.update) !== 0,
+    delete: (bits & TRIGGER_BITS.delete) !== 0,
+    truncate: (bits & TRIGGER_BITS.truncate) !== 0,
+  }
+}
+
+function functionOf({ arguments: args, ...row }: FunctionRow, types: ReadonlyMap<number, TypeRow>): CatalogFunction {
+  const required = args.length - row.defaults
+  const [first] = args
+  const firstType = first === undefined ? undefined : domainLayers(first, types).at(-1)
+  return {
+    ...row,
+    argTypes: args.map((oid) => types.get(oid)?.display ?? `pg_catalog."${oid}"`),
+    kind: FUNCTION_KINDS[row.kind] ?? 'procedure',
+    volatility: VOLATILITIES[row.volatility] ?? 'volatile',
+    takesRow: firstType !== undefined && required <= 1 && (firstType.kind === 'c' || ROW_TAKERS.has(firstType.display)),
+  }
+}
+
+function isMadeByUser(type: TypeRow): boolean {
+  if (type.oid < FIRST_USER_OID || type.element !== 0) return false
+  return type.kind !== 'c' || type.rowKind === 'c'
+}
+
+function userType({ schema, name, kind, functions, extension }: TypeRow): UserType {
+  const functionOids = functions.filter((oid) => oid >= FIRST_USER_OID)
+  return { schema, name, kind, functionOids: [...new Set(functionOids)], extension }
+}
+
+function groupBy<T, K>(rows: readonly T[], key: (row: T) => K): Map<K, T[]> {
+  const groups = new Map<K, T[]>()
+  for (const row of rows) {
+    const at = key(row)
+    const group = groups.get(at)
+    if (group === undefined) groups.set(at, [row])
+    else group.push(row)
+  }
+  return groups
+}

@@ -1,0 +1,199 @@
+/**
+ * The queries a {@link CatalogRows} is made of. Each gives one JSON object per row.
+ *
+ * They run under `search_path = pg_catalog` in one snapshot. What belongs to temporary objects is left out: sessions of
+ * the gateway have none when a call starts, and those of others come and go all the time.
+ *
+ * @packageDocumentation
+ */
+
+/** First OID of what users make; below it everything is PostgreSQL's own. */
+const FIRST_USER_OID = '16384::pg_catalog.oid'
+
+const TEMPORARY = `(SELECT oid FROM pg_catalog.pg_class WHERE relpersistence = 't'::"char")`
+const TEMPORARY_SCHEMAS = String.raw`(SELECT oid FROM pg_catalog.pg_namespace
+  WHERE nspname OPERATOR(pg_catalog.~) '^pg_(toast_)?temp_'::pg_catalog.text)`
+
+/** Hashes which versions of which rows there are. A row version is told by its key and the transaction that made it. */
+function rowsOf(relation: string, key: string, where: string): string {
+  return `COALESCE((SELECT pg_catalog.count(*)::pg_catalog.text || ':' ||
+    pg_catalog.bit_xor(pg_catalog.hashtextextended(xmin::pg_catalog.text, ${key}))::pg_catalog.text
+    FROM pg_catalog.${relation} WHERE ${where}), '-')`
+}
+
+const OID = 'oid::pg_catalog.int8'
+
+/** Effective schemas in order. A temporary schema is left out: no session of the gateway has one when a call starts. */
+const SEARCH_PATH = String.raw`ARRAY(
+  SELECT s::pg_catalog.text FROM pg_catalog.unnest(pg_catalog.current_schemas(true)) WITH ORDINALITY AS u(s, n)
+  WHERE s OPERATOR(pg_catalog.!~) '^pg_temp'::pg_catalog.text ORDER BY n)`
+
+/**
+ * An expression of type text that changes when anything the planner reads changes (R2).
+ *
+ * Sums of `xmin` alone could be met by chance, so each row version is hashed. Only what users made is looked at: the
+ * objects of `pg_catalog` itself change with the server's version or by the hand of a superuser.
+ */
+export const FINGERPRINT = [
+  rowsOf('pg_class', OID, `oid >= ${FIRST_USER_OID} AND relpersistence <> 't'::"char"`),
+  rowsOf(
+    'pg_attribute',
+    '(attrelid::pg_catalog.int8 * 65536::pg_catalog.int8 + attnum::pg_catalog.int8)',
+    `attrelid >= ${FIRST_USER_OID} AND attrelid NOT IN ${TEMPORARY}`,
+  ),
+  rowsOf('pg_attrdef', OID, `adrelid NOT IN ${TEMPORARY}`),
+  rowsOf('pg_type', OID, `oid >= ${FIRST_USER_OID} AND typnamespace NOT IN ${TEMPORARY_SCHEMAS}`),
+  rowsOf('pg_proc', OID, `oid >= ${FIRST_USER_OID}`),
+  rowsOf('pg_rewrite', OID, `oid >= ${FIRST_USER_OID} AND ev_class NOT IN ${TEMPORARY}`),
+  rowsOf('pg_constraint', OID, `oid >= ${FIRST_USER_OID} AND conrelid NOT IN ${TEMPORARY}`),
+  rowsOf('pg_trigger', OID, `tgrelid NOT IN ${TEMPORARY}`),
+  rowsOf('pg_policy', OID, 'true'),
+  rowsOf(
+    'pg_inherits',
+    '(inhrelid::pg_catalog.int8 * 65536::pg_catalog.int8 + inhseqno::pg_catalog.int8)',
+    `inhrelid NOT IN ${TEMPORARY}`,
+  ),
+  rowsOf('pg_operator', OID, `oid >= ${FIRST_USER_OID}`),
+  rowsOf('pg_cast', OID, `oid >= ${FIRST_USER_OID}`),
+  rowsOf('pg_namespace', OID, String.raw`nspname OPERATOR(pg_catalog.!~) '^pg_(toast_)?temp_'::pg_catalog.text`),
+  `pg_catalog.array_to_string(${SEARCH_PATH}, ','::pg_catalog.text)`,
+].join(` || ' ' ||\n`)
+
+/** Facts about the server, the fingerprint of what the other queries give, and the snapshot it holds for. */
+export const HEAD_SQL = `SELECT current_database()::text, current_setting('server_version_num'),
+  pg_current_snapshot()::text, ${FINGERPRINT}`
+
+/** The fingerprint now, and the snapshot it holds for. */
+export const PROBE_SQL = `SELECT pg_catalog.pg_current_snapshot()::pg_catalog.text, ${FINGERPRINT}`
+
+/**
+ * Fails with a division by zero when the catalog is not the one the plan was made with: the backend itself then skips
+ * the rest of the exchange. Run after the statement was parsed, when the locks on its relations are already held.
+ *
+ * While no transaction that wrote anything has ended since the last look, the catalog cannot have changed, and the
+ * snapshot tells that for next to nothing. The second form looks at the catalog itself.
+ */
+export const SNAPSHOT_GUARD_SQL = `SELECT 1 OPERATOR(pg_catalog./)
+  CASE WHEN pg_catalog.pg_current_snapshot()::pg_catalog.text = $1::pg_catalog.text THEN 1 ELSE 0 END`
+export const FINGERPRINT_GUARD_SQL = `SELECT 1 OPERATOR(pg_catalog./)
+  CASE WHEN (${FINGERPRINT}) = $1::pg_catalog.text THEN 1 ELSE 0 END`
+
+export const SEARCH_PATH_SQL = `SELECT pg_catalog.to_json(${SEARCH_PATH})::pg_catalog.text`
+
+export const TYPES_SQL = `SELECT row_to_json(x)::text FROM (
+  SELECT t.oid::int8 AS oid, n.nspname AS schema, t.typname AS name, format_type(t.oid, NULL) AS display,
+    t.typtype AS kind, t.typbasetype::int8 AS base, t.typnotnull AS "notNull", t.typrelid::int8 AS relation,
+    CASE WHEN t.typsubscript = 'array_subscript_handler'::regproc THEN t.typelem::int8 ELSE 0 END AS element,
+    c.relkind AS "rowKind", e.extname AS extension,
+    ARRAY(SELECT f FROM unnest(ARRAY[t.typinput, t.typoutput, t.typreceive, t.typsend, t.typmodin, t.typmodout,
+      t.typanalyze, t.typsubscript]::oid[]::int8[]) f WHERE f >= 16384) || ARRAY(
+      SELECT d.refobjid::int8 FROM pg_constraint k JOIN pg_depend d ON d.classid = 'pg_constraint'::regclass
+        AND d.objid = k.oid AND d.refclassid = 'pg_proc'::regclass WHERE k.contypid = t.oid AND t.typtype = 'd'
+    ) AS functions
+  FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace
+  LEFT JOIN pg_class c ON c.oid = t.typrelid
+  LEFT JOIN pg_depend m ON m.classid = 'pg_type'::regclass AND m.objid = t.oid AND m.deptype = 'e'
+  LEFT JOIN pg_extension e ON e.oid = m.refobjid
+  WHERE n.nspname !~ '^pg_(toast_)?temp_') x`
+
+export const RELATIONS_SQL = `SELECT row_to_json(x)::text FROM (
+  SELECT c.oid::int8 AS oid, n.nspname AS schema, c.relname AS name, c.relkind AS kind, c.relrowsecurity AS "hasRls",
+    d.description AS comment
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+  LEFT JOIN pg_description d ON d.objoid = c.oid AND d.classoid = 'pg_class'::regclass AND d.objsubid = 0
+    AND c.oid >= 16384
+  WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S', 'c') AND c.relpersistence <> 't'
+    AND n.nspname !~ '^pg_(toast|temp)') x`
+
+export const COLUMNS_SQL = `SELECT row_to_json(x)::text FROM (
+  SELECT a.attrelid::int8 AS relation, a.attname AS name, a.attnum AS attnum,
+    format_type(a.atttypid, a.atttypmod) AS type, a.atttypid::int8 AS "typeOid", a.atttypmod AS typmod,
+    CASE WHEN a.attcollation <> 0 AND a.attcollation <> t.typcollation
+      THEN json_build_object('schema', cn.nspname, 'name', co.collname) END AS collation,
+    a.attnotnull AS "notNull", a.attgenerated <> '' AS generated,
+    a.atthasdef OR a.attidentity <> '' AS "hasDefault"
+  FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_type t ON t.oid = a.atttypid
+  LEFT JOIN pg_collation co ON co.oid = a.attcollation LEFT JOIN pg_namespace cn ON cn.oid = co.collnamespace
+  WHERE a.attnum > 0 AND NOT a.attisdropped AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S', 'c')
+    AND c.relpersistence <> 't' ORDER BY a.attrelid, a.attnum) x`
+
+/** Columns a stored expression reads, besides the column it belongs to. */
+export const GENERATED_SQL = `SELECT row_to_json(x)::text FROM (
+  SELECT d.adrelid::int8 AS relation, d.adnum AS attnum, s.attname AS source
+  FROM pg_attrdef d
+  JOIN pg_attribute a ON a.attrelid = d.adrelid AND a.attnum = d.adnum AND a.attgenerated <> ''
+  JOIN pg_depend p ON p.classid = 'pg_attrdef'::regclass AND p.objid = d.oid
+    AND p.refclassid = 'pg_class'::regclass AND p.refobjid = d.adrelid AND p.refobjsubid <> d.adnum
+  JOIN pg_attribute s ON s.attrelid = d.adrelid AND s.attnum = p.refobjsubid) x`
+
+export const TRIGGERS_SQL = `SELECT row_to_json(x)::text FROM (
+  SELECT tgrelid::int8 AS relation, tgname AS name, tgfoid::int8 AS "functionOid", tgtype AS bits
+  FROM pg_trigger WHERE NOT tgisinternal AND tgenabled <> 'D' ORDER BY tgrelid, tgname) x`
+
+/** Relations with rules besides a view's own. */
+export const RULES_SQL = `SELECT row_to_json(x)::text FROM (
+  SELECT DISTINCT ev_class::int8 AS relation FROM pg_rewrite WHERE rulename <> '_RETURN') x`
+
+export const INHERITS_SQL = `SELECT row_to_json(x)::text FROM (
+  SELECT inhrelid::int8 AS child, inhparent::int8 AS parent FROM pg_inherits ORDER BY inhrelid, inhseqno) x`
+
+/** Primary and foreign keys. Column numbers in key order. */
+export const KEYS_SQL = `SELECT row_to_json(x)::text FROM (
+  SELECT conrelid::int8 AS relation, contype AS kind, conkey AS columns, confrelid::int8 AS "references",
+    confkey AS "referencedColumns", confdeltype AS "onDelete", confupdtype AS "onUpdate"
+  FROM pg_constraint WHERE contype IN ('p', 'f') AND conrelid <> 0 ORDER BY conrelid, conname) x`
+
+/** Columns of unique indexes and exclusion constraints, in keys, expressions and predicates. */
+export const UNIQUE_SQL = `SELECT row_to_json(x)::text FROM (
+  SELECT DISTINCT i.indrelid::int8 AS relation, a.attname AS name
+  FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum > 0 AND (
+    a.attnum = ANY (i.indkey) OR EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass
+      AND d.objid = i.indexrelid AND d.refclassid = 'pg_class'::regclass AND d.refobjid = i.indrelid
+      AND d.refobjsubid = a.attnum))
+  WHERE (i.indisunique OR i.indisexclusion) AND i.indrelid >= 16384) x`
+
+/**
+ * What relations use through code that is stored with them. \`via\`: view rules and other rules, row security policies,
+ * and what runs at a write: defaults and generated columns, checks, index expressions. A user operator counts as its
+ * function.
+ */
+export const USES_SQL = `SELECT row_to_json(x)::text FROM (
+  WITH stored AS (
+    SELECT 'rule' AS via, 'pg_rewrite'::regclass AS classid, oid AS objid, ev_class AS relation FROM pg_rewrite
+    UNION ALL SELECT 'policy', 'pg_policy'::regclass, oid, polrelid FROM pg_policy
+    UNION ALL SELECT 'write', 'pg_attrdef'::regclass, oid, adrelid FROM pg_attrdef
+    UNION ALL SELECT 'write', 'pg_constraint'::regclass, oid, conrelid FROM pg_constraint WHERE contype = 'c'
+    UNION ALL SELECT 'write', 'pg_class'::regclass, indexrelid, indrelid FROM pg_index WHERE indrelid >= 16384
+  )
+  SELECT DISTINCT s.via, s.relation::int8 AS relation,
+    CASE WHEN d.refclassid = 'pg_class'::regclass THEN d.refobjid::int8 END AS uses,
+    CASE d.refclassid WHEN 'pg_proc'::regclass THEN d.refobjid::int8
+      WHEN 'pg_operator'::regclass THEN (SELECT oprcode::oid::int8 FROM pg_operator o WHERE o.oid = d.refobjid)
+    END AS function
+  FROM stored s JOIN pg_depend d ON d.classid = s.classid AND d.objid = s.objid
+  WHERE s.relation <> 0 AND d.refobjid <> s.relation
+    AND d.refclassid IN ('pg_class'::regclass, 'pg_proc'::regclass, 'pg_operator'::regclass)) x`
+
+export const FUNCTIONS_SQL = `SELECT row_to_json(x)::text FROM (
+  SELECT p.oid::int8 AS oid, n.nspname AS schema, p.proname AS name, p.proargtypes::oid[]::int8[] AS arguments,
+    p.prokind AS kind, p.provolatile AS volatility, p.proretset AS "returnsSet", p.provariadic <> 0 AS variadic,
+    p.pronargdefaults AS defaults, l.lanname AS language, p.prosecdef AS "securityDefiner", e.extname AS extension
+  FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace JOIN pg_language l ON l.oid = p.prolang
+  LEFT JOIN pg_depend m ON m.classid = 'pg_proc'::regclass AND m.objid = p.oid AND m.deptype = 'e'
+  LEFT JOIN pg_extension e ON e.oid = m.refobjid
+  WHERE n.nspname !~ '^pg_temp') x`
+
+export const OPERATORS_SQL = `SELECT row_to_json(x)::text FROM (
+  SELECT n.nspname AS schema, o.oprname AS name, o.oprcode::oid::int8 AS "functionOid", e.extname AS extension
+  FROM pg_operator o JOIN pg_namespace n ON n.oid = o.oprnamespace
+  LEFT JOIN pg_depend m ON m.classid = 'pg_operator'::regclass AND m.objid = o.oid AND m.deptype = 'e'
+  LEFT JOIN pg_extension e ON e.oid = m.refobjid
+  WHERE o.oid >= 16384) x`
+
+export const CASTS_SQL = `SELECT row_to_json(x)::text FROM (
+  SELECT format_type(k.castsource, NULL) AS source, format_type(k.casttarget, NULL) AS target,
+    k.castfunc::int8 AS "functionOid", k.castcontext AS context, e.extname AS extension
+  FROM pg_cast k
+  LEFT JOIN pg_depend m ON m.classid = 'pg_cast'::regclass AND m.objid = k.oid AND m.deptype = 'e'
+  LEFT JOIN pg_extension e ON e.oid = m.refobjid
+  WHERE k.oid >= 16384) x`

@@ -1,0 +1,123 @@
+import { z } from 'zod'
+
+/** Settings of one PostgreSQL target, complete. Holds no secret: user and password come as a `Secret`. */
+export interface PostgresOptions {
+  readonly host: string
+  readonly port: number
+  readonly database: string
+  readonly tls: TlsOptions
+  /** Schemas in which unqualified names are looked up. The session is pinned to it (C7). */
+  readonly searchPath: readonly string[]
+  /** Most connections to the target at once. */
+  readonly poolMax: number
+  readonly connectTimeoutMs: number
+  /** How long any statement may run at the target, whatever the policy allows. */
+  readonly statementTimeoutMs: number
+  /** Rows and bytes of a result when neither policy nor caller says less. */
+  readonly rowsMax: number
+  readonly bytesMax: number
+}
+
+/** Whether and how the server proves itself. There is no mode that encrypts to whoever answers. */
+export type TlsOptions =
+  | {
+      readonly mode: 'verify'
+      /** A file in PEM with the authorities to trust instead of the system's. */
+      readonly caFile?: string
+      /** The name the certificate must carry, when it is not `host`. */
+      readonly serverName?: string
+    }
+  | { readonly mode: 'disable' }
+
+const DURATION_UNITS_MS = { ms: 1, s: 1000, m: 60_000 } as const
+const SIZE_UNITS = { B: 1, KiB: 1024, MiB: 1024 ** 2 } as const
+const ROWS_MAX_DEFAULT = 1000
+const BYTES_MAX_DEFAULT = 1024 ** 2
+
+/** Longest identifier PostgreSQL keeps (`NAMEDATALEN` - 1, in bytes); it cuts longer ones, so they would mean another. */
+const IDENTIFIER_BYTES_MAX = 63
+
+const word = z
+  .string()
+  .min(1)
+  .refine((value) => !value.includes('\0'), 'must not hold a NUL byte')
+const identifier = word.refine((value) => Buffer.byteLength(value) <= IDENTIFIER_BYTES_MAX, 'is longer than 63 bytes')
+
+/** The protocol's own keys of a target in the configuration. */
+export const postgresSchema = z.strictObject({
+  host: word,
+  port: z.int().min(1).max(65_535).default(5432),
+  database: word,
+  tls: z
+    .union([z.enum(['verify', 'disable']), z.strictObject({ ca: word.optional(), server_name: word.optional() })], {
+      error: 'must be verify, disable or {ca: file, server_name: name}',
+    })
+    .default('verify'),
+  search_path: z
+    .array(identifier.refine((name) => !/^pg_|^\$user$/u.test(name), 'must name a schema made by a user'))
+    .min(1)
+    .max(20)
+    .default(['public']),
+  pool: z.int().min(1).max(200).default(10),
+  connect_timeout: measure(DURATION_UNITS_MS, '10s').default(10_000),
+  statement_timeout: measure(DURATION_UNITS_MS, '60s').default(60_000),
+  rows: z.int().min(1).max(1_000_000).default(ROWS_MAX_DEFAULT),
+  bytes: measure(SIZE_UNITS, '1MiB').default(BYTES_MAX_DEFAULT),
+})
+
+/** Completes what the schema checked. `resolvePath` makes a path of the configuration absolute. */
+export function postgresOptions(
+  checked: z.output<typeof postgresSchema>,
+  resolvePath: (path: string) => string = (path) => path,
+): PostgresOptions {
+  return {
+    host: checked.host,
+    port: checked.port,
+    database: checked.database,
+    tls: tlsOf(checked.tls, resolvePath),
+    searchPath: checked.search_path,
+    poolMax: checked.pool,
+    connectTimeoutMs: checked.connect_timeout,
+    statementTimeoutMs: checked.statement_timeout,
+    rowsMax: checked.rows,
+    bytesMax: checked.bytes,
+  }
+}
+
+/** Names the database an approval holds for, so that it cannot move to another one (C11). */
+export function endpointOf(options: PostgresOptions): string {
+  const { host, port, database, searchPath } = options
+  const schemas = searchPath.map(encodeURIComponent).join(',')
+  return `postgres://${host}:${port}/${encodeURIComponent(database)}?search_path=${schemas}`
+}
+
+/** What the configuration needs of this protocol: the keys of a target, and how they become its options. */
+export const POSTGRES_SETTINGS = {
+  schema: postgresSchema,
+  finish(raw: unknown, resolvePath: (path: string) => string) {
+    const options = postgresOptions(raw as z.output<typeof postgresSchema>, resolvePath)
+    return { options, endpoint: endpointOf(options) }
+  },
+} as const
+
+function tlsOf(tls: z.output<typeof postgresSchema>['tls'], resolvePath: (path: string) => string): TlsOptions {
+  if (typeof tls === 'string') return { mode: tls }
+  return {
+    mode: 'verify',
+    ...(tls.ca !== undefined && { caFile: resolvePath(tls.ca) }),
+    ...(tls.server_name !== undefined && { serverName: tls.server_name }),
+  }
+}
+
+/** A positive number with a unit, as people write it: `10s`, `1MiB`. */
+function measure(units: Readonly<Record<string, number>>, example: string) {
+  const pattern = new RegExp(`^([1-9]\\d{0,8})(${Object.keys(units).join('|')})$`, 'u')
+  return z.string().transform((text, context): number => {
+    const [, digits = '', unit = ''] = pattern.exec(text) ?? []
+    const value = Number(digits) * (units[unit] ?? Number.NaN)
+    // PostgreSQL keeps times as 32-bit milliseconds.
+    if (digits !== '' && value <= 0x7fff_ffff) return value
+    context.addIssue({ code: 'custom', message: `must be a number with a unit, such as ${example}` })
+    return z.NEVER
+  })
+}
