@@ -1,5 +1,31 @@
-import type { Plan } from '../../core/call.ts'
-import type { Transform } from '../../core/decision.ts'
+/**
+ * SQL text → what it means and exactly what will be sent.
+ *
+ * Pure and synchronous once {@link loadParser} has resolved: the catalog is handed in. What is not understood becomes the
+ * part `sql.unknown`, for the policy to decide (C4); what a mask makes impossible is refused with a code that names the
+ * construct (C9). Read `walk.ts` next for what is found in a statement, `taxonomy.ts` for what policies see of it, and
+ * `rewrite.ts` for what is sent.
+ *
+ * @packageDocumentation
+ */
+import { z } from 'zod'
+import type { Part } from '../../core/action.ts'
+import type { Plan, ShownRequest } from '../../core/call.ts'
+import type { ColumnMask, Transform } from '../../core/decision.ts'
+import { SallyportError } from '../../core/errors.ts'
+import { text, unwrap, type Ast } from './ast.ts'
+import type { Catalog } from './catalog.ts'
+import { effectsOf } from './effects.ts'
+import { refuseUnderMasks } from './mask-rules.ts'
+import { bindMasks, type BoundMasks } from './masks.ts'
+import { parse, type Parsed } from './parse.ts'
+import { partsOf, unknownPart } from './parts.ts'
+import { recognise, recogniseInto } from './recognise.ts'
+import { rewrite } from './rewrite.ts'
+import { shownAsLength, shownPlainly, shownWithoutValues } from './shown.ts'
+import { walk, type Findings } from './walk.ts'
+
+export { loadParser } from './parse.ts'
 
 /** A value bound to a placeholder, in PostgreSQL's text form. */
 export type Param = string | null
@@ -37,4 +63,280 @@ export interface PostgresPlan extends Plan {
   readonly tripwire: readonly MaskedColumn[]
   /** For result columns that are, provably and directly, a masked column: which transform made them. By position. */
   readonly maskedOutputs: ReadonlyMap<number, Transform>
+  /**
+   * Set when this must not run whatever the policy says: not understood, on a database with masks (C4). The policy still
+   * decides it, so that a rule's own reason is heard; `execute` throws {@link refusal} instead of sending anything.
+   */
+  readonly refused?: { readonly construct: string; readonly message: string }
+}
+
+/** What a plan is made under. */
+export interface PlanUnder {
+  /** Masks that hold for the principal on this target. */
+  readonly masks: readonly ColumnMask[]
+  /** Functions an operator vouches for on a database with masks, as `schema.fn(argtype,argtype)`. */
+  readonly trustedFunctions?: readonly string[]
+}
+
+/** Parameters of one call: PostgreSQL's own limit is 65,535. */
+const PARAMS_MAX = 1000
+const PARAM_BYTES_MAX = 1024 * 1024
+
+const payloadSchema = z.strictObject({
+  sql: z.string(),
+  params: z.array(z.union([z.string(), z.number(), z.boolean(), z.null()])).optional(),
+  max_rows: z.int().min(0).optional(),
+})
+
+/** The parts of the payload, as they will be bound. */
+interface Request {
+  readonly sql: string
+  readonly params: readonly Param[]
+  readonly rowsMax?: number
+}
+
+/**
+ * Plans one call.
+ *
+ * @param payload `{ sql, params?, max_rows? }`, not yet trusted.
+ * @throws SallyportError `ERR_INVALID_INPUT`, `ERR_TOO_LARGE`; `ERR_DENIED` with `facts.construct` where masks forbid it.
+ */
+export function planQuery(payload: unknown, catalog: Catalog, under: PlanUnder): PostgresPlan {
+  const request = readPayload(payload)
+  const masks = bindMasks(catalog, under.masks)
+  const parsed = parse(request.sql)
+  if (!parsed.ok) return notUnderstood(request, catalog, under, masks, 0, [], [parsed.message])
+  const [first] = parsed.statements
+  const statement = unwrap(first?.['stmt'])
+  if (parsed.statements.length === 0) return nothing(request, catalog, under, masks)
+  if (parsed.statements.length > 1 || statement === undefined) return several(request, catalog, under, masks, parsed)
+  try {
+    if (statement.type === 'VariableShowStmt') return show(request, catalog, under, masks, statement.fields)
+    return planStatement(request, catalog, under, masks, parsed, statement)
+  } catch (error) {
+    // Thousands of nested expressions parse, yet are too deep to walk.
+    if (error instanceof RangeError) {
+      return notUnderstood(request, catalog, under, masks, 1, [], ['The statement is nested too deeply.'])
+    }
+    throw error
+  }
+}
+
+/** What `execute` throws for a plan with {@link PostgresPlan.refused}. */
+export function refusal(plan: PostgresPlan): SallyportError | undefined {
+  if (plan.refused === undefined) return undefined
+  return new SallyportError('ERR_DENIED', plan.refused.message, { facts: { construct: plan.refused.construct } })
+}
+
+function planStatement(
+  request: Request,
+  catalog: Catalog,
+  under: PlanUnder,
+  masks: BoundMasks,
+  parsed: Parsed,
+  statement: { readonly type: string; readonly fields: Ast },
+): PostgresPlan {
+  const { type, fields } = statement
+  const kind = KINDS.get(type)
+  if (kind === undefined) {
+    const reason = `${type} is not understood`
+    return notUnderstood(request, catalog, under, masks, 1, recognise(catalog, type, fields), [reason])
+  }
+  const findings = walk(catalog, type, fields)
+  const effects = effectsOf(catalog, findings.uses)
+  const parts = [...partsOf(findings, effects)]
+  if (type === 'SelectStmt') parts.push(...recogniseInto(catalog, fields))
+  if (findings.unknowns.length > 0) {
+    return notUnderstood(request, catalog, under, masks, 1, parts, findings.unknowns, kind)
+  }
+  checkParams(request, findings)
+  refuseUnderMasks(findings, effects, masks, new Set(under.trustedFunctions))
+  const sql = rewrite(request.sql, parsed.bytes, parsed.statements[0]?.['stmt'], findings, masks)
+  const touchesMasked =
+    findings.uses.some((use) => masks.byRelation.has(use.relation.oid)) ||
+    effects.cascades.some((cascade) => masks.byRelation.has(cascade.relation.oid))
+  return {
+    ...base(request, catalog, under, masks, 1, parts, kind),
+    sql,
+    readOnly: !findings.mayWrite,
+    returnsRows: kind === 'select' || kind === 'explain' || fields['returningClause'] !== undefined,
+    touchesMasked,
+    maskedOutputs: maskedOutputs(findings, masks),
+    shown: touchesMasked ? shownWithoutValues(request.sql, request.params) : shownPlainly(request.sql, request.params),
+  }
+}
+
+/** SHOW: the setting is the resource. */
+function show(request: Request, catalog: Catalog, under: PlanUnder, masks: BoundMasks, fields: Ast): PostgresPlan {
+  const name = text(fields['name']).toLowerCase()
+  const part: Part = { verb: 'sql.show', resource: { type: 'sql', name }, attributes: {} }
+  if (Object.keys(fields).some((field) => field !== 'name')) {
+    return notUnderstood(request, catalog, under, masks, 1, [part], ['SHOW is not understood'])
+  }
+  return { ...base(request, catalog, under, masks, 1, [part], 'show'), readOnly: true, returnsRows: true }
+}
+
+/** A text without a statement has no part, so nothing allows it (C3). */
+function nothing(request: Request, catalog: Catalog, under: PlanUnder, masks: BoundMasks): PostgresPlan {
+  return { ...base(request, catalog, under, masks, 0, [], 'unknown'), ...whileMasked(request, masks) }
+}
+
+/** Several statements in one text are never run; their parts are told so that a rule can deny them by name. */
+function several(
+  request: Request,
+  catalog: Catalog,
+  under: PlanUnder,
+  masks: BoundMasks,
+  parsed: Parsed,
+): PostgresPlan {
+  const parts: Part[] = []
+  for (const raw of parsed.statements) {
+    const statement = unwrap(raw['stmt'])
+    if (statement === undefined) continue
+    parts.push(...told(catalog, statement.type, statement.fields))
+  }
+  const reasons = ['Several statements in one text; send one at a time.']
+  return notUnderstood(request, catalog, under, masks, parsed.statements.length, parts, reasons)
+}
+
+/** Parts of a statement that will not run, as far as they can be told. */
+function told(catalog: Catalog, type: string, fields: Ast): readonly Part[] {
+  if (!KINDS.has(type)) return recognise(catalog, type, fields)
+  try {
+    const findings = walk(catalog, type, fields)
+    return [...partsOf(findings, effectsOf(catalog, findings.uses)), ...recogniseInto(catalog, fields)]
+  } catch (error) {
+    if (error instanceof RangeError) return []
+    throw error
+  }
+}
+
+function notUnderstood(
+  request: Request,
+  catalog: Catalog,
+  under: PlanUnder,
+  masks: BoundMasks,
+  count: number,
+  parts: readonly Part[],
+  reasons: readonly string[],
+  kind: StatementKind = 'unknown',
+): PostgresPlan {
+  const plan = base(request, catalog, under, masks, count, [...parts, unknownPart(reasons)], kind)
+  return { ...plan, ...whileMasked(request, masks, reasons[0], count === 0) }
+}
+
+/** What is not understood may touch anything: on a database with masks it is neither run nor shown with its values. */
+function whileMasked(
+  request: Request,
+  masks: BoundMasks,
+  reason = 'There is no statement.',
+  isUnreadable = false,
+): Partial<PostgresPlan> {
+  if (masks.byRelation.size === 0) return {}
+  const shown: ShownRequest = isUnreadable
+    ? shownAsLength(request.sql)
+    : shownWithoutValues(request.sql, request.params)
+  return {
+    shown,
+    touchesMasked: true,
+    refused: { construct: 'sql.unknown', message: `This database has masked columns, and ${lowerFirst(reason)}` },
+  }
+}
+
+function base(
+  request: Request,
+  catalog: Catalog,
+  under: PlanUnder,
+  masks: BoundMasks,
+  count: number,
+  parts: readonly Part[],
+  kind: StatementKind,
+): PostgresPlan {
+  const statement = count === 0 ? '' : kind
+  return {
+    action: {
+      parts,
+      attributes: { statement, statement_count: count, parameter_count: request.params.length },
+    },
+    exact: {
+      sql: request.sql,
+      params: request.params,
+      max_rows: request.rowsMax ?? null,
+      settings: { database: catalog.database, search_path: catalog.searchPath },
+    },
+    shown: shownPlainly(request.sql, request.params),
+    masks: under.masks,
+    sql: request.sql,
+    params: request.params,
+    kind,
+    // Fail closed: a belt that is too loose costs more than one that is too tight.
+    readOnly: false,
+    returnsRows: true,
+    ...(request.rowsMax !== undefined && { rowsMax: request.rowsMax }),
+    fingerprint: catalog.fingerprint,
+    touchesMasked: false,
+    tripwire: masks.columns,
+    maskedOutputs: new Map(),
+  }
+}
+
+const KINDS: ReadonlyMap<string, StatementKind> = new Map([
+  ['SelectStmt', 'select'],
+  ['InsertStmt', 'insert'],
+  ['UpdateStmt', 'update'],
+  ['DeleteStmt', 'delete'],
+  ['MergeStmt', 'merge'],
+  ['ExplainStmt', 'explain'],
+])
+
+function maskedOutputs(findings: Findings, masks: BoundMasks): ReadonlyMap<number, Transform> {
+  const outputs = new Map<number, Transform>()
+  for (const [position, origin] of (findings.origins ?? []).entries()) {
+    const transform = origin && masks.byRelation.get(origin.use.relation.oid)?.get(origin.column)
+    if (transform !== undefined) outputs.set(position, transform)
+  }
+  return outputs
+}
+
+function checkParams(request: Request, findings: Findings): void {
+  if (findings.paramsMax === request.params.length) return
+  throw new SallyportError(
+    'ERR_INVALID_INPUT',
+    `The statement uses ${findings.paramsMax} parameters but ${request.params.length} were given.`,
+  )
+}
+
+function readPayload(payload: unknown): Request {
+  const read = payloadSchema.safeParse(payload)
+  if (!read.success) {
+    const where = read.error.issues[0]?.path.join('.') ?? ''
+    throw new SallyportError(
+      'ERR_INVALID_INPUT',
+      `${where === '' ? 'The request' : where} is not as expected: {sql: text, params?: [text, number, boolean or null], max_rows?: whole number}.`,
+    )
+  }
+  const { sql, params = [], max_rows: rowsMax } = read.data
+  const bound = params.map(toParam)
+  const bytes = bound.reduce((sum, param) => sum + (param === null ? 0 : Buffer.byteLength(param, 'utf8')), 0)
+  if (bound.length > PARAMS_MAX || bytes > PARAM_BYTES_MAX) {
+    throw new SallyportError(
+      'ERR_TOO_LARGE',
+      `At most ${PARAMS_MAX} parameters of ${PARAM_BYTES_MAX} bytes together can be sent with a statement.`,
+    )
+  }
+  return { sql, params: bound, ...(rowsMax !== undefined && { rowsMax }) }
+}
+
+/** PostgreSQL's text form of a JSON scalar. */
+function toParam(value: string | number | boolean | null): Param {
+  if (value === null) return null
+  if (typeof value !== 'string') return String(value)
+  if (value.includes('\0') || /\p{Surrogate}/u.test(value)) {
+    throw new SallyportError('ERR_INVALID_INPUT', 'A parameter holds a NUL character or half a surrogate pair.')
+  }
+  return value
+}
+
+function lowerFirst(sentence: string): string {
+  return sentence.charAt(0).toLowerCase() + sentence.slice(1)
 }

@@ -1,0 +1,121 @@
+/**
+ * What a statement sets off that its text does not say: triggers, cascades, defaults, policies, functions in views (C3).
+ *
+ * @packageDocumentation
+ */
+import type { Catalog, ForeignKeyAction, Relation } from './catalog.ts'
+import { functionsOf } from './functions.ts'
+import { indexOf } from './indexes.ts'
+import type { Use } from './scope.ts'
+import type { FunctionUse } from './walk.ts'
+
+/** A write that a foreign key passes on to another table. */
+export interface Cascade {
+  readonly relation: Relation
+  readonly verb: 'update' | 'delete'
+  readonly columns: ReadonlySet<string>
+}
+
+/** Everything reached through the catalog. */
+export interface Effects {
+  readonly functions: readonly FunctionUse[]
+  readonly cascades: readonly Cascade[]
+  /** Relations whose foreign key columns decide whether the write fails: an oracle when those are masked. */
+  readonly consulted: readonly { readonly relation: Relation; readonly columns: readonly string[] }[]
+}
+
+type Verb = 'insert' | 'update' | 'delete'
+
+/** Follows every use of a statement through the catalog, as far as it goes. */
+export function effectsOf(catalog: Catalog, uses: readonly Use[]): Effects {
+  const reach = new Reach(catalog)
+  for (const use of uses) {
+    const via = use.relation.kind === 'view' || use.relation.kind === 'materialized_view' ? 'view' : 'policy'
+    reach.functions(use.relation.readFunctions, via)
+    for (const verb of use.writes) reach.write(use.relation, verb, use.updated)
+  }
+  return reach.effects()
+}
+
+class Reach {
+  readonly #catalog: Catalog
+  readonly #functions = new Map<string, FunctionUse>()
+  readonly #cascades = new Map<
+    string,
+    { readonly relation: Relation; readonly verb: Verb; readonly columns: Set<string> }
+  >()
+  readonly #consulted: { readonly relation: Relation; readonly columns: readonly string[] }[] = []
+
+  constructor(catalog: Catalog) {
+    this.#catalog = catalog
+  }
+
+  effects(): Effects {
+    const cascades = [...this.#cascades.values()].flatMap((cascade): readonly Cascade[] =>
+      cascade.verb === 'insert' ? [] : [{ relation: cascade.relation, verb: cascade.verb, columns: cascade.columns }],
+    )
+    return { functions: [...this.#functions.values()], cascades, consulted: this.#consulted }
+  }
+
+  functions(oids: readonly number[], via: string): void {
+    for (const fn of functionsOf(this.#catalog, oids)) {
+      this.#functions.set(`${fn.oid} ${via}`, { fn, via, refusedUnderMasks: via === 'view' })
+    }
+  }
+
+  write(relation: Relation, verb: Verb, columns: ReadonlySet<string>): void {
+    // A row of a parent lives in a child, so the children's triggers and keys count; a key may point at the parent too.
+    const down = this.#family(relation, 'children')
+    for (const member of down) {
+      this.functions(member.writeFunctions, 'default')
+      this.functions(member.readFunctions, 'policy')
+      const fired = member.triggers.filter((trigger) => trigger[verb])
+      this.functions(
+        fired.map((trigger) => trigger.functionOid),
+        'trigger',
+      )
+    }
+    if (verb === 'insert') return
+    for (const member of new Set([...down, ...this.#family(relation, 'parents')])) this.#pass(member, verb, columns)
+  }
+
+  #pass(relation: Relation, verb: 'update' | 'delete', columns: ReadonlySet<string>): void {
+    for (const { relation: owner, key } of indexOf(this.#catalog).referencedBy.get(relation.oid) ?? []) {
+      if (verb === 'update' && !key.referencedColumns.some((column) => columns.has(column))) continue
+      this.#consulted.push({ relation: owner, columns: key.columns })
+      const next = consequence(verb === 'delete' ? key.onDelete : key.onUpdate, verb)
+      if (next !== undefined) this.#cascade(owner, next, new Set(key.columns))
+    }
+  }
+
+  #cascade(relation: Relation, verb: 'update' | 'delete', columns: ReadonlySet<string>): void {
+    const key = `${relation.oid} ${verb}`
+    const before = this.#cascades.get(key)
+    // Keys may form a circle; a table is followed again only while new columns of it are written.
+    const fresh =
+      verb === 'delete' ? before === undefined : [...columns].some((column) => before?.columns.has(column) !== true)
+    if (!fresh) return
+    const all = new Set([...(before?.columns ?? []), ...columns])
+    this.#cascades.set(key, { relation, verb, columns: all })
+    this.write(relation, verb, all)
+  }
+
+  #family(relation: Relation, direction: 'children' | 'parents'): readonly Relation[] {
+    const seen = new Map<number, Relation>()
+    const queue = [relation]
+    for (let at = queue.pop(); at !== undefined; at = queue.pop()) {
+      if (seen.has(at.oid)) continue
+      seen.set(at.oid, at)
+      for (const oid of at[direction]) {
+        const next = this.#catalog.relationsByOid.get(oid)
+        if (next !== undefined) queue.push(next)
+      }
+    }
+    return [...seen.values()]
+  }
+}
+
+function consequence(action: ForeignKeyAction, verb: 'update' | 'delete'): 'update' | 'delete' | undefined {
+  if (action === 'cascade') return verb
+  return action === 'set_null' || action === 'set_default' ? 'update' : undefined
+}

@@ -1,0 +1,89 @@
+import type { Catalog, CatalogFunction, ForeignKey, Relation, UserOperator, UserType } from './catalog.ts'
+import { functionsOf, isBuiltin } from './functions.ts'
+
+/** What the planner looks up in a catalog besides names. Made once per snapshot. */
+export interface CatalogIndex {
+  /** Operators users made, by name, without those of trusted extensions. */
+  readonly operators: ReadonlyMap<string, readonly UserOperator[]>
+  /** User functions behind casts that need no syntax. */
+  readonly implicitCasts: readonly CatalogFunction[]
+  /** User functions behind casts that are written down. */
+  readonly explicitCasts: readonly CatalogFunction[]
+  readonly typesByName: ReadonlyMap<string, readonly UserType[]>
+  /** Foreign keys that point at a relation, by its OID. */
+  readonly referencedBy: ReadonlyMap<number, readonly { readonly relation: Relation; readonly key: ForeignKey }[]>
+}
+
+/**
+ * Extensions whose operators, casts and types ride like those of PostgreSQL itself: written in C, free of side effects,
+ * reading nothing but their arguments. Their *functions* still need `sql.call`.
+ */
+export const TRUSTED_OPERATOR_EXTENSIONS: ReadonlySet<string> = new Set([
+  'btree_gin',
+  'btree_gist',
+  'citext',
+  'cube',
+  'earthdistance',
+  'hstore',
+  'intarray',
+  'isn',
+  'ltree',
+  'pg_trgm',
+  'seg',
+  'vector',
+])
+
+const indexes = new WeakMap<Catalog, CatalogIndex>()
+
+/** The index of a catalog. */
+export function indexOf(catalog: Catalog): CatalogIndex {
+  const known = indexes.get(catalog)
+  if (known !== undefined) return known
+  const casts = catalog.casts.filter((cast) => cast.functionOid !== 0 && !isTrusted(cast.extension))
+  const made: CatalogIndex = {
+    operators: grouped(
+      catalog.operators.filter((operator) => !isTrusted(operator.extension)),
+      (operator) => operator.name,
+    ),
+    implicitCasts: castFunctions(
+      catalog,
+      casts.filter((cast) => cast.context !== 'e'),
+    ),
+    explicitCasts: castFunctions(
+      catalog,
+      casts.filter((cast) => cast.context === 'e'),
+    ),
+    typesByName: grouped(catalog.types, (type) => type.name),
+    referencedBy: grouped(
+      catalog.relations.flatMap((relation) => relation.foreignKeys.map((key) => ({ relation, key }))),
+      (entry) => entry.key.references,
+    ),
+  }
+  indexes.set(catalog, made)
+  return made
+}
+
+function castFunctions(
+  catalog: Catalog,
+  casts: readonly { readonly functionOid: number }[],
+): readonly CatalogFunction[] {
+  return functionsOf(
+    catalog,
+    casts.map((cast) => cast.functionOid),
+  ).filter((fn) => !isBuiltin(fn))
+}
+
+function isTrusted(extension: string | null): boolean {
+  return extension !== null && TRUSTED_OPERATOR_EXTENSIONS.has(extension)
+}
+
+function grouped<K, V>(values: readonly V[], keyOf: (value: V) => K): ReadonlyMap<K, readonly V[]> {
+  const groups = new Map<K, V[]>()
+  for (const value of values) {
+    const key = keyOf(value)
+    const group = groups.get(key)
+    if (group === undefined) groups.set(key, [value])
+    else group.push(value)
+  }
+  return groups
+}

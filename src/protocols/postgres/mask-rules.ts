@@ -1,0 +1,168 @@
+/**
+ * What a database with masks refuses, each with a code that names the construct (C9, R12–R15).
+ *
+ * A refusal here is not a decision about the caller: these are statements whose result would show what a mask hides,
+ * overwrite it with its mask, or be silently wrong because a predicate would compare with the mask.
+ *
+ * @packageDocumentation
+ */
+import { SallyportError } from '../../core/errors.ts'
+import type { Effects } from './effects.ts'
+import type { BoundMasks } from './masks.ts'
+import { functionName, resourceName } from './names.ts'
+import type { Use } from './scope.ts'
+import { isSensitiveCatalog } from './sensitive-catalogs.ts'
+import type { Findings } from './walk.ts'
+
+/**
+ * Refuses what rewriting cannot make safe.
+ *
+ * @param trusted functions by their name in policies, such as `public.add(integer,integer)`, that an operator vouches for.
+ * @throws SallyportError `ERR_DENIED` with `facts.construct`
+ */
+export function refuseUnderMasks(
+  findings: Findings,
+  effects: Effects,
+  masks: BoundMasks,
+  trusted: ReadonlySet<string>,
+): void {
+  if (masks.byRelation.size === 0) return
+  for (const { fn, refusedUnderMasks, via } of [...findings.functions, ...effects.functions]) {
+    if (!refusedUnderMasks || trusted.has(functionName(fn))) continue
+    refuse(
+      'sql.mask.function',
+      `${functionName(fn)}${via === '' ? '' : ` (${via})`} could read what this database masks.`,
+    )
+  }
+  for (const use of findings.uses) refuseUse(use, masks)
+  const isWrite = findings.uses.some((use) => use.role !== 'read')
+  for (const use of findings.uses) {
+    const named = masks.byRelation.get(use.relation.oid)
+    if (named === undefined) continue
+    const hidden = new Set(named.keys())
+    if (use.role !== 'read') refuseTarget(use, hidden)
+    else if (isWrite) refuseSource(use, hidden)
+    else refusePredicate(use, named)
+  }
+  for (const { relation, columns } of effects.consulted) {
+    const hidden = masks.byRelation.get(relation.oid)
+    if (hidden === undefined || !columns.some((column) => hidden.has(column))) continue
+    refuse(
+      'sql.mask.foreign_key',
+      `Whether this succeeds would show values of a masked column of ${resourceName(relation)}.`,
+    )
+  }
+  for (const { relation, columns } of effects.cascades) {
+    const hidden = masks.byRelation.get(relation.oid)
+    if (hidden === undefined || ![...columns].some((column) => hidden.has(column))) continue
+    refuse('sql.mask.update', `A foreign key would change a masked column of ${resourceName(relation)}.`)
+  }
+}
+
+function refuseUse(use: Use, masks: BoundMasks): void {
+  const name = resourceName(use.relation)
+  if (masks.tainted.has(use.relation.oid)) {
+    refuse(
+      'sql.view_over_mask',
+      `${name} is a view over a table with masked columns.`,
+      'Read the table itself, or have the operator mask columns of the view.',
+    )
+  }
+  if (isSensitiveCatalog(use.relation)) {
+    refuse('sql.mask.catalog', `${name} shows data of columns that this database masks.`)
+  }
+  if (!masks.byRelation.has(use.relation.oid)) return
+  if (use.sampled)
+    refuse(
+      'sql.mask.tablesample',
+      `TABLESAMPLE on ${name}, which has masked columns.`,
+      'Use ORDER BY random() LIMIT n.',
+    )
+  if (use.system.size > 0) {
+    refuse('sql.mask.system_column', `System columns of ${name}, which has masked columns.`, 'Use the primary key.')
+  }
+}
+
+/** The target of a write is the real table: what is read of it there is not masked (R13). */
+function refuseTarget(use: Use, hidden: ReadonlySet<string>): void {
+  const name = resourceName(use.relation)
+  const returned = among(use.returned, hidden)
+  if (returned !== undefined) {
+    refuse(
+      'sql.mask.returning',
+      `RETURNING shows ${name}.${returned}, which is masked.`,
+      `Return ${clear(use, hidden)}.`,
+    )
+  }
+  const read = among(use.read, hidden)
+  if (read !== undefined) {
+    refuse('sql.mask.dml_read', `The statement reads ${name}.${read}, which is masked, of the table it writes.`)
+  }
+  const written = among(use.updated, hidden)
+  const writesUnique = use.relation.uniqueColumns.some((column) => hidden.has(column))
+  if (written !== undefined) {
+    refuse('sql.mask.update', `${name}.${written} is masked: writing it back would put the mask in place of the value.`)
+  }
+  if (
+    use.writes.has('update') &&
+    writesUnique &&
+    use.relation.uniqueColumns.some((column) => use.updated.has(column))
+  ) {
+    refuse('sql.mask.unique', `A unique constraint of ${name} over a masked column would tell whether a value exists.`)
+  }
+  if (!use.writes.has('insert')) return
+  const guessed = use.relation.columns.find(
+    (column) =>
+      hidden.has(column.name) &&
+      (use.relation.uniqueColumns.includes(column.name) || isForeignKey(use, column.name)) &&
+      (use.inserted.has(column.name) || column.hasDefault),
+  )
+  if (guessed !== undefined) {
+    refuse(
+      'sql.mask.unique',
+      `Whether inserting ${name}.${guessed.name} succeeds would tell whether a masked value exists.`,
+    )
+  }
+}
+
+/** What a write reads elsewhere would be stored as its mask. */
+function refuseSource(use: Use, hidden: ReadonlySet<string>): void {
+  const read = among(use.read, hidden)
+  if (read === undefined) return
+  refuse(
+    'sql.mask.dml_source',
+    `The statement writes, and reads ${resourceName(use.relation)}.${read}, which is masked.`,
+    `Name the columns it needs: ${clear(use, hidden)}.`,
+  )
+}
+
+/** A predicate would compare with the mask and quietly find the wrong rows (R15); NULL finds none, as in SQL itself. */
+function refusePredicate(use: Use, named: ReadonlyMap<string, string>): void {
+  for (const column of use.tested) {
+    const transform = named.get(column)
+    if (transform === undefined || transform === 'null') continue
+    refuse(
+      'sql.mask.predicate',
+      `${resourceName(use.relation)}.${column} is masked, so a condition on it would compare with the mask.`,
+      `Use conditions on ${clear(use, new Set(named.keys()))}.`,
+    )
+  }
+}
+
+function isForeignKey(use: Use, column: string): boolean {
+  return use.relation.foreignKeys.some((key) => key.columns.includes(column))
+}
+
+function among(columns: ReadonlySet<string>, hidden: ReadonlySet<string>): string | undefined {
+  for (const column of columns) if (hidden.has(column)) return column
+  return undefined
+}
+
+function clear(use: Use, hidden: ReadonlySet<string>): string {
+  const names = use.relation.columns.map((column) => column.name).filter((name) => !hidden.has(name))
+  return names.length === 0 ? 'columns that are not masked' : names.join(', ')
+}
+
+function refuse(construct: string, message: string, hint?: string): never {
+  throw new SallyportError('ERR_DENIED', message, { facts: { construct, ...(hint !== undefined && { hint }) } })
+}

@@ -1,0 +1,151 @@
+/**
+ * Masks bound to the catalog: which columns of which relations, by name and by (OID, attnum).
+ *
+ * @packageDocumentation
+ */
+import type { ColumnMask, Transform } from '../../core/decision.ts'
+import { SallyportError } from '../../core/errors.ts'
+import type { Catalog, Relation } from './catalog.ts'
+import { findRelation } from './catalog.ts'
+import { resourceName } from './names.ts'
+import type { MaskedColumn } from './plan.ts'
+
+/** How each masked column of one relation is replaced, by column name. */
+export type RelationMasks = ReadonlyMap<string, Transform>
+
+/** The masks of one principal on one database. */
+export interface BoundMasks {
+  /** By relation OID; empty when the principal sees everything. */
+  readonly byRelation: ReadonlyMap<number, RelationMasks>
+  /** Relations whose rules read a masked relation and that have no masks of their own. */
+  readonly tainted: ReadonlySet<number>
+  /** Every masked column, for the tripwire. */
+  readonly columns: readonly MaskedColumn[]
+}
+
+const bound = new WeakMap<Catalog, Map<string, BoundMasks>>()
+
+/** Mask sets kept per catalog snapshot: one per distinct set of groups in practice. */
+const BOUND_MAX = 64
+
+/**
+ * Binds masks to a catalog.
+ *
+ * Fail closed: a mask whose relation or column the catalog lacks may have been renamed away, and the column it guarded
+ * now has another name, so the whole database is refused until an operator has looked (R1).
+ *
+ * @throws SallyportError `ERR_DENIED` (`sql.mask.unbound`, `sql.mask.hash`)
+ */
+export function bindMasks(catalog: Catalog, masks: readonly ColumnMask[]): BoundMasks {
+  const key = JSON.stringify(masks.map((mask) => [mask.schema, mask.table, mask.column, mask.transform]))
+  let known = bound.get(catalog)
+  if (known === undefined) bound.set(catalog, (known = new Map()))
+  const before = known.get(key)
+  if (before !== undefined) return before
+  const made = bind(catalog, masks)
+  if (known.size >= BOUND_MAX) known.clear()
+  known.set(key, made)
+  return made
+}
+
+function bind(catalog: Catalog, masks: readonly ColumnMask[]): BoundMasks {
+  const byRelation = new Map<number, Map<string, Transform>>()
+  for (const mask of masks) {
+    if (mask.transform === 'hash') throw hashRefused(mask)
+    const relation = findRelation(catalog, mask.schema, mask.table)
+    if (relation === undefined || !relation.columns.some((column) => column.name === mask.column)) throw unbound(mask)
+    spread(catalog, byRelation, relation, mask.column, mask.transform)
+  }
+  maskDerivedColumns(catalog, byRelation)
+  const columns: MaskedColumn[] = []
+  for (const [oid, named] of byRelation) {
+    for (const column of catalog.relationsByOid.get(oid)?.columns ?? []) {
+      const transform = named.get(column.name)
+      if (transform !== undefined) columns.push({ relation: oid, attnum: column.attnum, transform })
+    }
+  }
+  return { byRelation, tainted: taintedBy(catalog, byRelation), columns }
+}
+
+/** Masks a column and, by name, the same column of every parent, partition and child (R5). */
+function spread(
+  catalog: Catalog,
+  byRelation: Map<number, Map<string, Transform>>,
+  start: Relation,
+  column: string,
+  transform: Transform,
+): void {
+  const seen = new Set<number>()
+  const queue = [start.oid]
+  for (let oid = queue.pop(); oid !== undefined; oid = queue.pop()) {
+    const relation = catalog.relationsByOid.get(oid)
+    if (seen.has(oid) || relation === undefined) continue
+    seen.add(oid)
+    // A parent may lack the column: then its other children's column of that name is another one.
+    if (!relation.columns.some((candidate) => candidate.name === column)) continue
+    let named = byRelation.get(oid)
+    if (named === undefined) byRelation.set(oid, (named = new Map()))
+    const before = named.get(column)
+    // Unequal transforms → redact (C5).
+    named.set(column, before === undefined || before === transform ? transform : 'redact')
+    queue.push(...relation.parents, ...relation.children)
+  }
+}
+
+/** Columns computed from a masked one, and columns that hold whole rows of a masked relation, become NULL (R5). */
+function maskDerivedColumns(catalog: Catalog, byRelation: Map<number, Map<string, Transform>>): void {
+  for (let grew = true; grew;) {
+    grew = false
+    for (const relation of catalog.relations) {
+      const named = byRelation.get(relation.oid)
+      for (const column of relation.columns) {
+        if (named?.has(column.name) === true) continue
+        const derived = column.generatedFrom.some((source) => named?.has(source) === true)
+        if (!derived && !holdsRowsOf(catalog, byRelation, column.rowTypeOf)) continue
+        spread(catalog, byRelation, relation, column.name, 'null')
+        grew = true
+      }
+    }
+  }
+}
+
+function holdsRowsOf(catalog: Catalog, masked: ReadonlyMap<number, unknown>, rowType: number): boolean {
+  return rowType !== 0 && masked.has(rowType) && catalog.relationsByOid.has(rowType)
+}
+
+/** Views and materialized views over a masked relation, however far, unless they have masks of their own (R12). */
+function taintedBy(catalog: Catalog, masked: ReadonlyMap<number, unknown>): ReadonlySet<number> {
+  const tainted = new Set<number>()
+  if (masked.size === 0) return tainted
+  for (let grew = true; grew;) {
+    grew = false
+    for (const relation of catalog.relations) {
+      if (tainted.has(relation.oid) || masked.has(relation.oid)) continue
+      if (relation.kind !== 'view' && relation.kind !== 'materialized_view') continue
+      if (!relation.dependsOn.some((oid) => masked.has(oid) || tainted.has(oid))) continue
+      tainted.add(relation.oid)
+      grew = true
+    }
+  }
+  return tainted
+}
+
+function unbound(mask: ColumnMask): SallyportError {
+  const name = `${resourceName({ schema: mask.schema, name: mask.table })}.${mask.column}`
+  return new SallyportError(
+    'ERR_DENIED',
+    `The policy masks ${name}, which this database does not have; nothing runs here until the mask is corrected.`,
+    { facts: { construct: 'sql.mask.unbound' } },
+  )
+}
+
+function hashRefused(mask: ColumnMask): SallyportError {
+  const name = `${resourceName({ schema: mask.schema, name: mask.table })}.${mask.column}`
+  return new SallyportError(
+    'ERR_DENIED',
+    `The mask on ${name} asks for a keyed hash, which SQL must not see the key of.`,
+    {
+      facts: { construct: 'sql.mask.hash', hint: 'Use redact, null or partial for columns of a database.' },
+    },
+  )
+}

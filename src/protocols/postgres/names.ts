@@ -1,0 +1,35 @@
+/** Quotes an identifier for SQL text, always. */
+export function quoteIdentifier(name: string): string {
+  return `"${name.replaceAll('"', '""')}"`
+}
+
+/** Quotes a string constant for SQL text; `standard_conforming_strings` is pinned to on (C7). */
+export function quoteLiteral(value: string): string {
+  return `'${value.replaceAll("'", "''")}'`
+}
+
+/** `"schema"."name"`: a name that `search_path` cannot move (R4). */
+export function pinned(object: { readonly schema: string; readonly name: string }): string {
+  return `${quoteIdentifier(object.schema)}.${quoteIdentifier(object.name)}`
+}
+
+/**
+ * The name of a resource as policies write it: `schema.name`. A word is quoted only when it holds a character that would
+ * make two different objects share one name.
+ */
+export function resourceName(object: { readonly schema: string; readonly name: string }): string {
+  return `${word(object.schema)}.${word(object.name)}`
+}
+
+/** `schema.fn(argtype, argtype)`, the name of a function in policies. */
+export function functionName(fn: {
+  readonly schema: string
+  readonly name: string
+  readonly argTypes: readonly string[]
+}): string {
+  return `${resourceName(fn)}(${fn.argTypes.join(',')})`
+}
+
+function word(name: string): string {
+  return /[."*?(),\s]/.test(name) || name === '' ? quoteIdentifier(name) : name
+}

@@ -1,0 +1,109 @@
+/**
+ * PostgreSQL's own grammar, behind one door: text in, statements or a reason out, never an exception.
+ *
+ * @packageDocumentation
+ */
+import { strict as assert } from 'node:assert'
+import type { Ast } from './ast.ts'
+
+/** Longest statement that is parsed, in bytes: the parser is synchronous and holds the event loop (450 KB took 106 ms). */
+export const STATEMENT_BYTES_MAX = 256 * 1024
+
+/** A parsed text. `bytes` holds its UTF-8 bytes one per character, because the parser counts positions in bytes. */
+export interface Parsed {
+  readonly ok: true
+  readonly statements: readonly Ast[]
+  readonly bytes: string
+}
+
+/** A text that is no statement we can read; `reason` quotes nothing of it. */
+export interface Unparsed {
+  readonly ok: false
+  readonly reason: 'nul' | 'surrogate' | 'too_large' | 'syntax'
+  readonly message: string
+}
+
+/** A token of the scanner; positions are bytes. */
+export interface Token {
+  readonly start: number
+  readonly end: number
+  readonly text: string
+  readonly tokenType: number
+  readonly tokenName: string
+}
+
+type Library = typeof import('libpg-query')
+
+let library: Library | undefined
+let loading: Promise<void> | undefined
+
+/** Loads the parser once (1.8 MB of WebAssembly, on first use). Everything else here needs it and is synchronous. */
+export function loadParser(): Promise<void> {
+  loading ??= load()
+  return loading
+}
+
+async function load(): Promise<void> {
+  const found = await import('libpg-query')
+  await found.loadModule()
+  library = found
+}
+
+/** Parses `sql`. Whatever the parser throws (syntax, stack, memory) is an answer, not an error. */
+export function parse(sql: string): Parsed | Unparsed {
+  // The parser reads a C string: it would see nothing after a NUL, the backend might.
+  if (sql.includes('\0')) return refused('nul', 'The statement holds a NUL character.')
+  if (sql.length > STATEMENT_BYTES_MAX) return tooLarge()
+  if (/\p{Surrogate}/u.test(sql)) return refused('surrogate', 'The statement holds half a surrogate pair.')
+  const bytes = toBytes(sql)
+  if (bytes.length > STATEMENT_BYTES_MAX) return tooLarge()
+  // The library refuses an empty text; PostgreSQL calls it a statement that does nothing.
+  if (sql === '') return { ok: true, statements: [], bytes }
+  const { parseSync } = loaded()
+  try {
+    const result = parseSync(sql)
+    return { ok: true, statements: (result.stmts ?? []) as readonly unknown[] as readonly Ast[], bytes }
+  } catch {
+    return refused('syntax', 'The statement is not valid PostgreSQL.')
+  }
+}
+
+/** Splits into tokens, comments included; undefined when the scanner cannot. */
+export function scan(sql: string): readonly Token[] | undefined {
+  if (sql === '') return []
+  const { scanSync } = loaded()
+  try {
+    return scanSync(sql).tokens
+  } catch {
+    return undefined
+  }
+}
+
+/** UTF-8 bytes as a string of the same length, so that byte positions index it. ASCII comes back as it is. */
+export function toBytes(text: string): string {
+  for (let i = 0; i < text.length; i++) {
+    if (text.charCodeAt(i) > 0x7f) return Buffer.from(text, 'utf8').toString('latin1')
+  }
+  return text
+}
+
+/** The inverse of {@link toBytes}. */
+export function fromBytes(bytes: string): string {
+  for (let i = 0; i < bytes.length; i++) {
+    if (bytes.charCodeAt(i) > 0x7f) return Buffer.from(bytes, 'latin1').toString('utf8')
+  }
+  return bytes
+}
+
+function loaded(): Library {
+  assert.ok(library !== undefined, 'loadParser() comes first')
+  return library
+}
+
+function refused(reason: Unparsed['reason'], message: string): Unparsed {
+  return { ok: false, reason, message }
+}
+
+function tooLarge(): Unparsed {
+  return refused('too_large', `The statement is longer than ${STATEMENT_BYTES_MAX} bytes.`)
+}

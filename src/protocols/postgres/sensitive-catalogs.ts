@@ -1,0 +1,54 @@
+import type { Relation } from './catalog.ts'
+
+/**
+ * Relations of PostgreSQL that show data, statements of other sessions or credentials, not structure. Reading them is
+ * `sql.monitor`, and a database with masks refuses it: statistics hold samples of the very columns that are masked.
+ */
+const SENSITIVE = new Set([
+  'pg_attribute_stats',
+  'pg_authid',
+  'pg_backend_memory_contexts',
+  'pg_config',
+  'pg_cursors',
+  'pg_file_settings',
+  'pg_hba_file_rules',
+  'pg_ident_file_mappings',
+  'pg_largeobject',
+  'pg_largeobject_metadata',
+  'pg_prepared_statements',
+  'pg_prepared_xacts',
+  'pg_replication_origin_status',
+  'pg_replication_slots',
+  'pg_seclabel',
+  'pg_shadow',
+  'pg_stat_activity',
+  'pg_stat_gssapi',
+  'pg_stat_replication',
+  'pg_stat_ssl',
+  'pg_stat_subscription',
+  'pg_stat_wal_receiver',
+  'pg_statistic',
+  'pg_statistic_ext_data',
+  'pg_stats',
+  'pg_stats_ext',
+  'pg_stats_ext_exprs',
+  'pg_subscription',
+  'pg_user_mapping',
+  'pg_user_mappings',
+  'user_mapping_options',
+  '_pg_user_mappings',
+])
+
+/** Views of extensions that show other sessions' statements, wherever they were installed. */
+const SENSITIVE_ANYWHERE = new Set([
+  'pg_stat_statements',
+  'pg_stat_statements_info',
+  'pg_stat_monitor',
+  'pg_buffercache',
+])
+
+/** Whether reading this relation needs `sql.monitor`. */
+export function isSensitiveCatalog(relation: Relation): boolean {
+  if (SENSITIVE_ANYWHERE.has(relation.name)) return true
+  return relation.builtin && SENSITIVE.has(relation.name)
+}

@@ -1,0 +1,43 @@
+import type { ShownRequest } from '../../core/call.ts'
+import type { Param } from './plan.ts'
+import { scan } from './parse.ts'
+
+/** What stands for a value in a request that may hold masked data. */
+export const PLACEHOLDER = '•'
+
+/** Token types of constants: number, string, `U&''`, bits, hex, integer (`gram.y`). */
+const CONSTANTS = new Set([260, 261, 262, 263, 264, 266])
+const COMMENTS = new Set([275, 276])
+const TEXTUAL = new Set([261, 262, 263, 264])
+
+/** The request as it was written. */
+export function shownPlainly(sql: string, params: readonly Param[]): ShownRequest {
+  return { text: sql, ...(params.length > 0 && { params }) }
+}
+
+/**
+ * The request with every constant and every parameter replaced and comments left out (C10). All of them, because which
+ * constant meets a masked column is not worth being wrong about.
+ */
+export function shownWithoutValues(sql: string, params: readonly Param[]): ShownRequest {
+  const tokens = scan(sql)
+  const hidden = params.map((param) => (param === null ? null : PLACEHOLDER))
+  if (tokens === undefined) return shownAsLength(sql)
+  const words: string[] = []
+  const bytes = Buffer.from(sql, 'utf8')
+  let at = 0
+  for (const token of tokens) {
+    const gap = bytes.toString('utf8', at, token.start)
+    words.push(/\s/.test(gap) ? ' ' : '')
+    at = token.end
+    if (COMMENTS.has(token.tokenType)) words.push(' ')
+    else if (CONSTANTS.has(token.tokenType)) words.push(TEXTUAL.has(token.tokenType) ? `'${PLACEHOLDER}'` : PLACEHOLDER)
+    else words.push(token.text)
+  }
+  return { text: words.join('').trim(), ...(hidden.length > 0 && { params: hidden }) }
+}
+
+/** All that can be said of a text nobody could read. */
+export function shownAsLength(sql: string): ShownRequest {
+  return { text: `[${Buffer.byteLength(sql, 'utf8')} bytes that are no readable statement]` }
+}
