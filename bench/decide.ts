@@ -96,7 +96,9 @@ function question(index: number): Question {
 }
 
 const samples: number[] = []
+let cpu = process.cpuUsage()
 for (let index = 0; index < CALLS + WARM_UP; index++) {
+  if (index === WARM_UP) cpu = process.cpuUsage()
   const asked = question(index)
   const start = performance.now()
   const decision = decide(policy, asked)
@@ -106,9 +108,12 @@ for (let index = 0; index < CALLS + WARM_UP; index++) {
   }
   if (index >= WARM_UP) samples.push(microseconds)
 }
+const { user, system } = process.cpuUsage(cpu)
 samples.sort((a, b) => a - b)
 const at = (share: number): string => (samples[Math.floor(samples.length * share)] ?? 0).toFixed(1)
 console.log(
   `${RULES} rules, ${REACHING} reach their condition, ${CALLS} distinct calls; loaded in ${loadMs.toFixed(0)} ms`,
 )
-console.log(`decision p50 ${at(0.5)} µs  p90 ${at(0.9)} µs  p99 ${at(0.99)} µs`)
+console.log(
+  `decision p50 ${at(0.5)} µs  p90 ${at(0.9)} µs  p99 ${at(0.99)} µs  CPU ${((user + system) / CALLS).toFixed(1)} µs`,
+)

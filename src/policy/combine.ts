@@ -40,7 +40,9 @@ export function limitsOf(rules: readonly Rule[], matches: readonly PartMatch[], 
 
 /** The requirements of every rule that asks for an approval; each must be satisfied on its own (C5). */
 export function approvalsOf(rules: readonly Rule[]): readonly ApprovalRequirement[] {
-  return rules.flatMap(({ approval }) => approval ?? [])
+  const requirements: ApprovalRequirement[] = []
+  for (const { approval } of rules) if (approval !== undefined) requirements.push(approval)
+  return requirements
 }
 
 /** The rules that matched any part, once each, in the policy's order. */

@@ -41,7 +41,7 @@ export function compileMask(spec: MaskSpec, path: ValuePath, site: Site, checks:
     return [{ detector: `custom:${entry.name}`, pattern: entry.pattern, transform: spec.transform }]
   })
   if (targets === undefined) return undefined
-  return { targets, unless: spec.unless ?? [], columns, detect, source: site.sourceOf(path) }
+  return { targets, principals: undefined, unless: spec.unless ?? [], columns, detect, source: site.sourceOf(path) }
 }
 
 function checkDetector(name: string, { detectors }: MaskChecks): string | undefined {
@@ -69,7 +69,7 @@ export function compileBudget(spec: BudgetSpec, path: ValuePath, site: Site): Bu
   const budget: Budget = { id: `budget:${spec.id}`, max: spec.max, windowMs: spec.window, per, onExceed: 'deny' }
   return {
     targets,
-    ...(spec.principals !== undefined && { principals: spec.principals }),
+    principals: spec.principals,
     unless: spec.unless ?? [],
     verbs,
     budget,

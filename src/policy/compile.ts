@@ -52,22 +52,17 @@ export function compileRule(spec: RuleSpec, path: ValuePath, site: Site): Rule |
     order: 0,
     effect: spec.effect,
     targets,
-    ...(spec.principals !== undefined && { principals: spec.principals }),
+    principals: spec.principals,
     unless: spec.unless ?? [],
     actions: spec.actions,
     grants,
-    ...(condition !== undefined && { condition }),
-    limits: {
-      ...(rows !== undefined && { rows }),
-      ...(bytes !== undefined && { bytes }),
-      ...(timeout !== undefined && { timeout }),
-      ...(concurrency !== undefined && { concurrency }),
-    },
-    ...(rate !== undefined && { rate: { id: `rule:${spec.id}:rate`, ...rate, per: ['principal', 'target'] } }),
-    ...(spec.approvers !== undefined && { approval: requirement(spec.id, spec.approvers) }),
-    ...(spec.as !== undefined && { as: spec.as }),
-    ...(spec.reason !== undefined && { reason: spec.reason }),
-    ...(spec.hint !== undefined && { hint: spec.hint }),
+    condition,
+    limits: { rows, bytes, timeout, concurrency },
+    rate: rate && { id: `rule:${spec.id}:rate`, ...rate, per: ['principal', 'target'] },
+    approval: spec.approvers && requirement(spec.id, spec.approvers),
+    as: spec.as,
+    reason: spec.reason,
+    hint: spec.hint,
     source: site.sourceOf(path),
   }
 }
@@ -122,7 +117,7 @@ function grantsOf(spec: RuleSpec, path: ValuePath, site: Site): readonly Grant[]
   if (bundles.length > 0) return bundleGrants(spec, bundles, path, site)
   const verbs = verbsOf(spec.actions, path, site)
   if (spec.resources === undefined) {
-    if (spec.effect === 'deny') return verbs && [{ verbs }]
+    if (spec.effect === 'deny') return verbs && [{ verbs, resources: undefined }]
     site.error(path, `Rule "${spec.id}" names no resources; "**" stands for any.`)
     return undefined
   }

@@ -59,11 +59,10 @@ export function matchPart(part: Part, matching: Matching): PartMatch {
   let isCovered = false
   let facts: Facts | string | undefined
   for (const list of matching.target.index.candidates(part.verb, view)) {
-    for (const { rule, grant } of list) {
+    for (const { rule, grant, isAllow, condition } of list) {
       if (!belongs(rule, matching.tokens)) continue
-      const matches = rule.effect === 'allow' ? grantCovers(grant, view) : grantTouches(grant, view)
+      const matches = isAllow ? grantCovers(grant, view) : grantTouches(grant, view)
       if (!matches) continue
-      const { condition } = rule
       if (condition !== undefined) {
         facts ??= factsOf(part, matching)
         const result = typeof facts === 'string' ? { failed: facts } : condition.evaluate(facts)
@@ -75,7 +74,7 @@ export function matchPart(part: Part, matching: Matching): PartMatch {
       }
       matched.push(rule)
       // An approval that was asked for because of one column vouches for the others only when it lists them too.
-      isCovered ||= rule.effect === 'allow' || (rule.effect === 'require_approval' && grantCovers(grant, view))
+      isCovered ||= isAllow || (rule.effect === 'require_approval' && grantCovers(grant, view))
     }
   }
   return {

@@ -14,7 +14,7 @@ export function tokensOf(principal: Principal): Tokens {
 /** Who a rule, mask or budget is for: any of `principals`, unless any of `unless`. */
 export interface Audience {
   /** Absent means everyone; the schema lets only what restricts leave it out. */
-  readonly principals?: readonly string[]
+  readonly principals: readonly string[] | undefined
   readonly unless: readonly string[]
 }
 

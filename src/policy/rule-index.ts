@@ -1,10 +1,13 @@
+import type { Condition } from './condition.ts'
 import type { ResourceView } from './resources.ts'
 import type { Grant, Rule } from './rule.ts'
 
-/** A rule with the grant through which it was found. */
+/** A rule with the grant through which it was found, and at hand what its match asks for. */
 export interface Candidate {
   readonly rule: Rule
   readonly grant: Grant
+  readonly isAllow: boolean
+  readonly condition: Condition | undefined
 }
 
 interface Shelf {
@@ -31,7 +34,7 @@ export function indexRules(rules: readonly Rule[]): RuleIndex {
           shelf = { exact: new Map(), rest: [], all: [] }
           shelves.set(verb, shelf)
         }
-        place(shelf, { rule, grant })
+        place(shelf, { rule, grant, isAllow: rule.effect === 'allow', condition: rule.condition })
       }
     }
   }

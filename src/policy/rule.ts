@@ -12,10 +12,13 @@ export interface Source extends Position {
 /** What a rule speaks of: these verbs on these resources; without resources, on any. */
 export interface Grant {
   readonly verbs: ReadonlySet<string>
-  readonly resources?: readonly ResourcePattern[]
+  readonly resources: readonly ResourcePattern[] | undefined
 }
 
-/** One rule, validated and compiled. */
+/**
+ * One rule, validated and compiled. Every rule has every field, so that the engine sees one shape of object: a decision
+ * walks many of them.
+ */
 export interface Rule extends Audience {
   readonly id: string
   /** Its place among all rules of the policy, by id: sorting by it needs no comparison of texts. */
@@ -25,18 +28,18 @@ export interface Rule extends Audience {
   /** `actions` as written, for people. */
   readonly actions: readonly string[]
   readonly grants: readonly Grant[]
-  readonly condition?: Condition
+  readonly condition: Condition | undefined
   readonly limits: {
-    readonly rows?: number
-    readonly bytes?: number
-    readonly timeout?: number
-    readonly concurrency?: number
+    readonly rows: number | undefined
+    readonly bytes: number | undefined
+    readonly timeout: number | undefined
+    readonly concurrency: number | undefined
   }
-  readonly rate?: RateLimit
-  readonly approval?: ApprovalRequirement
-  readonly as?: readonly string[]
-  readonly reason?: string
-  readonly hint?: string
+  readonly rate: RateLimit | undefined
+  readonly approval: ApprovalRequirement | undefined
+  readonly as: readonly string[] | undefined
+  readonly reason: string | undefined
+  readonly hint: string | undefined
   readonly source: Source
 }
 

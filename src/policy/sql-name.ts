@@ -107,10 +107,12 @@ export function parseSqlPattern(text: string): SqlPattern | string {
 
 /** Whether the dotted name matches, segment by segment: `*` never crosses a dot. */
 export function nameMatches(pattern: SqlPattern, name: SqlName): boolean {
-  return (
-    pattern.segments.length === name.segments.length &&
-    pattern.segments.every((glob, index) => glob(name.segments[index] ?? ''))
-  )
+  const { segments } = pattern
+  if (segments.length !== name.segments.length) return false
+  for (let index = 0; index < segments.length; index++) {
+    if (segments[index]?.(name.segments[index] ?? '') !== true) return false
+  }
+  return true
 }
 
 /** Whether the argument types match one by one; a single `*` stands for any list. */
