@@ -74,7 +74,6 @@ export function createPermits(rooms: PermitRooms): Permits {
       live.set(call, entry)
       const cancelled = AbortSignal.any([call.signal, call.session.signal, controller.signal])
       let reservation: Reservation | undefined
-      let ticket: ClaimedTicket | undefined
 
       const judgeAnew = async (): Promise<Judged> => {
         entry.judged = await judgeAgain()
@@ -84,6 +83,7 @@ export function createPermits(rooms: PermitRooms): Permits {
       }
 
       try {
+        let ticket: ClaimedTicket | undefined
         // The call is live from here on, so every later reload rechecks it; one that came between its decision and here
         // has not. Bounded: a policy that keeps changing under a call denies it.
         for (let tries = 0; entry.judged.decision.policyVersion !== rooms.policyVersion(); tries++) {
@@ -104,9 +104,10 @@ export function createPermits(rooms: PermitRooms): Permits {
             return replayOf(consent.result(now), now, cancelled)
           }
           reservation = rooms.limits.reserve(call, now.decision)
+          // Written before the claim, not after: nothing may fail between the claim and the first byte upstream.
+          await recording.approval({ ticket: consent.ticket, state: 'claiming', by: consent.by })
           throwIfAborted({ signal: cancelled })
           ticket = await consent.claim(now)
-          await recording.approval({ ticket: consent.ticket, state: 'executing', by: consent.by })
         } else {
           reservation = rooms.limits.reserve(call, entry.judged.decision)
           throwIfAborted({ signal: cancelled })
@@ -115,7 +116,6 @@ export function createPermits(rooms: PermitRooms): Permits {
       } catch (error) {
         live.delete(call)
         reservation?.release({ ran: false })
-        await ticket?.end('failed', SallyportError.from(error)) // claimed, but nothing of it ran
         throw cancelled.aborted ? reasonOf(cancelled) : error
       }
     },

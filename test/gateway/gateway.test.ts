@@ -66,7 +66,7 @@ describe('govern', () => {
   it('C15: runs nothing when the decision cannot be recorded', async () => {
     const upstream = counted()
     const world = kit(upstream)
-    const begin = world.session.recording.begin
+    const begin = world.session.recording.begin.bind(world.session.recording)
     world.session.recording.begin = (call) => ({
       ...begin(call),
       decided: () => Promise.reject(new SallyportError('ERR_RECORDING_FAILED', 'The recording cannot be written.')),
@@ -77,7 +77,7 @@ describe('govern', () => {
 
   it('shows nothing that could not be recorded', async () => {
     const world = kit(counted())
-    const begin = world.session.recording.begin
+    const begin = world.session.recording.begin.bind(world.session.recording)
     world.session.recording.begin = (call) => ({
       ...begin(call),
       shown: () => Promise.reject(new SallyportError('ERR_RECORDING_FAILED', 'The recording cannot be written.')),
@@ -201,7 +201,7 @@ rules:
   it('C2: decides anew when the policy changed between the decision and the start', async () => {
     const upstream = counted()
     const world = kit(upstream)
-    const begin = world.session.recording.begin
+    const begin = world.session.recording.begin.bind(world.session.recording)
     world.session.recording.begin = (call) => {
       const entry = begin(call)
       return {
@@ -216,19 +216,19 @@ rules:
     expect(upstream.runs).toBe(0)
   })
 
-  it('C12: settles a claim whose start could not be recorded, because nothing of it ran', async () => {
+  it('C12: does not spend a grant whose use cannot be recorded', async () => {
     const claimed: string[] = []
     const upstream = counted()
     const world = kit(upstream, { yaml: ASK, approvals: consenting(claimed) })
-    const begin = world.session.recording.begin
+    const begin = world.session.recording.begin.bind(world.session.recording)
     world.session.recording.begin = (call) => ({
       ...begin(call),
       approval: async ({ state }) => {
-        if (state === 'executing') throw new SallyportError('ERR_RECORDING_FAILED', 'The recording cannot be written.')
+        if (state === 'claiming') throw new SallyportError('ERR_RECORDING_FAILED', 'The recording cannot be written.')
       },
     })
     expect(await codeOf(collect(world.run(world.call({ verb: 'ssh.exec' }))))).toBe('ERR_RECORDING_FAILED')
-    expect(claimed).toEqual(['claim', 'end:failed'])
+    expect(claimed).toEqual([])
     expect(upstream.runs).toBe(0)
   })
 
@@ -277,7 +277,7 @@ rules:
           ticket: 't1',
           result: async function* () {
             yield rows(0, 1)
-            yield { ...EXIT, replayed: true } as Chunk
+            yield { ...EXIT, replayed: true }
           },
         }),
       },
