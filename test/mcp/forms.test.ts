@@ -7,41 +7,9 @@ import type { Answer as Vote, Offer } from '../../src/approval/inbox.ts'
 import type { TicketView } from '../../src/approval/view.ts'
 import type { McpDoorDeps } from '../../src/doors/mcp/deps.ts'
 import { messageOf } from '../../src/doors/mcp/forms.ts'
-import { AGENT, connectLegacy, connectModern, deferred, MARIA, openRaw, raw, startGateway } from './harness.ts'
+import { connectLegacy, connectModern, deferred, MARIA, openRaw, raw, startGateway } from './harness.ts'
 import type { AnyClient, Gateway } from './harness.ts'
-
-const TICKET: TicketView = {
-  id: 'T-1',
-  state: 'pending',
-  digest: 'digest-0123456789abcdef',
-  requester: { id: AGENT.id, kind: AGENT.kind, owner: AGENT.owner },
-  target: 'shop-db',
-  protocol: 'postgres',
-  tool: 'query_database',
-  verbs: ['sql.update'],
-  rules: ['writes-need-a-dba'],
-  policyVersion: 'v1',
-  decisionReason: 'Writes need a DBA.',
-  request: { text: 'UPDATE orders SET total = $1 WHERE id = $2', params: ['1', null] },
-  agentSays: 'fixing a typo',
-  requirements: [
-    {
-      rule: 'writes-need-a-dba',
-      anyOf: ['group:dba'],
-      count: 1,
-      expiresMs: 60_000,
-      reasonRequired: false,
-      by: [],
-      isMet: false,
-    },
-  ],
-  votes: [],
-  createdAt: new Date().toISOString(),
-  expiresAt: new Date(Date.now() + 600_000).toISOString(),
-  mayAnswer: true,
-  unresolved: [],
-  history: [],
-}
+import { TICKET } from './ticket.ts'
 
 /** An inbox in memory: one list of open tickets, told to everybody who watches. */
 function memoryInbox() {

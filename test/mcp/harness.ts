@@ -83,8 +83,8 @@ export function text(name: string): { readonly name: string; readonly type: stri
   return { name, type: 'text' }
 }
 
-/** Starts a gateway on a free port of the loopback interface. */
-export async function startGateway(deps: Partial<McpDoorDeps> = {}): Promise<Gateway> {
+/** Starts a gateway on the loopback interface, on a free port unless one is given. */
+export async function startGateway(deps: Partial<McpDoorDeps> = {}, listenOn = 0): Promise<Gateway> {
   const refusals: Refusal[] = []
   const logged: Readonly<Record<string, unknown>>[] = []
   const tokens = new Map([
@@ -132,7 +132,7 @@ export async function startGateway(deps: Partial<McpDoorDeps> = {}): Promise<Gat
     ...deps,
   })
   const server = createServer(app)
-  server.listen(0, '127.0.0.1')
+  server.listen(listenOn, '127.0.0.1')
   await once(server, 'listening')
   const { port } = server.address() as AddressInfo
   return {
