@@ -53,7 +53,7 @@ export function compileCondition(
         reads: findings.reads,
         guarded: findings.guarded,
         evaluate(facts) {
-          const result = evaluate(facts as unknown as Parameters<typeof evaluate>[0])
+          const result = evaluate(facts)
           if (result === true || result === false) return result
           return { failed: whyFailed(result, text) }
         },
