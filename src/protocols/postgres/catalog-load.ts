@@ -5,6 +5,7 @@
  */
 import type { Secret } from '../../core/call.ts'
 import type { Cell } from '../../core/chunk.ts'
+import type { SallyportError } from '../../core/errors.ts'
 import { makeCatalog, type Catalog } from './catalog.ts'
 import { catalogRows, type CatalogAnswers } from './catalog-rows.ts'
 import * as sql from './catalog-sql.ts'
@@ -36,6 +37,7 @@ const IDLE_MS = 60_000
 export class CatalogKeeper {
   readonly #upstream: Upstream
   #loaded: LoadedCatalog | undefined
+  #builtins: Builtins | undefined
   #connection: UpstreamConnection | undefined
   #running: Promise<LoadedCatalog> | undefined
   #next: Promise<LoadedCatalog> | undefined
@@ -87,27 +89,26 @@ export class CatalogKeeper {
 
   async #ask(secret: () => Promise<Secret>): Promise<LoadedCatalog> {
     clearTimeout(this.#idle)
-    const wasOpen = this.#connection?.isIdle === true
     try {
-      return await this.#probe(await this.#connected(secret))
-    } catch (error) {
-      this.#connection?.destroy(error)
       // The server may have closed a connection nobody was looking at; a fresh one tells whether it is really gone.
-      if (!wasOpen || this.#closing.signal.aborted) throw failureOf(this.#upstream.target, error)
-    } finally {
-      this.#rest()
-    }
-    return this.#askAnew(secret)
-  }
-
-  async #askAnew(secret: () => Promise<Secret>): Promise<LoadedCatalog> {
-    try {
-      return await this.#probe(await this.#connected(secret))
+      const wasOpen = this.#connection?.isIdle === true
+      return await this.#attempt(secret).catch((error: unknown) => {
+        if (!wasOpen || this.#closing.signal.aborted) throw error
+        return this.#attempt(secret)
+      })
     } catch (error) {
-      this.#connection?.destroy(error)
       throw failureOf(this.#upstream.target, error)
     } finally {
       this.#rest()
+    }
+  }
+
+  async #attempt(secret: () => Promise<Secret>): Promise<LoadedCatalog> {
+    try {
+      return await this.#probe(await this.#connected(secret))
+    } catch (error) {
+      this.#connection?.destroy(error)
+      throw error
     }
   }
 
@@ -118,14 +119,23 @@ export class CatalogKeeper {
         return (this.#loaded = { ...this.#loaded, snapshot: snapshot ?? '' })
       }
     }
-    return (this.#loaded = await loadCatalog(connection))
+    const { loaded, builtins } = await loadCatalog(connection, this.#builtins)
+    this.#builtins = builtins
+    return (this.#loaded = loaded)
   }
 
   async #connected(secret: () => Promise<Secret>): Promise<UpstreamConnection> {
     this.#closing.signal.throwIfAborted()
     if (this.#connection?.isIdle === true) return this.#connection
-    this.#connection = await UpstreamConnection.open(this.#upstream, await secret(), this.#closing.signal)
-    return this.#connection
+    const connection = await UpstreamConnection.open(this.#upstream, await secret(), this.#closing.signal)
+    this.#connection = connection
+    // The server may have been upgraded, or another one may answer at its address.
+    const version = (await connection.query('SHOW server_version_num'))[0]?.[0]
+    if (Number(version) !== this.#loaded?.catalog.serverVersion) {
+      this.#builtins = undefined
+      this.#loaded = undefined
+    }
+    return connection
   }
 
   #rest(): void {
@@ -138,71 +148,93 @@ export class CatalogKeeper {
   }
 }
 
-/** Reads the whole catalog in one snapshot and one round trip. @throws what the backend reports. */
-export async function loadCatalog(connection: UpstreamConnection): Promise<LoadedCatalog> {
-  const answers: Record<keyof typeof QUERIES, Cell[][]> = {
-    searchPath: [],
-    head: [],
-    types: [],
-    relations: [],
-    columns: [],
-    generated: [],
-    triggers: [],
-    rules: [],
-    inherits: [],
-    keys: [],
-    unique: [],
-    uses: [],
-    functions: [],
-    operators: [],
-    casts: [],
+/** What PostgreSQL itself brings: thousands of rows that are the same as long as its version is. */
+export type Builtins = Pick<CatalogAnswers, sql.WideQuery>
+
+/**
+ * Reads the catalog in one snapshot and one round trip.
+ *
+ * @param builtins what an earlier read on the same server brought; then only what users made is read.
+ * @throws what the backend reports.
+ */
+export async function loadCatalog(connection: UpstreamConnection, builtins?: Builtins): Promise<CatalogRead> {
+  const ask = new Questions()
+  // The fingerprint and the search path are read as calls see them, names of types as they mean one type only.
+  const searchPath = ask.json<readonly string[]>(sql.SEARCH_PATH_SQL)
+  const head = ask.cells(sql.HEAD_SQL)
+  ask.cells(`SELECT pg_catalog.set_config('search_path', 'pg_catalog', true)`)
+  const brought = builtins ?? askWide(ask, 'builtin')
+  const made = askWide(ask, 'user')
+  const narrow = {
+    generated: ask.json<CatalogAnswers['generated'][number]>(sql.GENERATED_SQL),
+    triggers: ask.json<CatalogAnswers['triggers'][number]>(sql.TRIGGERS_SQL),
+    rules: ask.json<CatalogAnswers['rules'][number]>(sql.RULES_SQL),
+    inherits: ask.json<CatalogAnswers['inherits'][number]>(sql.INHERITS_SQL),
+    keys: ask.json<CatalogAnswers['keys'][number]>(sql.KEYS_SQL),
+    unique: ask.json<CatalogAnswers['unique'][number]>(sql.UNIQUE_SQL),
+    uses: ask.json<CatalogAnswers['uses'][number]>(sql.USES_SQL),
+    operators: ask.json<CatalogAnswers['operators'][number]>(sql.OPERATORS_SQL),
+    casts: ask.json<CatalogAnswers['casts'][number]>(sql.CASTS_SQL),
   }
-  const script: Step[] = [{ do: 'run', sql: 'BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY' }]
-  for (const [name, text] of Object.entries(QUERIES) as [keyof typeof QUERIES, string][]) {
-    script.push({ do: 'run', sql: text, onRow: (cells) => answers[name].push(cells) })
-    // The fingerprint and the search path are read as calls see them; names of types as they mean one type only.
-    if (name === 'head') {
-      script.push({ do: 'run', sql: `SELECT pg_catalog.set_config('search_path', 'pg_catalog', true)` })
-    }
-  }
-  script.push({ do: 'run', sql: 'COMMIT' })
-  const outcome = await connection.run(script)
-  if (outcome.failure !== undefined) throw outcome.failure.report
-  if (outcome.kind === 'lost') throw outcome.cause
-  const [database, version, snapshot, fingerprint] = answers.head[0] ?? []
-  const parsed = Object.fromEntries(
-    Object.entries(answers)
-      .filter(([name]) => name !== 'head')
-      .map(([name, rows]) => [name, rows.map(([json]) => JSON.parse(json ?? 'null') as unknown)]),
-  ) as unknown as CatalogAnswers
-  const { rows, comments, typeNames } = catalogRows(parsed, {
-    database: database ?? '',
-    serverVersion: Number(version),
-    fingerprint: fingerprint ?? '',
-  })
-  return { catalog: makeCatalog(rows), snapshot: snapshot ?? '', comments, typeNames }
+  await ask.all(connection)
+  const [database, version, snapshot, fingerprint] = head[0] ?? []
+  const { rows, comments, typeNames } = catalogRows(
+    {
+      searchPath,
+      ...narrow,
+      types: [...brought.types, ...made.types],
+      relations: [...brought.relations, ...made.relations],
+      columns: [...brought.columns, ...made.columns],
+      functions: [...brought.functions, ...made.functions],
+    },
+    { database: database ?? '', serverVersion: Number(version), fingerprint: fingerprint ?? '' },
+  )
+  const loaded = { catalog: makeCatalog(rows), snapshot: snapshot ?? '', comments, typeNames }
+  return { loaded, builtins: brought }
 }
 
-const QUERIES = {
-  searchPath: sql.SEARCH_PATH_SQL,
-  head: sql.HEAD_SQL,
-  types: sql.TYPES_SQL,
-  relations: sql.RELATIONS_SQL,
-  columns: sql.COLUMNS_SQL,
-  generated: sql.GENERATED_SQL,
-  triggers: sql.TRIGGERS_SQL,
-  rules: sql.RULES_SQL,
-  inherits: sql.INHERITS_SQL,
-  keys: sql.KEYS_SQL,
-  unique: sql.UNIQUE_SQL,
-  uses: sql.USES_SQL,
-  functions: sql.FUNCTIONS_SQL,
-  operators: sql.OPERATORS_SQL,
-  casts: sql.CASTS_SQL,
-} as const
+/** A catalog, and the part of it that need not be read again. */
+export interface CatalogRead {
+  readonly loaded: LoadedCatalog
+  readonly builtins: Builtins
+}
 
-/** Fails as a call does: the catalog holds no row of a table, but what the server says of itself is for the log. */
-function failureOf(target: string, error: unknown) {
+function askWide(ask: Questions, of: 'builtin' | 'user'): Builtins {
+  const queries = sql.wideQueries(of)
+  return {
+    types: ask.json(queries.types),
+    relations: ask.json(queries.relations),
+    columns: ask.json(queries.columns),
+    functions: ask.json(queries.functions),
+  }
+}
+
+/** Queries that are sent together; what each gave is filled in when all were answered. */
+class Questions {
+  readonly #script: Step[] = [{ do: 'run', sql: 'BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY' }]
+
+  cells(text: string): readonly Cell[][] {
+    const rows: Cell[][] = []
+    this.#script.push({ do: 'run', sql: text, onRow: (cells) => rows.push(cells) })
+    return rows
+  }
+
+  /** For queries whose rows are one JSON text each. */
+  json<T>(text: string): readonly T[] {
+    const rows: T[] = []
+    this.#script.push({ do: 'run', sql: text, onRow: ([json]) => rows.push(JSON.parse(json ?? 'null') as T) })
+    return rows
+  }
+
+  async all(connection: UpstreamConnection): Promise<void> {
+    const outcome = await connection.run([...this.#script, { do: 'run', sql: 'COMMIT' }])
+    if (outcome.failure !== undefined) throw outcome.failure.report
+    if (outcome.kind === 'lost') throw outcome.cause
+  }
+}
+
+/** What a caller hears: what the server says of its own catalog is for the log. */
+function failureOf(target: string, error: unknown): SallyportError {
   const failure = connectFailure(target, error)
   return failure.code === 'ERR_UPSTREAM_UNREACHABLE' && failure.detail === '' ? lost(target, error) : failure
 }

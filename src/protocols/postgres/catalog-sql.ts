@@ -80,7 +80,7 @@ export const FINGERPRINT_GUARD_SQL = `SELECT 1 OPERATOR(pg_catalog./)
 
 export const SEARCH_PATH_SQL = `SELECT pg_catalog.to_json(${SEARCH_PATH})::pg_catalog.text`
 
-export const TYPES_SQL = `SELECT row_to_json(x)::text FROM (
+const TYPES = `SELECT row_to_json(x)::text FROM (
   SELECT t.oid::int8 AS oid, n.nspname AS schema, t.typname AS name, format_type(t.oid, NULL) AS display,
     t.typtype AS kind, t.typbasetype::int8 AS base, t.typnotnull AS "notNull", t.typrelid::int8 AS relation,
     CASE WHEN t.typsubscript = 'array_subscript_handler'::regproc THEN t.typelem::int8 ELSE 0 END AS element,
@@ -94,18 +94,18 @@ export const TYPES_SQL = `SELECT row_to_json(x)::text FROM (
   LEFT JOIN pg_class c ON c.oid = t.typrelid
   LEFT JOIN pg_depend m ON m.classid = 'pg_type'::regclass AND m.objid = t.oid AND m.deptype = 'e'
   LEFT JOIN pg_extension e ON e.oid = m.refobjid
-  WHERE n.nspname !~ '^pg_(toast_)?temp_') x`
+  WHERE t.oid RANGE AND n.nspname !~ '^pg_(toast_)?temp_') x`
 
-export const RELATIONS_SQL = `SELECT row_to_json(x)::text FROM (
+const RELATIONS = `SELECT row_to_json(x)::text FROM (
   SELECT c.oid::int8 AS oid, n.nspname AS schema, c.relname AS name, c.relkind AS kind, c.relrowsecurity AS "hasRls",
     d.description AS comment
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
   LEFT JOIN pg_description d ON d.objoid = c.oid AND d.classoid = 'pg_class'::regclass AND d.objsubid = 0
     AND c.oid >= 16384
-  WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S', 'c') AND c.relpersistence <> 't'
+  WHERE c.oid RANGE AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S', 'c') AND c.relpersistence <> 't'
     AND n.nspname !~ '^pg_(toast|temp)') x`
 
-export const COLUMNS_SQL = `SELECT row_to_json(x)::text FROM (
+const COLUMNS = `SELECT row_to_json(x)::text FROM (
   SELECT a.attrelid::int8 AS relation, a.attname AS name, a.attnum AS attnum,
     format_type(a.atttypid, a.atttypmod) AS type, a.atttypid::int8 AS "typeOid", a.atttypmod AS typmod,
     CASE WHEN a.attcollation <> 0 AND a.attcollation <> t.typcollation
@@ -114,7 +114,7 @@ export const COLUMNS_SQL = `SELECT row_to_json(x)::text FROM (
     a.atthasdef OR a.attidentity <> '' AS "hasDefault"
   FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_type t ON t.oid = a.atttypid
   LEFT JOIN pg_collation co ON co.oid = a.attcollation LEFT JOIN pg_namespace cn ON cn.oid = co.collnamespace
-  WHERE a.attnum > 0 AND NOT a.attisdropped AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S', 'c')
+  WHERE a.attrelid RANGE AND a.attnum > 0 AND NOT a.attisdropped AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S', 'c')
     AND c.relpersistence <> 't' ORDER BY a.attrelid, a.attnum) x`
 
 /** Columns a stored expression reads, besides the column it belongs to. */
@@ -124,7 +124,8 @@ export const GENERATED_SQL = `SELECT row_to_json(x)::text FROM (
   JOIN pg_attribute a ON a.attrelid = d.adrelid AND a.attnum = d.adnum AND a.attgenerated <> ''
   JOIN pg_depend p ON p.classid = 'pg_attrdef'::regclass AND p.objid = d.oid
     AND p.refclassid = 'pg_class'::regclass AND p.refobjid = d.adrelid AND p.refobjsubid <> d.adnum
-  JOIN pg_attribute s ON s.attrelid = d.adrelid AND s.attnum = p.refobjsubid) x`
+  JOIN pg_attribute s ON s.attrelid = d.adrelid AND s.attnum = p.refobjsubid
+  ORDER BY d.adrelid, d.adnum, s.attnum) x`
 
 export const TRIGGERS_SQL = `SELECT row_to_json(x)::text FROM (
   SELECT tgrelid::int8 AS relation, tgname AS name, tgfoid::int8 AS "functionOid", tgtype AS bits
@@ -174,14 +175,14 @@ export const USES_SQL = `SELECT row_to_json(x)::text FROM (
   WHERE s.relation <> 0 AND d.refobjid <> s.relation
     AND d.refclassid IN ('pg_class'::regclass, 'pg_proc'::regclass, 'pg_operator'::regclass)) x`
 
-export const FUNCTIONS_SQL = `SELECT row_to_json(x)::text FROM (
+const FUNCTIONS = `SELECT row_to_json(x)::text FROM (
   SELECT p.oid::int8 AS oid, n.nspname AS schema, p.proname AS name, p.proargtypes::oid[]::int8[] AS arguments,
     p.prokind AS kind, p.provolatile AS volatility, p.proretset AS "returnsSet", p.provariadic <> 0 AS variadic,
     p.pronargdefaults AS defaults, l.lanname AS language, p.prosecdef AS "securityDefiner", e.extname AS extension
   FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace JOIN pg_language l ON l.oid = p.prolang
   LEFT JOIN pg_depend m ON m.classid = 'pg_proc'::regclass AND m.objid = p.oid AND m.deptype = 'e'
   LEFT JOIN pg_extension e ON e.oid = m.refobjid
-  WHERE n.nspname !~ '^pg_temp') x`
+  WHERE p.oid RANGE AND n.nspname !~ '^pg_temp') x`
 
 export const OPERATORS_SQL = `SELECT row_to_json(x)::text FROM (
   SELECT n.nspname AS schema, o.oprname AS name, o.oprcode::oid::int8 AS "functionOid", e.extname AS extension
@@ -197,3 +198,16 @@ export const CASTS_SQL = `SELECT row_to_json(x)::text FROM (
   LEFT JOIN pg_depend m ON m.classid = 'pg_cast'::regclass AND m.objid = k.oid AND m.deptype = 'e'
   LEFT JOIN pg_extension e ON e.oid = m.refobjid
   WHERE k.oid >= 16384) x`
+
+/** The queries of what there are thousands of, because PostgreSQL brings them. */
+const WIDE = { types: TYPES, relations: RELATIONS, columns: COLUMNS, functions: FUNCTIONS } as const
+
+/** Name of a query whose answer is mostly PostgreSQL's own. */
+export type WideQuery = keyof typeof WIDE
+
+/** The wide queries for what PostgreSQL brings, which is read once, or for what users made. */
+export function wideQueries(of: 'builtin' | 'user'): Readonly<Record<WideQuery, string>> {
+  const range = of === 'builtin' ? '< 16384' : '>= 16384'
+  const queries = Object.entries(WIDE).map(([name, text]) => [name, text.replaceAll('RANGE', range)])
+  return Object.fromEntries(queries) as Record<WideQuery, string>
+}
