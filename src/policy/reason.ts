@@ -53,10 +53,6 @@ function denialReason(rules: readonly Rule[], matches: readonly PartMatch[], mat
   if (matches.length === 0) {
     return { reason: 'Nothing in the call could be decided on, and a call without parts is denied.' }
   }
-  if (refused !== undefined) {
-    const reason = `${describe(refused)} was not understood, which is refused on a target with masks.`
-    return withHint(reason, matches, matching)
-  }
   const rule = rules.find(({ effect }) => effect === 'deny')
   if (rule !== undefined) {
     const match = matches.find(({ matched }) => matched.includes(rule))
@@ -68,6 +64,10 @@ function denialReason(rules: readonly Rule[], matches: readonly PartMatch[], mat
   if (first !== undefined) {
     const { match, rule: broken, why } = first
     return { reason: `The condition of rule ${broken.id} could not be decided on ${describe(match)}: ${why}.` }
+  }
+  if (refused !== undefined) {
+    const reason = `${describe(refused)} was not understood, which is refused on a target with masks.`
+    return withHint(reason, matches, matching)
   }
   const uncovered = matches.filter(({ isCovered }) => !isCovered)
   const shown = [...new Set(uncovered.map(describe))]
