@@ -10,7 +10,7 @@ export interface QueryPayload {
   readonly sql: string
   /** Values of `$1 …` in PostgreSQL's text form. */
   readonly params?: readonly (string | null)[]
-  readonly maxRows?: number
+  readonly max_rows?: number
 }
 
 /** Text PostgreSQL can be sent at all: no NUL, and nothing UTF-8 cannot encode (what is judged must be what is sent). */
@@ -66,14 +66,14 @@ export const queryDatabase: RunTool = {
       target,
       sql,
       params,
-      max_rows: maxRows,
+      max_rows,
       reason,
       new_request: newRequest,
     } = readArguments('query_database', schema, args)
     const payload: QueryPayload = {
       sql,
       ...(params !== undefined && { params: params.map((value) => (value === null ? null : String(value))) }),
-      ...(maxRows !== undefined && { maxRows }),
+      ...(max_rows !== undefined && { max_rows }),
     }
     return {
       target,

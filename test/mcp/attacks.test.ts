@@ -69,6 +69,13 @@ describe('who may come in', () => {
     expect(await statusFor({ host: '127.0.0.1' })).toBe(403)
   })
 
+  it('knows an IPv6 address with and without brackets', async () => {
+    await restart({ allowedHosts: ['::1', '[fd00::7]'] })
+    expect(await statusFor({ host: '[::1]:7400' })).toBe(200)
+    expect(await statusFor({ host: '[fd00::7]' })).toBe(200)
+    expect(await statusFor({ host: '[::2]' })).toBe(403)
+  })
+
   it.each(['a b', '../x', '-x', 'ü', 'x'.repeat(65), 'a,b'])('refuses the run name %j', async (run) => {
     const headers = { 'sallyport-run': encodeURI(run) === run ? run : Buffer.from(run).toString('latin1') }
     const response = await raw(gateway.url, { body: INITIALIZE, headers })

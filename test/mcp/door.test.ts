@@ -4,7 +4,7 @@ import { afterEach, describe, expect, it } from 'vitest'
 import type { Call } from '../../src/core/call.ts'
 import type { Chunk } from '../../src/core/chunk.ts'
 import { SallyportError } from '../../src/core/errors.ts'
-import { call, connectLegacy, connectModern, deferred, echo, ERAS, startGateway } from './harness.ts'
+import { call, connectLegacy, connectModern, deferred, echo, ERAS, SHOP, startGateway } from './harness.ts'
 import type { AnyClient, Gateway } from './harness.ts'
 
 let gateway: Gateway
@@ -153,6 +153,15 @@ describe.each(ERAS)('the MCP door in the %s', (_, connect) => {
     await call(client, 'query_database', { target: 'shop-db', sql: 'SELECT 1' })
     await call(client, 'query_database', { target: 'shop-db', sql: 'SELECT 2' })
     expect(signal?.aborted).toBe(false)
+  })
+
+  it('tells of a target its name, protocol, labels and mode, and neither address nor settings', async () => {
+    const client = (await open({ targets: () => [{ ...SHOP, options: { user: 'backend-user' } }] })) as ModernClient
+    const { contents } = await client.readResource({ uri: 'targets://' })
+    const [content] = contents
+    expect(JSON.parse(content !== undefined && 'text' in content ? content.text : '')).toEqual({
+      targets: [{ name: 'shop-db', protocol: 'postgres', labels: { env: 'test' }, mode: 'enforce' }],
+    })
   })
 
   it('gives each principal its own policy and targets as resources', async () => {

@@ -227,8 +227,8 @@ export function mountMcp(app: Express, deps: McpDoorDeps): McpDoor {
 
   app.all(
     MCP_PATH,
-    hostHeaderValidation([...(deps.allowedHosts ?? localhostAllowedHostnames())]),
-    originValidation([...(deps.allowedOrigins ?? localhostAllowedOrigins())]),
+    hostHeaderValidation((deps.allowedHosts ?? localhostAllowedHostnames()).map(asHostname)),
+    originValidation((deps.allowedOrigins ?? localhostAllowedOrigins()).map(asHostname)),
     (req, res) => {
       handle(req, res).catch((cause: unknown) => {
         const error = SallyportError.from(cause)
@@ -263,6 +263,11 @@ function webRequestOf(req: IncomingMessage, body: unknown, signal: AbortSignal):
     body,
     { signal },
   )
+}
+
+/** An IPv6 address as it stands in a URL and in a Host header: in brackets (RFC 3986 §3.2.2). */
+function asHostname(host: string): string {
+  return host.includes(':') && !host.startsWith('[') && !host.includes('//') ? `[${host}]` : host
 }
 
 function isListen(body: unknown): boolean {

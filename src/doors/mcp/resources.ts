@@ -1,5 +1,5 @@
 import type { Principal } from '../../core/principal.ts'
-import type { McpDoorDeps } from './deps.ts'
+import type { McpDoorDeps, VisibleTarget } from './deps.ts'
 
 /** The targets a principal may touch. */
 export const TARGETS_URI = 'targets://'
@@ -29,7 +29,7 @@ export const RESOURCES = [
 export function readResource(uri: string, principal: Principal, deps: McpDoorDeps): string | undefined {
   switch (uri) {
     case TARGETS_URI:
-      return JSON.stringify({ targets: deps.targets(principal) }, undefined, 2)
+      return JSON.stringify({ targets: deps.targets(principal).map(publicFacts) }, undefined, 2)
     case POLICY_URI: {
       const policy = deps.effectivePolicy(principal)
       return typeof policy === 'string' ? policy : JSON.stringify(policy, undefined, 2)
@@ -37,4 +37,9 @@ export function readResource(uri: string, principal: Principal, deps: McpDoorDep
     default:
       return undefined
   }
+}
+
+/** Only these: a target also has an address, an account and settings, and none of them is a caller's business. */
+function publicFacts({ name, protocol, labels, mode }: VisibleTarget): VisibleTarget {
+  return { name, protocol, labels, mode }
 }
