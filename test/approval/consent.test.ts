@@ -4,28 +4,8 @@ import { settledState } from '../../src/approval/claim.ts'
 import type { Chunk } from '../../src/core/chunk.ts'
 import { SallyportError } from '../../src/core/errors.ts'
 import type { Ticket } from '../../src/approval/ticket.ts'
-import {
-  AGENT,
-  ANA,
-  BOB,
-  BOB_PHONE,
-  call,
-  CAROL,
-  claimed,
-  codeOf,
-  collect,
-  DAVE,
-  errorOf,
-  executed,
-  EXIT,
-  granted,
-  judged,
-  principal,
-  requirement,
-  ROWS,
-  vote,
-  world,
-} from './kit.ts'
+import { AGENT, ANA, BOB, BOB_PHONE, call, CAROL, DAVE, EXIT, judged, principal, requirement, ROWS } from './fakes.ts'
+import { claimed, codeOf, collect, errorOf, executed, granted, vote, world } from './kit.ts'
 
 describe('C13: who may answer', () => {
   it.each([

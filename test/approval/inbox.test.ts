@@ -2,26 +2,8 @@ import { readdir, readFile } from 'node:fs/promises'
 import { describe, expect, it } from 'vitest'
 import { visible } from '../../src/approval/escape.ts'
 import { SallyportError } from '../../src/core/errors.ts'
-import {
-  AGENT,
-  ANA,
-  BOB,
-  call,
-  CAROL,
-  claimed,
-  codeOf,
-  collect,
-  DAVE,
-  executed,
-  EXIT,
-  judged,
-  OLGA,
-  principal,
-  requirement,
-  ROWS,
-  vote,
-  world,
-} from './kit.ts'
+import { AGENT, ANA, BOB, call, CAROL, DAVE, EXIT, judged, OLGA, principal, requirement, ROWS } from './fakes.ts'
+import { claimed, codeOf, collect, executed, vote, world } from './kit.ts'
 
 describe('what is shown', () => {
   it.each([
