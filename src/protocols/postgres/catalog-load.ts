@@ -5,12 +5,12 @@
  */
 import type { Secret } from '../../core/call.ts'
 import type { Cell } from '../../core/chunk.ts'
-import type { SallyportError } from '../../core/errors.ts'
+import { SallyportError } from '../../core/errors.ts'
 import { makeCatalog, type Catalog } from './catalog.ts'
 import { catalogRows, type CatalogAnswers } from './catalog-rows.ts'
 import * as sql from './catalog-sql.ts'
 import { UpstreamConnection, type Upstream } from './connection.ts'
-import { connectFailure, lost } from './errors.ts'
+import { lost } from './errors.ts'
 import type { Step } from './exchange.ts'
 
 /** A catalog, and the last database snapshot it was seen to be true for. */
@@ -235,8 +235,8 @@ class Questions {
 
 /** What a caller hears: what the server says of its own catalog is for the log. */
 function failureOf(target: string, error: unknown): SallyportError {
-  const failure = connectFailure(target, error)
-  return failure.code === 'ERR_UPSTREAM_UNREACHABLE' && failure.detail === '' ? lost(target, error) : failure
+  if (error instanceof SallyportError) return error
+  return new SallyportError('ERR_UPSTREAM_LOST', `The catalog of target ${target} could not be read.`, { cause: error })
 }
 
 /** Resolves as `work` does, or rejects with the reason of `signal`, which ends the wait and not the work. */

@@ -46,6 +46,19 @@ export class StaleCatalog extends Error {
   }
 }
 
+/**
+ * Thrown inside this protocol when the backend did not take the statement: the call's own mistake, or the first sign of
+ * a schema that changed. Nothing of the plan ran.
+ */
+export class NotOpened extends Error {
+  readonly rejection: SallyportError
+
+  constructor(rejection: SallyportError) {
+    super(rejection.message)
+    this.rejection = rejection
+  }
+}
+
 /** Thrown inside this protocol when a connection that waited in the pool turned out to be dead. Nothing ran. */
 export class DeadConnection extends Error {}
 
@@ -58,6 +71,7 @@ const DIVISION_BY_ZERO = '22012'
 const QUERY_CANCELED = '57014'
 /** Steps of the first exchange, by position. */
 const PINS = 1
+const OPEN = 2
 const GUARD = 3
 
 /** The limits of one call: the least of what the policy, the caller and the target say. */
@@ -78,7 +92,7 @@ const BYTES_CEILING = 1024 ** 3
 /**
  * Executes once.
  *
- * @throws StaleCatalog or DeadConnection, before anything of the plan ran; otherwise SallyportError.
+ * @throws StaleCatalog, NotOpened or DeadConnection, before anything of the plan ran; otherwise SallyportError.
  */
 export async function* execute(execution: Execution, guard: GuardKind): AsyncGenerator<Chunk, void, undefined> {
   const { signal } = execution.permit
@@ -319,6 +333,7 @@ class Attempt {
     const isGuard = sqlstateOf(failure.report) === DIVISION_BY_ZERO
     if (isGuard && failure.step === PINS) throw drifted(target, 'pinned at its start')
     if (isGuard && failure.step === GUARD) throw new StaleCatalog(this.#guard === 'fingerprint')
+    if (failure.step === OPEN) throw new NotOpened(this.#rejected(failure.report))
     throw this.#rejected(failure.report)
   }
 

@@ -12,7 +12,8 @@ import { SallyportError } from '../../core/errors.ts'
 import type { Target } from '../../core/target.ts'
 import { CatalogKeeper, type LoadedCatalog } from './catalog-load.ts'
 import type { Catalog, Relation } from './catalog.ts'
-import { DeadConnection, execute, StaleCatalog, type GuardKind } from './connector.ts'
+import { DeadConnection, execute, NotOpened, StaleCatalog, type GuardKind } from './connector.ts'
+import { lost } from './errors.ts'
 import { MaskBindings } from './mask-bindings.ts'
 import { resourceName } from './names.ts'
 import { endpointOf, type PostgresOptions } from './options.ts'
@@ -45,7 +46,10 @@ const REPLANS_MAX = 2
 export function postgresProtocol(planner: Planner): Protocol<PostgresPlan> {
   const backends = new Map<string, Backend>()
 
+  let closing: SallyportError | undefined
+
   function backendOf(target: Target): Backend {
+    if (closing !== undefined) throw closing
     const options = target.options as PostgresOptions
     const key = JSON.stringify([target.name, endpointOf(options)])
     const known = backends.get(key)
@@ -108,20 +112,21 @@ export function postgresProtocol(planner: Planner): Protocol<PostgresPlan> {
       } catch (error) {
         if (error instanceof DeadConnection && !isRetried) {
           isRetried = true
-        } else if (error instanceof StaleCatalog && !error.isCertain) {
-          backend.busyUntilMs = performance.now() + BUSY_MS
-        } else if (error instanceof StaleCatalog && replans < REPLANS_MAX) {
-          replans++
-          const fresh = await catalogNow(backend, plan.masks, async () => secret, permit.signal)
-          const again = await planner(call.payload, fresh.catalog, { masks: plan.masks })
-          // Only what was judged may run (C1): with the new schema the call must mean the very same.
-          if (!meansTheSame(plan, again)) throw stale(call, permit)
-          plan = again
-        } else if (error instanceof StaleCatalog || error instanceof DeadConnection) {
-          throw stale(call, permit)
-        } else {
-          throw error
+          continue
         }
+        if (error instanceof StaleCatalog && !error.isCertain) {
+          backend.busyUntilMs = performance.now() + BUSY_MS
+          continue
+        }
+        if (!(error instanceof StaleCatalog || error instanceof NotOpened)) throw error
+        const fresh = await catalogNow(backend, plan.masks, async () => secret, permit.signal)
+        const isUnchanged = fresh.catalog.fingerprint === plan.fingerprint
+        if (error instanceof NotOpened && isUnchanged) throw error.rejection
+        if (++replans > REPLANS_MAX) throw stale(call, permit)
+        const again = await planner(call.payload, fresh.catalog, { masks: plan.masks })
+        // Only what was judged may run (C1): with the new schema the call must mean the very same.
+        if (!meansTheSame(plan, again)) throw stale(call, permit)
+        plan = again
       }
     }
   }
@@ -139,7 +144,8 @@ export function postgresProtocol(planner: Planner): Protocol<PostgresPlan> {
         yield* run(call, plan, permit, secret)
       } catch (error) {
         // Whatever was met on the way, an aborted call ends with why it was aborted.
-        throw permit.signal.aborted && error === permit.signal.reason ? reasonOf(permit.signal) : error
+        if (permit.signal.aborted && error === permit.signal.reason) throw reasonOf(permit.signal)
+        throw error instanceof DeadConnection ? lost(call.target.name, error) : error
       }
     },
 
@@ -149,6 +155,7 @@ export function postgresProtocol(planner: Planner): Protocol<PostgresPlan> {
     },
 
     async close() {
+      closing = new SallyportError('ERR_SHUTTING_DOWN', 'The gateway is shutting down.')
       await Promise.all([...backends.values()].flatMap(({ keeper, pool }) => [keeper.close(), pool.close()]))
       backends.clear()
     },
