@@ -49,7 +49,8 @@ export class AppendFile {
   #queue: Piece[] = []
   #queueBytes = 0
   #length: number
-  #state: 'alive' | 'dead' | 'closed' = 'alive'
+  #isDead = false
+  #isClosed = false
   #isScheduled = false
   #writing: Promise<void> | undefined
   #syncing: Promise<void> | undefined
@@ -70,14 +71,20 @@ export class AppendFile {
     return this.#length
   }
 
+  /** Offset at which the next piece will begin, if nothing fails before. */
+  get next(): number {
+    return this.#length + this.#queueBytes
+  }
+
   get isDead(): boolean {
-    return this.#state === 'dead'
+    return this.#isDead
   }
 
   /** Appends one piece. Resolves when it is in the file. @throws SallyportError `ERR_RECORDING_FAILED`. */
   append(bytes: Uint8Array, options: AppendOptions = {}): Promise<void> {
-    if (this.#state !== 'alive' || this.#queueBytes + bytes.length > QUEUE_BYTES_MAX) {
-      const error = this.#state === 'alive' ? notKeepingUp() : brokenFile()
+    const isOver = this.#isDead || this.#isClosed
+    if (isOver || this.#queueBytes + bytes.length > QUEUE_BYTES_MAX) {
+      const error = isOver ? brokenFile() : notKeepingUp()
       options.onLost?.(error)
       return Promise.reject(error)
     }
@@ -91,7 +98,7 @@ export class AppendFile {
   /** Makes everything written so far durable, unless it already is. */
   async sync(): Promise<void> {
     await this.#drained()
-    if (this.#state !== 'alive' || !this.#isDirty) return
+    if (this.#isDead || this.#isClosed || (!this.#isDirty && this.#syncing === undefined)) return
     await new Promise<void>((resolve, reject) => {
       this.#unsynced.push({ resolve, reject })
       this.#startSync()
@@ -101,9 +108,9 @@ export class AppendFile {
   /** Writes what is queued and closes the descriptor. Safe to call twice. */
   async close(): Promise<void> {
     await this.#drained()
-    if (this.#state === 'closed') return
-    this.#state = 'closed'
-    await this.#syncing
+    if (this.#isClosed) return
+    this.#isClosed = true
+    while (this.#syncing !== undefined) await this.#syncing
     this.#disk.close(this.#fd)
   }
 
@@ -160,7 +167,7 @@ export class AppendFile {
   }
 
   #written(batch: readonly Piece[], bytes: number): void {
-    if (this.#state === 'dead') {
+    if (this.#isDead) {
       // A sync failed meanwhile and the owner may already go on in another file, from before this batch.
       this.#refuse(batch, brokenFile())
       return
@@ -184,23 +191,26 @@ export class AppendFile {
     const waiters = this.#unsynced
     this.#unsynced = []
     this.#isDirty = false
-    this.#syncing = this.#disk.sync(this.#fd).then(
-      () => {
-        this.#syncing = undefined
-        for (const { resolve } of waiters) resolve()
-        this.#startSync()
-      },
-      (error: unknown) => {
-        // After a failed fsync the kernel forgets which pages were dirty: a second try would succeed and mean nothing.
-        this.#syncing = undefined
-        this.#state = 'dead'
-        const failure = recordingFailed(error)
-        const all = [...waiters, ...this.#unsynced]
-        this.#unsynced = []
-        this.#refuse(this.#takeQueue(), failure)
-        for (const { reject } of all) reject(failure)
-      },
-    )
+    this.#syncing = this.#sync(waiters)
+  }
+
+  async #sync(waiters: readonly Waiter[]): Promise<void> {
+    try {
+      await this.#disk.sync(this.#fd)
+    } catch (error) {
+      // After a failed fsync the kernel forgets which pages were dirty: a second try would succeed and mean nothing.
+      this.#syncing = undefined
+      this.#isDead = true
+      const failure = recordingFailed(error)
+      const late = this.#unsynced
+      this.#unsynced = []
+      this.#refuse(this.#takeQueue(), failure)
+      for (const { reject } of [...waiters, ...late]) reject(failure)
+      return
+    }
+    this.#syncing = undefined
+    for (const { resolve } of waiters) resolve()
+    this.#startSync()
   }
 
   #rollBack(batch: readonly Piece[], error: unknown): void {
@@ -208,7 +218,7 @@ export class AppendFile {
     try {
       this.#disk.truncate(this.#fd, this.#length)
     } catch {
-      this.#state = 'dead'
+      this.#isDead = true
     }
     this.#refuse(lost, recordingFailed(error))
   }

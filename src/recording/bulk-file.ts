@@ -35,18 +35,22 @@ export interface BulkFile {
   readonly file: AppendFile
 }
 
-/** One chunk as it lies in a sidecar: a line of JSON that says what follows, the payload, a newline. */
-export interface Frame {
-  readonly bytes: Uint8Array
-  readonly payloadBytes: number
+/** Where a frame lies and, when its payload was shortened, how long that was. */
+interface FramePlace {
+  readonly at: number
+  readonly of: number | undefined
 }
 
-/** Spells the frame of one chunk. `full` is the payload's length before it was shortened. */
-export function frameOf(call: string, n: number, chunk: Chunk, payload = payloadOf(chunk), full?: number): Frame {
+/**
+ * Spells one chunk as it lies in a sidecar: a line of JSON that says what follows, the payload, a newline. A frame that
+ * is not kept has no place, and is spelled only to be hashed.
+ */
+export function frameOf(call: string, n: number, chunk: Chunk, payload: Uint8Array, place?: FramePlace): Uint8Array {
+  const at = place === undefined ? '' : `"at":${place.at},`
   const channel = chunk.kind === 'data' ? `,"channel":"${chunk.channel}"` : ''
-  const of = full === undefined ? '' : `,"of":${full}`
-  const head = `{"call":${encodeJson(call)},"n":${n},"kind":"${chunk.kind}"${channel},"bytes":${payload.length}${of}}\n`
-  return { bytes: Buffer.concat([Buffer.from(head), payload, NEWLINE]), payloadBytes: payload.length }
+  const of = place?.of === undefined ? '' : `,"of":${place.of}`
+  const head = `{${at}"call":${encodeJson(call)},"n":${n},"kind":"${chunk.kind}"${channel},"bytes":${payload.length}${of}}\n`
+  return Buffer.concat([Buffer.from(head), payload, NEWLINE])
 }
 
 const NEWLINE = Buffer.from('\n')
@@ -107,20 +111,26 @@ export class CallBulk {
   async add(chunk: Chunk, sync: boolean): Promise<void> {
     if (this.#failure !== undefined) throw this.#failure
     const n = this.#next++
-    const frame = frameOf(this.#call, n, chunk)
-    // What the columns are called is no data: it is kept with any amount of it.
-    const counted = chunk.kind === 'head' && this.#keepMax > 0 ? 0 : frame.payloadBytes
-    if (this.#cut === undefined && this.#keptPayload + counted <= this.#keepMax) {
-      this.#keptPayload += counted
-      await this.#keep(frame, frame, sync)
+    const payload = payloadOf(chunk)
+    if (this.#cut !== undefined) {
+      this.#count(frameOf(this.#call, n, chunk, payload))
       return
     }
-    if (this.#cut !== undefined) {
-      this.#count(frame)
+    // What the columns are called is no data: it is kept with any amount of it.
+    const counted = chunk.kind === 'head' && this.#keepMax > 0 ? 0 : payload.length
+    if (this.#keptPayload + counted <= this.#keepMax) {
+      this.#keptPayload += counted
+      await this.#keep(n, chunk, payload, undefined, sync)
       return
     }
     this.#cut = this.#depth === 'digest' ? 'digest' : 'head'
-    await this.#keepBeginning(n, chunk, frame, sync)
+    const beginning = beginningOf(chunk, payload, this.#keepMax - this.#keptPayload)
+    if (beginning !== undefined) {
+      await this.#keep(n, chunk, beginning, payload, sync)
+      return
+    }
+    this.#keptHash = this.#shown.copy().digest('hex')
+    this.#count(frameOf(this.#call, n, chunk, payload))
   }
 
   /** What the end entry says of the bulk. */
@@ -144,38 +154,37 @@ export class CallBulk {
     }
   }
 
-  #count(frame: Frame): void {
-    this.#shown.update(frame.bytes)
+  #count(frame: Uint8Array): void {
+    this.#shown.update(frame)
     this.#frames++
-    this.#bytes += frame.bytes.length
+    this.#bytes += frame.length
   }
 
-  async #keepBeginning(n: number, chunk: Chunk, frame: Frame, sync: boolean): Promise<void> {
-    const beginning = beginningOf(chunk, payloadOf(chunk), this.#keepMax - this.#keptPayload)
-    if (beginning === undefined) {
-      this.#keptHash = this.#shown.copy().digest('hex')
-      this.#count(frame)
-      return
-    }
-    const short = frameOf(this.#call, n, chunk, beginning, frame.payloadBytes)
-    const keptHash = this.#shown.copy().update(short.bytes).digest('hex')
-    await this.#keep(short, frame, sync)
-    this.#keptHash = keptHash
-  }
-
-  /** Writes `kept`; once it is in the file, the hash of what was shown goes on over `shown`. */
-  async #keep(kept: Frame, shown: Frame, sync: boolean): Promise<void> {
+  /** Writes one frame; `whole` is the payload it was shortened from. Hashes follow what is in the file. */
+  async #keep(
+    n: number,
+    chunk: Chunk,
+    payload: Uint8Array,
+    whole: Uint8Array | undefined,
+    sync: boolean,
+  ): Promise<void> {
     try {
       const bulk = this.#kept?.bulk ?? this.#sidecar()
-      await bulk.file.append(kept.bytes, {
+      const frame = frameOf(this.#call, n, chunk, payload, { at: bulk.file.next, of: whole?.length })
+      await bulk.file.append(frame, {
         sync,
         onWritten: (offset) => {
-          this.#count(shown)
-          const end = offset + kept.bytes.length
+          const end = offset + frame.length
           this.#kept ??= { bulk, offset, end, frames: 0, bytes: 0 }
           this.#kept.end = end
           this.#kept.frames++
-          this.#kept.bytes += kept.bytes.length
+          this.#kept.bytes += frame.length
+          if (whole === undefined) {
+            this.#count(frame)
+          } else {
+            this.#keptHash = this.#shown.copy().update(frame).digest('hex')
+            this.#count(frameOf(this.#call, n, chunk, whole))
+          }
         },
       })
     } catch (error) {

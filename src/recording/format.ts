@@ -46,24 +46,23 @@ export interface Head {
 }
 
 /**
- * Characters that JSON leaves as they are and a terminal or an editor does not: DEL and C1 controls, soft hyphen,
- * directional and invisible characters, line and paragraph separators, tags. In a JSON text they occur inside strings
- * only, so escaping them changes how the text looks and not what it means.
+ * Characters that JSON leaves as they are and a terminal or an editor does not show: DEL and C1 controls, directional and
+ * other format characters, line and paragraph separators, what is ignorable by default. In a JSON text they occur inside
+ * strings only, so escaping them changes how the text looks and not what it means.
  */
-const UNSEEN =
-  /[\u007f-\u009f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff9-\ufffb]|\udb40[\udc00-\uddef]/g
+const UNSEEN = /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}\p{Default_Ignorable_Code_Point}]/gu
+
+/** Most texts are of these alone, and testing for it costs a tenth of looking for the others. */
+const PRINTABLE_ASCII = /^[ -~]*$/
 
 /** Returns the JSON text of `value`, without a character that hides or reorders others. */
 export function encodeJson(value: unknown): string {
-  return JSON.stringify(value).replace(UNSEEN, escapeUnits)
+  return visible(JSON.stringify(value))
 }
 
 /** Returns `text` fit for a terminal: every control, directional and invisible character shows as an escape. */
 export function visible(text: string): string {
-  // oxlint-disable-next-line no-control-regex -- control characters are what this looks for
-  return text
-    .replace(/[\u0000-\u001f]|[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/g, escapeUnits)
-    .replace(UNSEEN, escapeUnits)
+  return PRINTABLE_ASCII.test(text) ? text : text.replace(UNSEEN, escapeUnits)
 }
 
 function escapeUnits(match: string): string {
@@ -104,13 +103,13 @@ export function detachSignature(line: string): { readonly signed: string; readon
 export const INSTANCE_NAME = /^[a-z0-9][a-z0-9-]{0,62}$/
 
 const SESSION_FILE = /^\d{8}T\d{6}Z-[0-9a-f-]{8,64}(\.\d{1,6})?\.jsonl$/
-const JOURNAL_FILE = /^\d{8}T\d{6}Z-[0-9a-f]{8}\.journal\.jsonl$/
+const JOURNAL_FILE = /^journal-(\d{8})\.jsonl$/
 const BULK_FILE = /^\d{8}T\d{6}Z-[0-9a-f-]{8,64}(\.\d{1,6})?\.bulk$/
 
 /** What a file name of an instance's folder says the file is. */
 export type FileKind = 'session' | 'journal' | 'bulk' | 'other'
 
-/** Tells what a file is by its name. Names are made here from times and hex only, never from a caller's text. */
+/** Tells what a file is by its name. Names are made here from times, numbers and hex only, never from a caller's text. */
 export function kindOfFile(name: string): FileKind {
   if (JOURNAL_FILE.test(name)) return 'journal'
   if (SESSION_FILE.test(name)) return 'session'
@@ -123,9 +122,13 @@ export function sessionStem(startedAtMs: number, session: string): string {
   return `${stampOf(startedAtMs)}-${name}`
 }
 
-/** Returns the name of a run's journal; `random` is eight hex digits. */
-export function journalName(startedAtMs: number, random: string): string {
-  return `${stampOf(startedAtMs)}-${random}.journal.jsonl`
+/**
+ * Returns the name of the journal after `last`, or of the first one. Journals are numbered, because clocks jump and two
+ * runs may begin within a second; their names sort as they were made.
+ */
+export function journalAfter(last: string | undefined): string {
+  const number = Number(JOURNAL_FILE.exec(last ?? '')?.[1] ?? 0)
+  return `journal-${String(number + 1).padStart(8, '0')}.jsonl`
 }
 
 /** Returns the name of a session's file or sidecar; the first of each has no number. */
@@ -133,6 +136,7 @@ export function partName(stem: string, part: number, extension: 'jsonl' | 'bulk'
   return part === 1 ? `${stem}.${extension}` : `${stem}.${part}.${extension}`
 }
 
-function stampOf(ms: number): string {
+/** Returns a time as file names carry it. */
+export function stampOf(ms: number): string {
   return new Date(ms).toISOString().slice(0, 19).replaceAll(/[-:]/g, '') + 'Z'
 }

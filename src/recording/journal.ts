@@ -1,10 +1,9 @@
-import { randomBytes } from 'node:crypto'
 import path from 'node:path'
 import type { Principal } from '../core/principal.ts'
 import { ChainFile } from './chain-file.ts'
 import type { RecorderContext } from './context.ts'
 import { recordingFailed } from './disk.ts'
-import { FORMAT, journalName } from './format.ts'
+import { FORMAT, journalAfter } from './format.ts'
 import type { Head } from './format.ts'
 import { saveHead } from './head.ts'
 
@@ -55,9 +54,14 @@ export class Journal {
     this.#checkpointHash = chain.head.hash
   }
 
-  /** Starts the journal of this run. `previous` is where the last one ended. */
-  static async start(context: RecorderContext, stateDir: string, previous: Head | undefined): Promise<Journal> {
-    const chain = await startChain(context, previous, false)
+  /** Starts the journal of this run. `previous` is where the last one ended; `lastName` the last one known of. */
+  static async start(
+    context: RecorderContext,
+    stateDir: string,
+    previous: Head | undefined,
+    lastName: string | undefined,
+  ): Promise<Journal> {
+    const chain = await startChain(context, journalAfter(lastName), previous, false)
     await saveHead(stateDir, context.instance, chain.head)
     return new Journal(context, stateDir, chain)
   }
@@ -164,7 +168,7 @@ export class Journal {
   #replace(): Promise<void> {
     this.#replacing ??= (async () => {
       const broken = this.#chain
-      this.#chain = await startChain(this.#context, broken.head, true)
+      this.#chain = await startChain(this.#context, journalAfter(broken.name), broken.head, true)
       await broken.close().catch(() => undefined)
       await saveHead(this.#stateDir, this.#context.instance, this.#chain.head)
     })().finally(() => {
@@ -176,12 +180,12 @@ export class Journal {
 
 async function startChain(
   context: RecorderContext,
+  name: string,
   previous: Head | undefined,
   continues: boolean,
 ): Promise<ChainFile> {
   const { disk, folder, instance, signer, now } = context
   const startedAt = now()
-  const name = journalName(startedAt, randomBytes(4).toString('hex'))
   try {
     const chain = new ChainFile({ disk, fd: disk.create(path.join(folder, name)), name, signer, now, isNew: true })
     const body = {

@@ -63,7 +63,10 @@ export function checkSignature(check: InstanceCheck, file: string, line: Line, k
 
 /** Says in words what a gap or cut entry records. */
 export function describeLoss({ type, members }: Entry): string {
-  const text = (key: string): string => String(members[key] ?? '?')
+  const text = (key: string): string => {
+    const value = members[key]
+    return typeof value === 'string' || typeof value === 'number' ? `${value}` : '?'
+  }
   if (type === 'cut') return `${text('bytes')} bytes were cut off (${text('reason')})`
   if (members['reason'] === 'write_failed')
     return `writing failed (${text('error')}); ${text('refused')} entries were refused`

@@ -42,13 +42,14 @@ export class ByteReader {
   #end = 0
   #offset = 0
 
-  private constructor(handle: fs.FileHandle) {
+  private constructor(handle: fs.FileHandle, offset: number) {
     this.#handle = handle
+    this.#offset = offset
   }
 
-  /** Opens a file; never follows a link. The caller closes. */
-  static async open(path: string): Promise<ByteReader> {
-    return new ByteReader(await fs.open(path, constants.O_RDONLY | constants.O_NOFOLLOW))
+  /** Opens a file at an offset; never follows a link. The caller closes. */
+  static async open(path: string, offset = 0): Promise<ByteReader> {
+    return new ByteReader(await fs.open(path, constants.O_RDONLY | constants.O_NOFOLLOW), offset)
   }
 
   /** Offset of the next byte. */
@@ -190,6 +191,7 @@ export interface FrameHead {
 }
 
 const frameHead = z.strictObject({
+  at: z.int().nonnegative(),
   call: z.string(),
   n: z.int().nonnegative(),
   kind: z.enum(['head', 'data', 'notice', 'exit']),
@@ -208,12 +210,12 @@ export interface FrameVisitor {
   end?(head: FrameHead): void
 }
 
-/** Walks the complete frames of a sidecar and returns what is behind the last one. */
-export async function walkFrames(path: string, visitor: FrameVisitor, length = Infinity): Promise<Rest> {
-  const reader = await ByteReader.open(path)
-  let good = 0
+/** Walks the complete frames of a sidecar between two offsets and returns what is behind the last one. */
+export async function walkFrames(path: string, visitor: FrameVisitor, until = Infinity, from = 0): Promise<Rest> {
+  const reader = await ByteReader.open(path, from)
+  let good = from
   try {
-    while (good < length) {
+    while (good < until) {
       const first = await reader.line(FRAME_HEAD_BYTES_MAX)
       const head = parseFrameHead(first, good)
       if (head === undefined || visitor.frame(head) === false) break
@@ -237,7 +239,9 @@ const NEWLINE = Buffer.from('\n')
 function parseFrameHead(line: Buffer, offset: number): FrameHead | undefined {
   if (line.at(-1) !== 10) return undefined
   try {
-    const head = frameHead.parse(JSON.parse(line.toString('utf8')))
+    const { at, ...head } = frameHead.parse(JSON.parse(line.toString('utf8')))
+    // A frame that lies elsewhere than it was written was moved.
+    if (at !== offset) return undefined
     return { ...head, offset, end: offset + line.length + head.bytes + 1 }
   } catch {
     return undefined

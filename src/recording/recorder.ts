@@ -164,7 +164,7 @@ async function startRecorder(options: RecorderOptions): Promise<Started> {
     closeWaitMs: options.closeWaitMs ?? CLOSE_WAIT_MS,
   }
   const recovery = await recoverInstance(context, stateDir)
-  const journal = await Journal.start(context, stateDir, recovery.previous)
+  const journal = await Journal.start(context, stateDir, recovery.previous, recovery.lastName)
   for (const sealed of recovery.deferred) await journal.sealed(sealed)
   for (const file of recovery.unbegun) await journal.cut({ reason: 'never_begun', ...file })
   for (const gap of recovery.gaps) {

@@ -1,3 +1,4 @@
+import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
 import type { Hash } from 'node:crypto'
 import { createReadStream } from 'node:fs'
@@ -28,6 +29,16 @@ interface Part {
   readonly walk: ChainWalk
 }
 
+/** What a session's entries say, up to where they end. */
+interface Told {
+  readonly last: Part
+  /** Calls that were decided and have no end entry. */
+  readonly open: ReadonlySet<string>
+  readonly calls: number
+  /** By sidecar: as far as end entries prove it was whole. */
+  readonly proven: ReadonlyMap<string, number>
+}
+
 /** Completes one session's files, or says why they must not be touched. `files` are its parts in order. */
 export async function recoverSession(
   context: RecorderContext,
@@ -36,40 +47,56 @@ export async function recoverSession(
   files: readonly string[],
   known: ReadonlyMap<string, readonly Head[]>,
 ): Promise<Sealed | RecoveryGap> {
+  const told = await readParts(context, names, files, known)
+  if ('reason' in told) return told
+  const { last } = told
+  if (last.walk.last?.type === 'seal') {
+    const { ending } = sealSchema.parse(last.walk.last.members)
+    return { session, head: { file: last.file, ...last.walk.head }, ending }
+  }
+  const sidecars = await readSidecars(context, sidecarsOf(names, last.file), told)
+  if ('reason' in sidecars) return sidecars
+  return { session, head: await complete(context, told, sidecars), ending: 'crashed' }
+}
+
+async function readParts(
+  context: RecorderContext,
+  names: readonly string[],
+  files: readonly string[],
+  known: ReadonlyMap<string, readonly Head[]>,
+): Promise<Told | RecoveryGap> {
   const open = new Set<string>()
+  const proven = new Map<string, number>()
   let calls = 0
-  const parts: Part[] = []
-  for (const file of files) {
+  let last: Part | undefined
+  for (const [index, file] of files.entries()) {
     if (!names.includes(file)) return { reason: 'missing', file, message: 'the file of this session is gone' }
     const wanted = new Map((known.get(file) ?? []).map((head) => [head.seq, head.hash]))
-    const next = await headerOf(context, files[parts.length + 1])
     const header = await headerOf(context, file)
-    const walk = await walkChain(
-      path.join(context.folder, file),
-      { from: header?.continues, untilSeq: next?.continues?.seq },
-      (entry, line) => {
-        if (wanted.get(entry.seq) === line.hash) wanted.delete(entry.seq)
-        if (line.number === 1 && wanted.get(HEADER) === line.hash) wanted.delete(HEADER)
-        if (entry.type === 'decision') {
-          calls++
-          open.add(decisionSchema.parse(entry.members).call)
-        }
-        if (entry.type === 'end') open.delete(endSchema.parse(entry.members).call)
-      },
-    )
+    const next = await headerOf(context, files[index + 1])
+    const options = { from: header?.continues, untilSeq: next?.continues?.seq }
+    const walk = await walkChain(path.join(context.folder, file), options, (entry, line) => {
+      if (wanted.get(entry.seq) === line.hash) wanted.delete(entry.seq)
+      if (line.number === 1 && wanted.get(HEADER) === line.hash) wanted.delete(HEADER)
+      if (entry.type === 'decision') {
+        calls++
+        open.add(decisionSchema.parse(entry.members).call)
+      }
+      if (entry.type !== 'end') return
+      const { call, bulk } = endSchema.parse(entry.members)
+      open.delete(call)
+      if (bulk !== undefined) proven.set(bulk.file, Math.max(bulk.end, proven.get(bulk.file) ?? 0))
+    })
     if (walk.fault !== undefined) {
       return { reason: 'broken', file, message: `line ${walk.fault.line}: ${walk.fault.message}` }
     }
     if (wanted.size > 0) {
       return { reason: 'rolled_back', file, message: 'the file no longer holds every line a checkpoint knew' }
     }
-    parts.push({ file, walk })
+    last = { file, walk }
   }
-  const last = parts.at(-1)
-  if (last === undefined) return { reason: 'missing', file: session, message: 'no file of this session is known' }
-  const seal = last.walk.last?.type === 'seal' ? sealSchema.parse(last.walk.last.members) : undefined
-  if (seal !== undefined) return { session, head: { file: last.file, ...last.walk.head }, ending: seal.ending }
-  return { session, head: await complete(context, names, last, open, calls), ending: 'crashed' }
+  assert(last !== undefined, 'a session has at least one file')
+  return { last, open, calls, proven }
 }
 
 async function headerOf(context: RecorderContext, file: string | undefined): Promise<SessionHeader | undefined> {
@@ -77,28 +104,21 @@ async function headerOf(context: RecorderContext, file: string | undefined): Pro
   return sessionHeaderSchema.safeParse((await firstEntry(path.join(context.folder, file)))?.members).data
 }
 
-/** Ends what was open and seals the file. */
-async function complete(
-  context: RecorderContext,
-  names: readonly string[],
-  part: Part,
-  open: ReadonlySet<string>,
-  calls: number,
-): Promise<Head> {
+/** Cuts off what is torn, ends what was open and seals the file. */
+async function complete(context: RecorderContext, { last, open, calls }: Told, sidecars: Sidecars): Promise<Head> {
   const { disk, folder, signer, now } = context
-  const head = await cutRest(context, part.file, part.walk)
-  const file = path.join(folder, part.file)
+  const head = await cutRest(context, last.file, last.walk)
   const chain = new ChainFile({
     disk,
-    fd: disk.reopen(file),
-    name: part.file,
+    fd: disk.reopen(path.join(folder, last.file)),
+    name: last.file,
     signer,
     now,
     isNew: false,
     from: { head, owed: [], failure: undefined },
   })
   try {
-    const sidecars = await recoverSidecars(context, chain, sidecarsOf(names, part.file), open)
+    if (sidecars.torn !== undefined) await cutSidecar(context, chain, sidecars.torn)
     for (const call of open) {
       const bulk = sidecars.ranges.get(call)
       await chain.append('end', { call, ending: 'crashed', recovered: true, ...(bulk && { bulk }) })
@@ -117,29 +137,36 @@ function sidecarsOf(names: readonly string[], file: string): readonly string[] {
   return names.filter((name) => name.startsWith(`${stem}.`) && name.endsWith('.bulk')).sort((a, b) => part(a) - part(b))
 }
 
-interface RecoveredSidecars {
+/** What a session's sidecars hold. */
+interface Sidecars {
   readonly list: readonly { readonly file: string; readonly length: number; readonly broken?: true }[]
   /** Frames of calls that never got their end entry. */
   readonly ranges: ReadonlyMap<string, Range>
+  /** The last sidecar, when it ends in a piece of a frame. */
+  readonly torn: { readonly file: string; readonly rest: Rest } | undefined
 }
 
-async function recoverSidecars(
+async function readSidecars(
   context: RecorderContext,
-  chain: ChainFile,
   names: readonly string[],
-  open: ReadonlySet<string>,
-): Promise<RecoveredSidecars> {
+  { open, proven }: Told,
+): Promise<Sidecars | RecoveryGap> {
   const list: { file: string; length: number; broken?: true }[] = []
   const ranges = new Map<string, Range>()
+  let torn: Sidecars['torn']
   for (const [index, file] of names.entries()) {
     const full = path.join(context.folder, file)
     const rest = await walkFrames(full, { frame: () => true })
+    if (rest.offset < (proven.get(file) ?? 0)) {
+      // Not the work of a crash: entries that were written later say that it was longer.
+      return { reason: 'broken', file, message: `the sidecar is damaged at byte ${rest.offset}` }
+    }
     for (const [call, range] of await rangesOf(full, open, rest.offset)) ranges.set(call, { file, ...range })
     const isLast = index === names.length - 1
-    if (rest.bytes > 0 && isLast) await cutSidecar(chain, full, file, rest)
+    if (rest.bytes > 0 && isLast) torn = { file, rest }
     list.push({ file, length: rest.offset, ...(rest.bytes > 0 && !isLast && { broken: true }) })
   }
-  return { list, ranges }
+  return { list, ranges, torn }
 }
 
 /** Finds the frames of the `open` calls among the first `length` bytes of a sidecar. */
@@ -171,9 +198,14 @@ async function rangesOf(
 }
 
 /** Records the torn end of a sidecar, then cuts it off: interrupted in between, it is recorded once more. */
-async function cutSidecar(chain: ChainFile, full: string, file: string, rest: Rest): Promise<void> {
-  await chain.append('cut', { ...(await describeRest(full, rest)), file }, { sync: true })
-  await fs.truncate(full, rest.offset)
+async function cutSidecar(
+  context: RecorderContext,
+  chain: ChainFile,
+  torn: NonNullable<Sidecars['torn']>,
+): Promise<void> {
+  const full = path.join(context.folder, torn.file)
+  await chain.append('cut', { file: torn.file, ...(await describeRest(full, torn.rest)) }, { sync: true })
+  await fs.truncate(full, torn.rest.offset)
 }
 
 /**

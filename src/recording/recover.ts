@@ -1,5 +1,6 @@
 import fs from 'node:fs/promises'
 import path from 'node:path'
+import { z } from 'zod'
 import { ChainFile } from './chain-file.ts'
 import type { RecorderContext } from './context.ts'
 import {
@@ -9,12 +10,12 @@ import {
   sessionEntrySchema,
   sessionHeaderSchema,
 } from './entries.ts'
-import { kindOfFile } from './format.ts'
+import { kindOfFile, stampOf } from './format.ts'
 import type { Head } from './format.ts'
 import { loadHead } from './head.ts'
 import type { Sealed } from './journal.ts'
 import { endsWithSeal, firstEntry, walkLines } from './read.ts'
-import type { Entry } from './read.ts'
+import type { Entry, Line } from './read.ts'
 import { cutRest, HEADER, recoverSession } from './recover-session.ts'
 import { walkChain } from './walk.ts'
 import type { ChainWalk } from './walk.ts'
@@ -31,10 +32,12 @@ export interface Recovery {
   /** Sessions sealed as crashed. */
   readonly sealed: readonly Sealed[]
   readonly gaps: readonly RecoveryGap[]
-  /** Files that were created and never got a complete line; they are removed, and the new journal says so. */
+  /** Files that were created and never used; they are removed, and the new journal says so. */
   readonly unbegun: readonly { readonly file: string; readonly bytes: number }[]
   /** End of the last journal, for the next to name. */
   readonly previous: Head | undefined
+  /** Name of the newest journal there is or was. */
+  readonly lastName: string | undefined
   /** What could not be entered in an old journal and goes into the new one. */
   readonly deferred: readonly Sealed[]
 }
@@ -57,16 +60,24 @@ export async function recoverInstance(context: RecorderContext, stateDir: string
   const gaps: RecoveryGap[] = []
   const sealed: Sealed[] = []
   const journals = await unsealedJournals(context, names, gaps)
-  const sessions = await openSessions(context, names, journals)
+  const sessions = openSessions(journals)
   const unbegun = await removeUnbegun(context, names, sessions)
   for (const [session, files] of sessions.open) {
-    const outcome = await recoverSession(context, names, session, files, sessions.known)
+    const outcome = await recoverSession(context, names, session, files, sessions.known).catch(unreadable(files))
     if ('head' in outcome) sealed.push(outcome)
     else gaps.push(outcome)
   }
   const deferred = await sealJournals(context, journals, sealed)
-  const previous = await previousHead(context, stateDir, gaps)
-  return { sealed, gaps, unbegun, previous, deferred }
+  const journal = await previousHead(context, stateDir, gaps)
+  return { sealed, gaps, unbegun, deferred, ...journal }
+}
+
+/** A file of another version, or a forged one: its chain holds, and its entries are not what they should be. */
+function unreadable(files: readonly string[]): (error: unknown) => RecoveryGap {
+  return (error) => {
+    if (!(error instanceof z.ZodError)) throw error
+    return { reason: 'broken', file: files[0] ?? '', message: 'it holds an entry this version cannot read' }
+  }
 }
 
 async function unsealedJournals(
@@ -105,13 +116,11 @@ interface OldSessions {
   readonly listed: ReadonlySet<string>
   /** Files whose names sort before this belong to runs that were completed. */
   readonly since: string
+  /** Journals that were not sealed. */
+  readonly journals: ReadonlySet<string>
 }
 
-async function openSessions(
-  context: RecorderContext,
-  names: readonly string[],
-  journals: readonly OldJournal[],
-): Promise<OldSessions> {
+function openSessions(journals: readonly OldJournal[]): OldSessions {
   const open = new Map<string, string[]>()
   const known = new Map<string, Head[]>()
   const listed = new Set<string>()
@@ -129,15 +138,13 @@ async function openSessions(
   for (const { type, members } of entries) {
     if (type === 'sealed') open.delete(sealedEntrySchema.parse(members).session)
   }
-  const since = journals[0]?.name.slice(0, 16) ?? '~'
-  const unlisted = names.filter((name) => kindOfFile(name) === 'session' && !listed.has(name) && name >= since)
-  for (const name of unlisted) {
-    const header = sessionHeaderSchema.safeParse((await firstEntry(path.join(context.folder, name)))?.members)
-    const isOurs = header.success && journals.some((journal) => journal.name === header.data.journal)
-    // Created, and not yet entered when the process died: no call was recorded in it.
-    if (isOurs && !open.has(header.data.session)) open.set(header.data.session, [name])
-  }
-  return { open, known, listed, since }
+  return { open, known, listed, since: sinceOf(journals[0]), journals: new Set(journals.map(({ name }) => name)) }
+}
+
+/** Returns what the names of a run's session files do not sort before. */
+function sinceOf(journal: OldJournal | undefined): string {
+  const header = journalHeaderSchema.safeParse(journal?.entries[0]?.members)
+  return header.success ? stampOf(Date.parse(header.data.started_at)) : ''
 }
 
 /** Enters what was sealed into the last journal that is in order and seals the journals. Returns what found no place. */
@@ -184,7 +191,8 @@ async function previousHead(
   context: RecorderContext,
   stateDir: string,
   gaps: RecoveryGap[],
-): Promise<Head | undefined> {
+): Promise<Pick<Recovery, 'previous' | 'lastName'>> {
+  const last = (await journalNames(context)).at(-1)
   const remembered = await loadHead(stateDir, context.instance)
   if (remembered !== undefined) {
     let found: string | undefined
@@ -200,35 +208,36 @@ async function previousHead(
           ? `the journal had entry ${remembered.seq} and no longer has it as it was`
           : 'the last journal is gone',
       })
-      const { instance: _, ...head } = remembered
-      return head
+      const { instance: _, ...previous } = remembered
+      return { previous, lastName: [last ?? '', remembered.file].sort().at(-1) }
     }
   }
-  const last = (await journalNames(context)).at(-1)
-  if (last === undefined) return undefined
+  if (last === undefined) return { previous: undefined, lastName: undefined }
   const { head } = await walkChain(path.join(context.folder, last), {}, () => undefined)
-  return { file: last, ...head }
+  return { previous: { file: last, ...head }, lastName: last }
 }
 
-/** Removes files that were created and hold no complete line: they were never used. Returns what was removed. */
+/**
+ * Removes files that were created and never used: journals without a complete line, and files of sessions that hold a
+ * header at most and were not entered in their journal, which comes before the first call. Returns what was removed.
+ */
 async function removeUnbegun(
   context: RecorderContext,
   names: readonly string[],
-  { listed, since }: OldSessions,
+  { listed, since, journals }: OldSessions,
 ): Promise<Recovery['unbegun']> {
   const removed: { file: string; bytes: number }[] = []
   for (const name of names) {
     const kind = kindOfFile(name)
-    if ((kind !== 'journal' && kind !== 'session') || listed.has(name) || name < since) continue
+    if (kind !== 'journal' && (kind !== 'session' || listed.has(name) || name < since)) continue
     const file = path.join(context.folder, name)
-    let isBegun = false
-    const rest = await walkLines(file, () => {
-      isBegun = true
-      return false
-    })
-    if (isBegun) continue
+    const first: Line[] = []
+    const rest = await walkLines(file, (line) => first.push(line) < 2)
+    const header = sessionHeaderSchema.safeParse(first[0]?.entry?.members)
+    const isUnused = first.length === 0 || (first.length === 1 && header.success && journals.has(header.data.journal))
+    if (!isUnused) continue
     await fs.unlink(file)
-    removed.push({ file: name, bytes: rest.bytes })
+    removed.push({ file: name, bytes: rest.offset + rest.bytes })
   }
   return removed
 }

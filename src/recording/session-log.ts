@@ -35,6 +35,7 @@ export class SessionLog implements Watched {
   #goingOn: Promise<ChainFile> | undefined
   #seal: 'none' | 'wanted' | 'written' | 'entered' = 'none'
   #calls = 0
+  #completing: Promise<void> = Promise.resolve()
 
   private constructor(context: RecorderContext, journal: Journal, session: RecordedSession) {
     this.#context = context
@@ -93,7 +94,13 @@ export class SessionLog implements Watched {
     await this.retry()
   }
 
-  async retry(): Promise<void> {
+  /** One at a time: a checkpoint and the end of the session may both come here, and there is one seal. */
+  retry(): Promise<void> {
+    this.#completing = this.#completing.then(() => this.#complete())
+    return this.#completing
+  }
+
+  async #complete(): Promise<void> {
     try {
       if (this.#seal === 'none') await this.#settle()
       if (this.#seal === 'wanted') await this.#writeSeal()

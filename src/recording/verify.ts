@@ -97,8 +97,9 @@ async function keysBeside(dir: string, problems: Problem[]): Promise<ReadonlyMap
   for (const name of names.filter((name) => name.endsWith('.pem'))) {
     const id = name.slice(0, -'.pem'.length)
     try {
-      const key = publicKeysOf([await fs.readFile(path.join(folder, name), 'utf8')]).get(id)
-      if (key === undefined) throw new Error('another key')
+      const text = await fs.readFile(path.join(folder, name), 'utf8')
+      const key = publicKeysOf([text]).get(id)
+      if (key?.export({ type: 'spki', format: 'pem' }) !== text) throw new Error('another key')
       keys.set(id, key)
     } catch {
       problems.push({ file: `${KEYS_FOLDER}/${name}`, reason: 'altered', message: 'this is not the key its name says' })
