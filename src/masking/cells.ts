@@ -1,6 +1,7 @@
 import type { Cell } from '../core/chunk.ts'
 import type { Compiled } from './compile.ts'
-import { mayHold } from './spans.ts'
+import { fold } from './fold.ts'
+import { findSpans } from './spans.ts'
 import { maskText } from './text.ts'
 import { redacted, type Replacer } from './transforms.ts'
 
@@ -25,19 +26,55 @@ export function maskRows(
   replacer: Replacer,
   count: (kind: string) => void,
 ): readonly (readonly Cell[])[] {
-  // One look at everything first: most chunks hold no candidate, and a look per cell costs many times as much.
-  if (compiled.custom.length === 0 && !mayHold(rows.map((row) => row.join('\n')).join('\n'), compiled)) return rows
+  const isCandidate = compiled.custom.length > 0 ? () => true : candidates(rows, compiled)
   let changed: (readonly Cell[])[] | undefined
+  let position = 0
   for (const [index, row] of rows.entries()) {
     let cells: Cell[] | undefined
     for (const [column, cell] of row.entries()) {
-      if (cell === null || cell === '') continue
+      const at = position++
+      if (cell === null || cell === '' || !isCandidate(at)) continue
       const shown = maskCell(cell, shapes[column] ?? 'text', compiled, replacer, count)
       if (shown !== cell) (cells ??= [...row])[column] = shown
     }
     if (cells !== undefined) (changed ??= [...rows])[index] = cells
   }
   return changed ?? rows
+}
+
+/**
+ * Returns which cells, counted row by row, could hold something.
+ *
+ * All cells are searched as one text with a line for each: no detector sees past a line break, so a find in there is a
+ * find in its cell, and one search of kilobytes costs far less than thousands of short ones.
+ */
+function candidates(rows: readonly (readonly Cell[])[], compiled: Compiled): (position: number) => boolean {
+  const joined = rows.flat().join('\n')
+  const folded = fold(joined)
+  const spans = findSpans(joined, compiled, folded)
+  const mayHoldKey =
+    compiled.keyBlocks !== undefined &&
+    (joined.includes('PRIVATE KEY') || (folded?.text.includes('PRIVATE KEY') ?? false))
+  if (mayHoldKey) return () => true
+  if (spans.length === 0) return () => false
+  const found = new Set<number>()
+  let next = 0
+  let end = -1
+  let position = 0
+  for (const row of rows) {
+    for (const cell of row) {
+      end += 1 + (cell?.length ?? 0)
+      let span = spans[next]
+      while (span !== undefined && span.start < end) {
+        found.add(position)
+        // A find that goes on into the next cell is looked at there again.
+        if (span.end > end) break
+        span = spans[++next]
+      }
+      position++
+    }
+  }
+  return (at) => found.has(at)
 }
 
 function maskCell(

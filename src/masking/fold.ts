@@ -7,14 +7,15 @@
  *
  * @packageDocumentation
  */
+import assert from 'node:assert'
 
-/** The copy, and for each of its characters where in the original it comes from. */
+/** The copy, and the way back. */
 export interface Folded {
   readonly text: string
-  /** Start in the original of each character of `text`. */
-  readonly starts: Uint32Array
-  /** End in the original of each character of `text`. */
-  readonly ends: Uint32Array
+  /** Returns where in the original the character at `index` of the copy begins. */
+  startOf(index: number): number
+  /** Returns where in the original the character at `index` of the copy ends. */
+  endOf(index: number): number
 }
 
 // Whatever may fold: not plain ASCII, or a control character, or the beginning of an escape.
@@ -28,42 +29,79 @@ const ESCAPE =
 export function fold(text: string): Folded | undefined {
   const first = text.search(CANDIDATE)
   if (first < 0) return undefined
-  let folded = text.slice(0, first)
-  const starts: number[] = []
-  const ends: number[] = []
-  let isChanged = false
-  let at = first
-  while (at < text.length) {
-    const [piece, end] = pieceAt(text, at)
-    if (end - at !== piece.length || !text.startsWith(piece, at)) isChanged = true
-    for (let index = 0; index < piece.length; index++) {
-      starts.push(at)
-      ends.push(end)
+  const stretches: Stretch[] = []
+  let folded = ''
+  let copied = 0
+  for (let at = first; at < text.length;) {
+    const code = text.charCodeAt(at)
+    if (isPlain(code)) {
+      at++
+      continue
     }
-    folded += piece
+    const [piece, end] = pieceAt(text, at, code)
+    if (end - at !== piece.length || !text.startsWith(piece, at)) {
+      if (at > copied) {
+        stretches.push({ from: folded.length, start: copied, end: LINEAR })
+        folded += text.slice(copied, at)
+      }
+      if (piece !== '') {
+        stretches.push({ from: folded.length, start: at, end })
+        folded += piece
+      }
+      copied = end
+    }
     at = end
   }
-  if (!isChanged) return undefined
-  return { text: folded, starts: withLead(starts, first, 0), ends: withLead(ends, first, 1) }
+  if (copied === 0) return undefined
+  if (copied < text.length) stretches.push({ from: folded.length, start: copied, end: LINEAR })
+  return {
+    text: folded + text.slice(copied),
+    startOf(index) {
+      const { from, start, end } = stretchAt(stretches, index)
+      return end === LINEAR ? start + index - from : start
+    },
+    endOf(index) {
+      const { from, start, end } = stretchAt(stretches, index)
+      return end === LINEAR ? start + index - from + 1 : end
+    },
+  }
 }
 
-/** Prefixes the positions of the `lead` characters that were copied as they are. */
-function withLead(positions: readonly number[], lead: number, plus: number): Uint32Array {
-  const all = new Uint32Array(lead + positions.length)
-  for (let index = 0; index < lead; index++) all[index] = index + plus
-  all.set(positions, lead)
-  return all
+/** Part of the copy: taken over as it is when `end` is {@link LINEAR}, else one character written otherwise. */
+interface Stretch {
+  readonly from: number
+  readonly start: number
+  readonly end: number
+}
+
+const LINEAR = -1
+
+function stretchAt(stretches: readonly Stretch[], index: number): Stretch {
+  let low = 0
+  let high = stretches.length - 1
+  while (low < high) {
+    const middle = (low + high + 1) >> 1
+    if ((stretches[middle]?.from ?? 0) <= index) low = middle
+    else high = middle - 1
+  }
+  const found = stretches[low]
+  assert(found !== undefined)
+  return found
+}
+
+/** Characters that always stand for themselves: printable ASCII without `\` and `%`, tab, line feed, return. */
+function isPlain(code: number): boolean {
+  return (code >= 0x20 && code < 0x7f && code !== 0x5c && code !== 0x25) || code === 9 || code === 10 || code === 13
 }
 
 /** Returns what the text at `at` reads as, and where it ends. */
-function pieceAt(text: string, at: number): readonly [piece: string, end: number] {
-  const code = text.charCodeAt(at)
+function pieceAt(text: string, at: number, code: number): readonly [piece: string, end: number] {
   if (code === 0x5c || code === 0x25 || code === 0x1b || code === 0x9b) {
     ESCAPE.lastIndex = at
     const escape = ESCAPE.exec(text)?.[0]
     if (escape !== undefined) return [escaped(escape), at + escape.length]
+    if (code < 0x7f && code !== 0x1b) return [text.charAt(at), at + 1]
   }
-  if (code >= 0x20 && code < 0x7f) return [text.charAt(at), at + 1]
   const point = text.codePointAt(at) ?? code
   return [foldPoint(point), at + (point > 0xffff ? 2 : 1)]
 }

@@ -14,19 +14,22 @@ export interface Span {
   readonly value: string
 }
 
-/** Returns what is to be replaced in `text`, in order and without overlap. */
-export function findSpans(text: string, compiled: Compiled): readonly Span[] {
+/**
+ * Returns what is to be replaced in `text`, in order and without overlap.
+ *
+ * @param folded the text's folded copy, when the caller has it already.
+ */
+export function findSpans(text: string, compiled: Compiled, folded = fold(text)): readonly Span[] {
   const found: Span[] = []
   search(text, compiled, (start, end, kind, transform) => {
     found.push({ start, end, kind, transform, value: text.slice(start, end) })
   })
   // The copy is searched besides the text, not instead: undoing a disguise can also glue things together.
-  const folded = fold(text)
   if (folded !== undefined) {
     search(folded.text, compiled, (start, end, kind, transform) => {
       found.push({
-        start: folded.starts[start] ?? 0,
-        end: folded.ends[end - 1] ?? text.length,
+        start: folded.startOf(start),
+        end: folded.endOf(end - 1),
         kind,
         transform,
         value: folded.text.slice(start, end),
@@ -35,18 +38,6 @@ export function findSpans(text: string, compiled: Compiled): readonly Span[] {
   }
   if (found.length === 0) return found
   return merge(text, withoutPlaceholders(text, found, compiled))
-}
-
-/** Whether any detector could find something in `text`. Never false when {@link findSpans} finds something. */
-export function mayHold(text: string, compiled: Compiled): boolean {
-  if (compiled.custom.length > 0) return true
-  const triggers = compiled.declared
-  if (compiled.keyBlocks !== undefined && text.includes('PRIVATE KEY')) return true
-  if (triggers.some(({ detector }) => detector.trigger(text))) return true
-  const folded = fold(text)
-  if (folded === undefined) return false
-  if (compiled.keyBlocks !== undefined && folded.text.includes('PRIVATE KEY')) return true
-  return triggers.some(({ detector }) => detector.trigger(folded.text))
 }
 
 function search(

@@ -1,6 +1,6 @@
 import assert from 'node:assert'
 import type { Compiled } from './compile.ts'
-import { fold } from './fold.ts'
+import { fold, type Folded } from './fold.ts'
 import { keyEnd, keyMarks, keyStart, mayBelongToKey } from './key-block.ts'
 import { findSpans, type Span } from './spans.ts'
 import { redacted, type Replacer } from './transforms.ts'
@@ -145,9 +145,10 @@ export class TextMasker {
         rest = rest.slice(used)
         continue
       }
-      const start = keyStartIn(rest)
-      if (start < 0) return shown + this.#maskPlain(rest, after)
-      shown += this.#maskPlain(rest.slice(0, start), '')
+      const folded = fold(rest)
+      const start = keyStartIn(rest, folded)
+      if (start < 0) return shown + this.#maskPlain(rest, after, folded)
+      shown += this.#maskPlain(rest.slice(0, start))
       this.#context = ''
       this.#key = {
         value: this.#replacer.pieces('private_key', this.#compiled.keyBlocks),
@@ -191,13 +192,14 @@ export class TextMasker {
     return key.value.end() + key.lineBreak
   }
 
-  #maskPlain(text: string, after: string): string {
+  #maskPlain(text: string, after = '', folded?: Folded): string {
     const lead = this.#context.length
-    const whole = this.#context + text + after
+    const isAll = lead === 0 && after === ''
+    const whole = isAll ? text : this.#context + text + after
     const limit = lead + text.length
     let shown = ''
     let at = lead
-    for (const span of findSpans(whole, this.#compiled)) {
+    for (const span of findSpans(whole, this.#compiled, isAll && folded !== undefined ? folded : fold(whole))) {
       if (span.end <= lead) continue
       if (span.start >= limit) break
       shown += whole.slice(at, Math.max(at, span.start)) + this.#replace(span, span.start >= lead)
@@ -223,12 +225,11 @@ export function maskText(text: string, compiled: Compiled, replacer: Replacer, c
 }
 
 /** Finds a key's begin mark. Behind a disguise only its line is known, and the key is taken to begin with that. */
-function keyStartIn(text: string): number {
+function keyStartIn(text: string, folded: Folded | undefined): number {
   const plain = keyStart(text)
-  const folded = fold(text)
   const disguised = folded === undefined ? -1 : keyStart(folded.text)
   if (folded === undefined || disguised < 0) return plain
-  const from = folded.starts[disguised] ?? 0
+  const from = folded.startOf(disguised)
   if (plain >= 0 && plain <= from) return plain
   return text.lastIndexOf('\n', from) + 1
 }

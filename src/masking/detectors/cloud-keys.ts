@@ -1,4 +1,4 @@
-import { type Detector, eachMatch, entropyOf, HIDDEN, holdsAny } from './detector.ts'
+import { charSet, type Detector, eachMatch, entropyOf, HIDDEN, holdsAny, nextRun } from './detector.ts'
 
 /** AWS access key ids (IAM user guide, "Understanding unique ID prefixes"): those that come with a secret. */
 export const awsAccessKey: Detector = {
@@ -16,13 +16,29 @@ export const awsAccessKey: Detector = {
 export const awsSecretKey: Detector = {
   kind: 'aws_secret_key',
   summary: 'AWS secret access keys: 40 random-looking base64 characters.',
-  trigger: (text) => /[A-Za-z0-9/+]{40}/.test(text),
-  find: eachMatch(/(?<![A-Za-z0-9/+])[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+=])/g, (value, text, start) => {
-    if (!/[A-Z]/.test(value) || !/[a-z]/.test(value) || !/\d/.test(value)) return false
-    const line = text.slice(Math.max(0, start - 80), start)
-    const isNamed = /aws|secret|access.?key|A[KS]IA/i.test(line.slice(line.lastIndexOf('\n') + 1))
-    return entropyOf(value) >= (isNamed ? 3.5 : 4.3)
-  }),
+  trigger: (text) => nextRun(text, 0, BASE64, SECRET_LENGTH) !== undefined,
+  find(text, report) {
+    for (
+      let run = nextRun(text, 0, BASE64, SECRET_LENGTH);
+      run !== undefined;
+      run = nextRun(text, run.end, BASE64, SECRET_LENGTH)
+    ) {
+      const { start, end } = run
+      if (end - start === SECRET_LENGTH && text.charAt(end) !== '=' && isSecret(text, start, end)) report(start, end)
+    }
+  },
+}
+
+const SECRET_LENGTH = 40
+
+const BASE64 = charSet(/[A-Za-z0-9/+]/)
+
+function isSecret(text: string, start: number, end: number): boolean {
+  const value = text.slice(start, end)
+  if (!/[A-Z]/.test(value) || !/[a-z]/.test(value) || !/\d/.test(value)) return false
+  const line = text.slice(Math.max(0, start - 80), start)
+  const isNamed = /aws|secret|access.?key|A[KS]IA/i.test(line.slice(line.lastIndexOf('\n') + 1))
+  return entropyOf(value) >= (isNamed ? 3.5 : 4.3)
 }
 
 /** Google API keys, OAuth client secrets and access tokens. */

@@ -63,3 +63,29 @@ export function isDigit(code: number): boolean {
 export function isAlphanumeric(code: number): boolean {
   return isDigit(code) || (code >= 65 && code <= 90) || (code >= 97 && code <= 122)
 }
+
+/** A set of ASCII characters, to look codes up in. */
+export function charSet(chars: RegExp): Uint8Array {
+  return Uint8Array.from({ length: 128 }, (_, code) => (chars.test(String.fromCharCode(code)) ? 1 : 0))
+}
+
+/**
+ * Returns the next run of at least `least` characters of `set` from `from` on. Such a run covers every `least`-th
+ * position somewhere, so most of a text is never looked at.
+ */
+export function nextRun(
+  text: string,
+  from: number,
+  set: Uint8Array,
+  least: number,
+): { readonly start: number; readonly end: number } | undefined {
+  for (let probe = from + least - 1; probe < text.length;) {
+    let start = probe + 1
+    while (start > from && set[text.charCodeAt(start - 1)] === 1) start--
+    let end = probe + 1
+    if (start <= probe) while (set[text.charCodeAt(end)] === 1) end++
+    if (end - start >= least) return { start, end }
+    probe = end - 1 + least
+  }
+  return undefined
+}

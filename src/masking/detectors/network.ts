@@ -1,4 +1,4 @@
-import { type Detector, eachMatch, HIDDEN } from './detector.ts'
+import { type Detector, eachMatch, HIDDEN, isAlphanumeric, isDigit } from './detector.ts'
 
 /** IPv4 addresses in dotted decimal form. Longer dotted numbers and `v1.2.3.4` are versions. */
 export const ipv4: Detector = {
@@ -17,13 +17,28 @@ export const ipv6: Detector = {
   summary: 'IPv6 addresses, full, compressed or with an embedded IPv4 address.',
   trigger: (text) => /:[0-9a-f]{0,4}:/i.test(text),
   find(text, report) {
-    for (const { 0: run, index } of text.matchAll(/(?<![0-9A-Za-z:.])[0-9A-Fa-f:][0-9A-Fa-f:.]{2,}(?![0-9A-Za-z])/g)) {
-      const address = run.replace(/\.+$/, '').replace(/(?<!:):$/, '')
-      if (isAddress(address)) report(index, index + address.length)
+    const colons = /:[0-9A-Fa-f]{0,4}:/g
+    for (let match = colons.exec(text); match !== null; match = colons.exec(text)) {
+      let start = match.index
+      let end = match.index + match[0].length
+      while (start > 0 && isAddressChar(text.charCodeAt(start - 1))) start--
+      while (end < text.length && isAddressChar(text.charCodeAt(end))) end++
+      // Each run is looked at once.
+      colons.lastIndex = end
+      if (isAlphanumeric(text.charCodeAt(start - 1)) || isAlphanumeric(text.charCodeAt(end))) continue
+      const address = text
+        .slice(start, end)
+        .replace(/\.{1,3}$/, '')
+        .replace(/(?<!:):$/, '')
+      if (isAddress(address)) report(start, start + address.length)
     }
   },
   canonical: (value) => value.toLowerCase(),
   partial: (value) => `${value.split(':')[0] ?? ''}:${HIDDEN.repeat(3)}`,
+}
+
+function isAddressChar(code: number): boolean {
+  return isDigit(code) || code === 58 || code === 46 || (code >= 65 && code <= 70) || (code >= 97 && code <= 102)
 }
 
 function isAddress(text: string): boolean {

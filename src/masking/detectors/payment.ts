@@ -1,4 +1,4 @@
-import { type Detector, digitsOf, HIDDEN, isAlphanumeric, isDigit } from './detector.ts'
+import { charSet, type Detector, digitsOf, HIDDEN, isAlphanumeric, isDigit, nextRun } from './detector.ts'
 
 /**
  * Payment card numbers: 12 to 19 digits whose issuer range exists for that length and whose check digit is right
@@ -7,9 +7,17 @@ import { type Detector, digitsOf, HIDDEN, isAlphanumeric, isDigit } from './dete
 export const creditCard: Detector = {
   kind: 'credit_card',
   summary: 'Payment card numbers with a known issuer range and a correct Luhn check digit.',
-  trigger: (text) => /\d[\d ._,-]{10}/.test(text),
+  trigger: (text) => nextRun(text, 0, CARD_CHARS, DIGITS_MIN) !== undefined,
   find(text, report) {
-    for (const run of text.matchAll(/\d[\d ._,-]{10,}\d/g)) findInRun(text, run.index, run[0], report)
+    for (let at = 0; ;) {
+      const run = nextRun(text, at, CARD_CHARS, DIGITS_MIN)
+      if (run === undefined) return
+      at = run.end
+      // Two separators in a row end a number.
+      for (const piece of text.slice(run.start, run.end).matchAll(/\d(?:[ ._,-]?\d){11,}/g)) {
+        findInRun(text, run.start + piece.index, piece[0], report)
+      }
+    }
   },
   canonical: digitsOf,
   partial: (value) => HIDDEN.repeat(12) + digitsOf(value).slice(-4),
@@ -20,6 +28,7 @@ interface Group {
   readonly end: number
 }
 
+const CARD_CHARS = charSet(/[0-9 ._,-]/)
 const DIGITS_MAX = 19
 const DIGITS_MIN = 12
 
@@ -48,9 +57,7 @@ function lastOfCard(text: string, groups: readonly Group[], first: number): numb
     const group = groups[last]
     if (group === undefined) break
     if (last > first) {
-      const gap = text.slice(groups[last - 1]?.end, group.start)
-      if (gap.length !== 1) break
-      separators += gap
+      separators += text.slice(groups[last - 1]?.end, group.start)
     }
     const length = group.end - group.start
     if (digits.length + length > DIGITS_MAX) break
