@@ -186,7 +186,8 @@ function tagged<S extends z.ZodType, Shapes extends Readonly<Record<string, z.Zo
     const result = schema.safeParse(value)
     if (result.success) return result.data as Output
     for (const issue of result.error.issues) {
-      const keys = issue.code === 'unrecognized_keys' ? issue.keys : undefined
+      const inner: unknown = issue.code === 'custom' ? issue.params?.['keys'] : undefined
+      const keys = issue.code === 'unrecognized_keys' ? issue.keys : inner
       context.addIssue({ code: 'custom', message: issue.message, path: issue.path, params: { keys } })
     }
     return z.NEVER
