@@ -24,7 +24,8 @@ class Portal {
 
   /** Execute (PostgreSQL manual, "Message Formats"): at most `rowsMax` rows; 0 means no limit. */
   async execute(rowsMax: number): Promise<{ rows: readonly (readonly Cell[])[]; suspended: boolean }> {
-    while (!this.#ended && (rowsMax === 0 || this.#left.length < rowsMax)) {
+    const wanted = rowsMax === 0 ? Number.POSITIVE_INFINITY : rowsMax
+    while (!this.#ended && this.#left.length < wanted) {
       const next = await this.#source.next()
       if (next.done === true) this.#ended = true
       else if (next.value.kind === 'data' && next.value.channel === 'rows') this.#left.push(...next.value.rows)
