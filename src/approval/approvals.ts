@@ -49,8 +49,8 @@ export interface ClaimedTicket {
    * Durably settles the ticket: `done`, `failed` (known not to have taken effect) or `outcome_unknown`.
    *
    * `done` needs the `exit` chunk, so a protocol yields it only after the backend confirmed the end (a COMMIT answered).
-   * `failed` needs an error by which the backend itself refused: `ERR_UPSTREAM_REJECTED`, or `ERR_CANCELLED`, `ERR_TIMEOUT`
-   * and `ERR_POLICY_CHANGED` with `facts.sqlstate`, or one that says the call never reached it. All else is unknown.
+   * `failed` needs an error that proves it: one by which the backend refused (`ERR_UPSTREAM_REJECTED`), one that says the
+   * call never reached it, or any with `facts.noEffect`. All else is unknown.
    */
   end(ending: Ending, error?: SallyportError): Promise<void>
 }

@@ -168,7 +168,8 @@ async function storeResult(desk: Desk, id: string, result: ResultKeeper): Promis
 }
 
 /** Errors by which a protocol says that nothing of the call took effect: it was never sent, or refused and rolled back. */
-const NEVER_RAN: ReadonlySet<ErrorCode> = new Set([
+const NO_EFFECT: ReadonlySet<ErrorCode> = new Set([
+  'ERR_UPSTREAM_REJECTED',
   'ERR_UPSTREAM_UNREACHABLE',
   'ERR_UPSTREAM_AUTH',
   'ERR_CREDENTIAL_MISSING',
@@ -176,9 +177,6 @@ const NEVER_RAN: ReadonlySet<ErrorCode> = new Set([
   'ERR_DENIED',
   'ERR_APPROVAL_STALE',
 ])
-
-/** Errors that stop a call from our side. They say nothing of the backend, unless it answered with an SQLSTATE. */
-const STOPPED: ReadonlySet<ErrorCode> = new Set(['ERR_CANCELLED', 'ERR_TIMEOUT', 'ERR_POLICY_CHANGED'])
 
 /**
  * What is known of the backend when a call has ended.
@@ -193,7 +191,6 @@ export function settledState(
   if (error?.code === 'ERR_OUTCOME_UNKNOWN' || error?.code === 'ERR_UPSTREAM_LOST') return 'outcome_unknown'
   if (hasExit) return 'done'
   if (error === undefined) return ending === 'done' ? 'done' : 'outcome_unknown'
-  if (error.code === 'ERR_UPSTREAM_REJECTED' || NEVER_RAN.has(error.code)) return 'failed'
-  if (STOPPED.has(error.code) && error.facts.sqlstate !== undefined) return 'failed'
+  if (error.facts.noEffect === true || NO_EFFECT.has(error.code)) return 'failed'
   return 'outcome_unknown'
 }

@@ -21,7 +21,7 @@ import { FILING, newTicketId, STANDING, standingKey } from './tickets.ts'
 const EXPIRES_MAX_MS = 7 * 24 * 60 * 60_000
 
 /** While one waiter was given the grant, others of the same call leave it alone for this long. */
-const HANDED_MS = 2_000
+const HANDED_MS = 1_000
 
 const NEW_REQUEST = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i
 

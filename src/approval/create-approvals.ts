@@ -81,8 +81,13 @@ export async function createApprovals(options: ApprovalOptions): Promise<Approva
     unsettled: new Map(),
   }
   const chores = housekeeping(desk)
-  await chores.renew()
-  await chores.recover()
+  try {
+    await chores.renew()
+    await chores.recover()
+  } catch (error) {
+    changes.close()
+    throw error
+  }
 
   let running: Promise<void> | undefined
   const sweep = (): Promise<void> => {

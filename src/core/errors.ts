@@ -64,6 +64,11 @@ export interface ErrorFacts {
   readonly retryAfterMs?: number
   /** SQLSTATE of the backend (PostgreSQL manual, appendix A). */
   readonly sqlstate?: string
+  /**
+   * Set when a call that was stopped (cancelled, out of time, too large) is known to have left nothing behind: it was
+   * rolled back, or never sent. Without it a stopped call that had an approval counts as one with an unknown outcome.
+   */
+  readonly noEffect?: true
 }
 
 /** What the caller may know, and what only the log may. */
@@ -109,6 +114,9 @@ export function framesOf(error: Error): string {
   // V8 writes name and message as they were when the error was made; a message may itself look like a frame.
   const end = error.message === '' ? 0 : stack.indexOf(error.message)
   if (end < 0) return ''
-  const frames = stack.slice(end + error.message.length).split('\n').slice(1)
+  const frames = stack
+    .slice(end + error.message.length)
+    .split('\n')
+    .slice(1)
   return frames.every((frame) => /^ {4}at /.test(frame)) ? frames.join('\n') : ''
 }

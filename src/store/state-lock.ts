@@ -59,6 +59,8 @@ export async function lockDirectory(directory: string): Promise<StateLock> {
   }
   try {
     await listening(server, address.of(`${name}.new`))
+    // Trouble with one question (too many open files) must not end the process; who gets no answer takes us for alive.
+    server.on('error', () => undefined)
     server.unref()
     await rename(path.join(sockets, `${name}.new`), path.join(sockets, name))
     await contest(directory, sockets, name, address.of)

@@ -432,9 +432,10 @@ describe('C12: ticket, grant, claim', () => {
     expect(settledState(hasExit, ending, error)).toBe(state)
   })
 
-  it('C12: a call stopped by us counts as failed only when the backend itself confirmed it', () => {
-    const confirmed = new SallyportError('ERR_TIMEOUT', 'x', { facts: { sqlstate: '57014' } })
-    expect(settledState(false, 'failed', confirmed)).toBe('failed')
+  it('C12: a call stopped by us counts as failed only when the protocol proved that nothing is left of it', () => {
+    const proved = new SallyportError('ERR_TIMEOUT', 'x', { facts: { noEffect: true } })
+    expect(settledState(false, 'failed', proved)).toBe('failed')
+    expect(settledState(true, 'failed', proved)).toBe('done')
   })
 })
 
