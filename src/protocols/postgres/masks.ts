@@ -34,7 +34,7 @@ const BOUND_MAX = 64
  * Fail closed: a mask whose relation or column the catalog lacks may have been renamed away, and the column it guarded
  * now has another name, so the whole database is refused until an operator has looked (R1).
  *
- * @throws SallyportError `ERR_DENIED` (`sql.mask.unbound`, `sql.mask.hash`)
+ * @throws SallyportError `ERR_DENIED` (`sql.mask.binding`, `sql.mask.hash`)
  */
 export function bindMasks(catalog: Catalog, masks: readonly ColumnMask[]): BoundMasks {
   const key = JSON.stringify(masks.map((mask) => [mask.schema, mask.table, mask.column, mask.transform]))
@@ -135,7 +135,7 @@ function unbound(mask: ColumnMask): SallyportError {
   return new SallyportError(
     'ERR_DENIED',
     `The policy masks ${name}, which this database does not have; nothing runs here until the mask is corrected.`,
-    { facts: { construct: 'sql.mask.unbound' } },
+    { facts: { construct: 'sql.mask.binding' } },
   )
 }
 
