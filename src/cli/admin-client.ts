@@ -9,6 +9,8 @@ export interface AdminClient {
   get<T>(path: string): Promise<T>
   post<T>(path: string, body?: unknown): Promise<T>
   delete<T>(path: string): Promise<T>
+  /** Yields a long text as it comes. */
+  text(path: string): AsyncGenerator<string, void, undefined>
   /** Yields events until the gateway or `signal` ends them. */
   events<T>(path: string, signal: AbortSignal): AsyncGenerator<T, void, undefined>
 }
@@ -85,6 +87,14 @@ export function adminClient(url: string, token: string): AdminClient {
     get: (path) => json('GET', path),
     post: (path, body) => json('POST', path, body ?? {}),
     delete: (path) => json('DELETE', path),
+    async *text(path) {
+      const response = await ask('GET', path, undefined, new AbortController().signal)
+      try {
+        if (response.body !== null) yield* response.body.pipeThrough(new TextDecoderStream())
+      } catch (error) {
+        throw lost(base, error)
+      }
+    },
     async *events<T>(path: string, signal: AbortSignal) {
       const response = await ask('GET', path, undefined, signal)
       try {

@@ -1,4 +1,4 @@
-import type { TicketView } from '../doors/admin/rooms.ts'
+import type { TicketView } from '../approval/view.ts'
 import { openAdminClient } from './admin-client.ts'
 import { openTerminal, printable, type Terminal } from './terminal.ts'
 import type { RemoteOptions } from './token.ts'
@@ -15,14 +15,14 @@ export async function approvalsList(options: RemoteOptions & { readonly all?: bo
   }
   if (approvals.length === 0) return terminal.note('No ticket waits.')
   terminal.table(
-    ['TICKET', 'STATE', 'REQUESTER', 'TARGET', 'EXPIRES', 'REQUEST'],
+    ['TICKET', 'STATE', 'REQUESTER', 'TARGET', 'ACTIONS', 'EXPIRES'],
     approvals.map((ticket) => [
       ticket.id,
       ticket.state,
       ticket.requester.id,
       ticket.target,
+      ticket.verbs.join(','),
       ticket.expiresAt,
-      beginning(ticket.request.text),
     ]),
   )
 }
@@ -51,13 +51,22 @@ export async function approvalsVote(id: string, approve: boolean, options: VoteO
     digest = seen.digest
   }
   const ticket = await client.post<TicketView>(`${pathOf(id)}/vote`, {
-    approve,
+    decision: approve ? 'approve' : 'deny',
     digest,
     ...(options.reason !== undefined && { reason: options.reason }),
   })
   if (terminal.isJson) return terminal.json(ticket)
   const verb = approve ? terminal.paint('green', 'approved') : terminal.paint('red', 'denied')
   terminal.line(`You ${verb} ${ticket.id}; it is now ${ticket.state}.`)
+}
+
+/** Withdraws a request that did not run yet. */
+export async function approvalsCancel(id: string, options: RemoteOptions): Promise<void> {
+  const terminal = openTerminal(options)
+  const client = await openAdminClient(options)
+  const ticket = await client.post<TicketView>(`${pathOf(id)}/cancel`)
+  if (terminal.isJson) terminal.json(ticket)
+  else terminal.line(`Ticket ${ticket.id} is now ${ticket.state}.`)
 }
 
 /** Says what became of a call whose outcome nobody could see. */
@@ -68,7 +77,7 @@ export async function approvalsResolve(
   const terminal = openTerminal(options)
   const client = await openAdminClient(options)
   const ticket = await client.post<TicketView>(`${pathOf(id)}/resolve`, {
-    outcome: options.outcome,
+    took_effect: options.outcome === 'done',
     reason: options.reason,
   })
   if (terminal.isJson) terminal.json(ticket)
@@ -105,29 +114,35 @@ function show(terminal: Terminal, ticket: TicketView): void {
   terminal.line(`${terminal.paint('bold', `Ticket ${ticket.id}`)}  ${ticket.state}, until ${ticket.expiresAt}`)
   field(terminal, 'asks', `${requester.id} (owner ${requester.owner}${actsFor})`)
   field(terminal, 'target', `${ticket.target} through ${ticket.tool}`)
-  for (const [index, line] of request.text.split('\n').entries()) field(terminal, index === 0 ? 'request' : '', line)
-  for (const [index, value] of (request.params ?? []).entries()) {
+  field(terminal, 'because', ticket.decisionReason)
+  if (request === undefined) field(terminal, 'request', '(erased)')
+  for (const [index, line] of (request?.text ?? '').split('\n').entries()) {
+    field(terminal, index === 0 ? 'request' : '', line)
+  }
+  for (const [index, value] of (request?.params ?? []).entries()) {
     field(terminal, `$${index + 1}`, value === null ? 'NULL' : JSON.stringify(value))
   }
-  if (ticket.reason !== undefined) field(terminal, 'it says', JSON.stringify(ticket.reason))
-  for (const { rule, anyOf, count, reasonRequired } of ticket.requirements) {
+  if (ticket.agentSays !== undefined) field(terminal, 'it says', JSON.stringify(ticket.agentSays))
+  for (const { rule, anyOf, count, reasonRequired, by } of ticket.requirements) {
     const why = reasonRequired ? ', with a reason' : ''
-    field(terminal, 'needs', `${count} of ${anyOf.join(', ')}${why} (rule ${rule})`)
+    const given = by.length === 0 ? '' : `; given by ${by.join(', ')}`
+    field(terminal, 'needs', `${count} of ${anyOf.join(', ')}${why} (rule ${rule})${given}`)
   }
   for (const { by, decision, reason } of ticket.votes) {
     field(terminal, 'answer', `${decision} by ${by}${reason === undefined ? '' : `: ${reason}`}`)
   }
-  if (ticket.outcome !== undefined) field(terminal, 'outcome', ticket.outcome)
+  for (const other of ticket.unresolved) {
+    field(terminal, 'beware', `the same call ran as ${other}, and nobody knows yet whether it took effect`)
+  }
+  if (ticket.outcome !== undefined) {
+    const { code, message, resolvedBy, reason } = ticket.outcome
+    field(terminal, 'outcome', [code, message, resolvedBy && `said ${resolvedBy}`, reason].filter(Boolean).join(': '))
+  }
+  if (ticket.whyNot !== undefined) field(terminal, 'note', ticket.whyNot)
 }
 
 function field(terminal: Terminal, name: string, value: string): void {
   terminal.line(`  ${name.padEnd(8)} ${printable(value)}`)
-}
-
-/** For lists only; `show` prints the whole request. */
-function beginning(text: string): string {
-  const flat = text.replaceAll(/\s+/gu, ' ').trim()
-  return flat.length > 60 ? `${flat.slice(0, 59)}…` : flat
 }
 
 function pathOf(id: string): string {

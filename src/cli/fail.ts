@@ -1,4 +1,5 @@
 import { SallyportError } from '../core/errors.ts'
+import { logError } from '../telemetry/log-error.ts'
 import { exitCodeOf } from './exit-code.ts'
 import { printable } from './terminal.ts'
 
@@ -18,7 +19,7 @@ export function fail(error: unknown): void {
   process.stderr.write(`sallyport: ${first}\n`)
   for (const line of more) process.stderr.write(`  ${line}\n`)
   if (known.facts.hint !== undefined) process.stderr.write(`  hint: ${printable(known.facts.hint)}\n`)
-  if (isDebugging()) process.stderr.write(`${debugText(error)}\n`)
+  if (isDebugging()) process.stderr.write(`${JSON.stringify(logError(error), undefined, 2)}\n`)
   process.exitCode = exitCodeOf(known.code)
 }
 
@@ -29,11 +30,4 @@ function messageOf(known: SallyportError, error: unknown): string {
     return `${String(error.syscall)} failed (${String(error.code)})${'path' in error ? `: ${String(error.path)}` : ''}`
   }
   return 'an internal fault; run it again with SALLYPORT_DEBUG=1 to see where'
-}
-
-function debugText(error: unknown): string {
-  if (!(error instanceof Error)) return String(error)
-  const detail = error instanceof SallyportError && error.detail !== undefined ? `detail: ${error.detail}\n` : ''
-  const cause = error.cause === undefined ? '' : `\ncaused by: ${debugText(error.cause)}`
-  return `${detail}${error.stack ?? error.message}${cause}`
 }

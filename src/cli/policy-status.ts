@@ -18,8 +18,6 @@ export async function policyReload(options: RemoteOptions): Promise<void> {
 function show(options: RemoteOptions, status: PolicyStatus): void {
   const terminal = openTerminal(options)
   if (terminal.isJson) return terminal.json(status)
-  terminal.line(
-    `Policy ${status.version}: ${status.rules} rules in ${status.files.length} files, since ${status.loadedAt}.`,
-  )
+  terminal.line(`Policy ${status.version}: ${status.rules} rules from ${status.directory}, since ${status.loadedAt}.`)
   if (status.problem !== undefined) terminal.line(`Newer files were not taken: ${status.problem}`)
 }

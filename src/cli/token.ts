@@ -1,4 +1,4 @@
-import type { TokenFacts } from '../doors/admin/rooms.ts'
+import type { TokenFacts } from '../identity/token.ts'
 import { openAdminClient } from './admin-client.ts'
 import { openTerminal, type Terminal } from './terminal.ts'
 import { durationMs, words } from './units.ts'
@@ -38,7 +38,7 @@ export async function tokenCreate(principal: string, options: TokenCreateOptions
   terminal.note(`Token ${made.id} of ${made.principal}, until ${made.expiresAt}. It is shown this once:`)
   terminal.line(made.token)
   if (made.state !== 'active') {
-    terminal.note(`It is ${made.state}: another operator runs "sallyport token confirm ${made.id}" first.`)
+    terminal.note(`It is ${made.state}: another approver runs "sallyport token confirm ${made.id}" first.`)
   }
 }
 
@@ -73,7 +73,7 @@ export async function tokenRevoke(id: string, options: RemoteOptions): Promise<v
   told(openTerminal(options), facts, `Token ${id} is revoked; what it had open is ended.`)
 }
 
-/** Agrees, as a second operator, to a token another operator made. */
+/** Agrees, as an approver, to an approver's token somebody else made (C13). */
 export async function tokenConfirm(id: string, options: RemoteOptions): Promise<void> {
   const client = await openAdminClient(options)
   const facts = await client.post<TokenFacts>(`/v1/tokens/${encodeURIComponent(id)}/confirm`)

@@ -1,9 +1,12 @@
 import { createServer, request as httpRequest, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
+import { Readable } from 'node:stream'
+import type { Inbox } from '../../src/approval/inbox.ts'
+import type { TicketView } from '../../src/approval/view.ts'
 import { SallyportError } from '../../src/core/errors.ts'
 import { ROLES, type Principal } from '../../src/core/principal.ts'
 import { createAdmin } from '../../src/doors/admin/admin.ts'
-import type { AdminAct, AdminRooms, TicketView } from '../../src/doors/admin/rooms.ts'
+import type { AdminAct, AdminRooms } from '../../src/doors/admin/rooms.ts'
 
 /** One bearer per role, one with none, and their tokens. */
 export const BEARERS: ReadonlyMap<string, Principal> = new Map(
@@ -29,15 +32,24 @@ export async function openAdmin(changes: Partial<AdminRooms> = {}) {
     id: 't1',
     state: 'pending',
     digest: 'd1',
-    requester: { id: 'bot', owner: 'maria' },
+    requester: { id: 'bot', kind: 'agent', owner: 'maria' },
     target: 'shop-db',
+    protocol: 'postgres',
     tool: 'query_database',
-    request: { text: 'UPDATE orders SET note = $1' },
+    verbs: ['sql.update'],
+    rules: ['writes'],
+    policyVersion: 'v1',
+    decisionReason: 'Writes need a person.',
+    request: { text: 'UPDATE orders SET note = $1', params: ['x'] },
     requirements: [],
     votes: [],
+    createdAt: 'now',
     expiresAt: 'later',
+    mayAnswer: true,
+    unresolved: [],
+    history: [],
   }
-  const status = { version: 'v1', files: [], rules: 0, loadedAt: 'now' }
+  const status = { version: 'v1', directory: '/policies', rules: 0, loadedAt: 'now' }
   const facts = {
     id: 'k1',
     principal: 'bot',
@@ -46,33 +58,29 @@ export async function openAdmin(changes: Partial<AdminRooms> = {}) {
     groups: [],
     roles: [],
     createdAt: 'now',
+    createdBy: 'operator',
     expiresAt: 'later',
-    state: 'active',
+    state: 'active' as const,
   }
   const rooms: AdminRooms = {
-    authenticate: async (token) => {
-      const principal = revoked.has(token) ? undefined : BEARERS.get(token)
-      if (principal === undefined) throw new SallyportError('ERR_UNAUTHENTICATED', 'The token is not known.')
-      return principal
-    },
-    tokens: {
+    identity: {
+      authenticate: async (token) => {
+        const principal = revoked.has(token) ? undefined : BEARERS.get(token)
+        if (principal === undefined) throw new SallyportError('ERR_UNAUTHENTICATED', 'The token is not known.')
+        return principal
+      },
       create: async () => ({ token: 'sp_fresh', facts }),
       list: async () => [facts],
       revoke: async () => facts,
       confirm: async () => facts,
     },
-    approvals: {
-      list: async () => [ticket],
-      show: async () => ticket,
-      vote: async () => ticket,
-      resolve: async () => ticket,
-      watch: async function* () {
-        yield ticket
-      },
-    },
+    approvals: inboxOf(ticket),
     sessions: { list: () => [], kill: async () => true },
     policy: { status: () => status, reload: async () => status },
-    recordings: { list: async () => [], show: async () => ({ text: 'transcript' }) },
+    recordings: {
+      list: async () => [],
+      show: async () => Readable.from(['a transcript', 'of two lines']),
+    },
     metrics: () => 'sallyport_up 1\n',
     isReady: () => true,
     record: async (act) => {
@@ -118,4 +126,23 @@ export async function openAdmin(changes: Partial<AdminRooms> = {}) {
     await new Promise((resolve) => server.close(resolve))
   }
   return { url: `http://127.0.0.1:${port}`, ask, acts, faults, revoked, ticket, close }
+}
+
+/** An inbox that holds one ticket and refuses nobody. */
+export function inboxOf(ticket: TicketView, changes: Partial<Inbox> = {}): Inbox {
+  return {
+    list: async () => [ticket],
+    pending: async () => [ticket],
+    show: async () => ticket,
+    vote: async () => ticket,
+    cancel: async () => ticket,
+    resolve: async () => ticket,
+    watch: async function* () {
+      yield ticket
+    },
+    offers: async function* () {
+      yield { kind: 'open', ticket }
+    },
+    ...changes,
+  }
 }

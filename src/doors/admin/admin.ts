@@ -10,7 +10,7 @@
 import express, { type Express, type NextFunction, type Request, type Response } from 'express'
 import { SallyportError } from '../../core/errors.ts'
 import type { Principal } from '../../core/principal.ts'
-import { sendEvents } from './events.ts'
+import { sendEvents, sendLines } from './events.ts'
 import { bearerOf, checkNeighbourhood, checkRole, type Neighbourhood } from './guard.ts'
 import type { AdminAct, AdminRooms } from './rooms.ts'
 import { NOBODY, type Answer, type Route } from './route.ts'
@@ -50,7 +50,7 @@ export function createAdmin(rooms: AdminRooms, neighbourhood: Neighbourhood): Ad
   }
   app.use(async (request: Request, response: Response) => {
     // Whoever has no token learns nothing of which routes exist.
-    await rooms.authenticate(bearerOf(request))
+    await rooms.identity.authenticate(bearerOf(request))
     send(response, new SallyportError('ERR_INVALID_INPUT', 'There is no such route here.'), 404)
   })
   app.use(refuse)
@@ -64,6 +64,7 @@ export function createAdmin(rooms: AdminRooms, neighbourhood: Neighbourhood): Ad
       route.handle({ principal, id, query: request.query, body, signal }, rooms),
     )
     if ('events' in answer) await stream(request, response, answer.events, signal)
+    else if ('lines' in answer) await sendLines(response, answer.lines, signal)
     else if ('text' in answer)
       response
         .status(answer.status ?? 200)
@@ -74,7 +75,7 @@ export function createAdmin(rooms: AdminRooms, neighbourhood: Neighbourhood): Ad
 
   async function admit(route: Route, request: Request): Promise<Principal> {
     if (route.audience === 'anybody') return NOBODY
-    const principal = await rooms.authenticate(bearerOf(request))
+    const principal = await rooms.identity.authenticate(bearerOf(request))
     if (route.audience === 'any-token') return principal
     try {
       checkRole(principal, route.audience)
@@ -119,7 +120,7 @@ export function createAdmin(rooms: AdminRooms, neighbourhood: Neighbourhood): Ad
     streams.open++
     try {
       const token = bearerOf(request)
-      await sendEvents(response, events, signal, () => rooms.authenticate(token))
+      await sendEvents(response, events, signal, () => rooms.identity.authenticate(token))
     } finally {
       streams.open--
     }

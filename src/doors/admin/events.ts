@@ -33,8 +33,7 @@ export async function sendEvents(
     for await (const event of events) {
       await stillAllowed()
       // JSON has no raw line break, so one `data` line holds it.
-      const accepted = response.write(`data: ${JSON.stringify(event)}\n\n`)
-      if (!accepted) await once(response, 'drain', { signal })
+      await write(response, `data: ${JSON.stringify(event)}\n\n`, signal)
     }
   } catch (error) {
     if (!signal.aborted) throw error
@@ -42,4 +41,25 @@ export async function sendEvents(
     clearInterval(heartbeat)
     response.end()
   }
+}
+
+/** Sends lines as plain text, no faster than the caller reads. */
+export async function sendLines(
+  response: ServerResponse,
+  lines: AsyncIterable<string>,
+  signal: AbortSignal,
+): Promise<void> {
+  response.writeHead(200, { 'content-type': 'text/plain; charset=utf-8' })
+  try {
+    for await (const line of lines) await write(response, `${line}\n`, signal)
+    response.end()
+  } catch (error) {
+    if (!signal.aborted) throw error
+  }
+}
+
+/** Writes, and waits while the caller reads slower than we write. */
+async function write(response: ServerResponse, text: string, signal: AbortSignal): Promise<void> {
+  signal.throwIfAborted()
+  if (!response.write(text)) await once(response, 'drain', { signal })
 }

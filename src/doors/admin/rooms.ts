@@ -1,13 +1,15 @@
-import type { ApprovalRequirement } from '../../core/decision.ts'
-import type { Principal, PrincipalKind, Role } from '../../core/principal.ts'
+import type { Inbox } from '../../approval/inbox.ts'
+import type { Principal } from '../../core/principal.ts'
+import type { Identity } from '../../identity/identity.ts'
 import type { SallyportError } from '../../core/errors.ts'
+import type { RecordingInfo } from '../../recording/list.ts'
 
 /** What the admin door needs of the rooms behind it. `main.ts` hands it in. */
 export interface AdminRooms {
-  /** @throws SallyportError `ERR_UNAUTHENTICATED` for a token that is unknown, expired or revoked. */
-  readonly authenticate: (token: string) => Promise<Principal>
-  readonly tokens: TokenDesk
-  readonly approvals: ApprovalDesk
+  /** Who is calling, and the tokens they call with. */
+  readonly identity: Pick<Identity, 'authenticate' | 'create' | 'list' | 'revoke' | 'confirm'>
+  /** Tickets. What a person may do to one of them is the inbox's to say. */
+  readonly approvals: Inbox
   readonly sessions: SessionDesk
   readonly policy: PolicyDesk
   readonly recordings: RecordingDesk
@@ -31,84 +33,6 @@ export interface AdminAct {
   readonly outcome: 'attempted' | 'done' | 'refused' | 'failed'
   /** Names and numbers only; a token never stands here. */
   readonly facts?: Readonly<Record<string, string | number | boolean | readonly string[]>>
-}
-
-/** A token to be made. */
-export interface NewToken {
-  readonly principal: string
-  readonly kind: PrincipalKind
-  /** The person who answers for it. */
-  readonly owner: string
-  readonly groups: readonly string[]
-  readonly roles: readonly Role[]
-  readonly actsFor?: string
-  readonly expiresInMs: number
-}
-
-/** A token as lists show it: everything but the token. */
-export interface TokenFacts {
-  readonly id: string
-  readonly principal: string
-  readonly kind: PrincipalKind
-  readonly owner: string
-  readonly groups: readonly string[]
-  readonly roles: readonly Role[]
-  readonly createdAt: string
-  readonly expiresAt: string
-  readonly state: string
-}
-
-/** Service-account tokens. */
-export interface TokenDesk {
-  /** Makes a token; it is shown this once. `state` says whether a second operator must confirm it first (C13). */
-  create(by: Principal, token: NewToken): Promise<{ readonly token: string; readonly facts: TokenFacts }>
-  list(): Promise<readonly TokenFacts[]>
-  /** Ends the token, the sessions it opened and the calls they run. */
-  revoke(by: Principal, id: string): Promise<TokenFacts>
-  confirm(by: Principal, id: string): Promise<TokenFacts>
-}
-
-/** A ticket as a person may see it: already masked, ready for JSON. */
-export interface TicketView {
-  readonly id: string
-  readonly state: string
-  /** Of the exact call; a vote names it, so that nobody agrees to something else than they saw. */
-  readonly digest: string
-  readonly requester: { readonly id: string; readonly owner: string; readonly actsFor?: string }
-  readonly target: string
-  readonly tool: string
-  readonly request: { readonly text: string; readonly params?: readonly (string | null)[] }
-  /** The agent's own words. */
-  readonly reason?: string
-  readonly requirements: readonly Pick<ApprovalRequirement, 'rule' | 'anyOf' | 'count' | 'reasonRequired'>[]
-  readonly votes: readonly { readonly by: string; readonly decision: string; readonly reason?: string }[]
-  readonly expiresAt: string
-  /** Why it ended, when it ended badly. */
-  readonly outcome?: string
-}
-
-/** Tickets, as `approval/` lets this person see and answer them. */
-export interface ApprovalDesk {
-  list(by: Principal, filter: { readonly all: boolean }): Promise<readonly TicketView[]>
-  show(by: Principal, id: string): Promise<TicketView>
-  vote(by: Principal, id: string, vote: Vote): Promise<TicketView>
-  resolve(by: Principal, id: string, resolution: Resolution): Promise<TicketView>
-  /** Yields a ticket each time one this person may see changes. Ends with `signal`. */
-  watch(by: Principal, signal: AbortSignal): AsyncIterable<TicketView>
-}
-
-/** A person's answer to a ticket. */
-export interface Vote {
-  readonly approve: boolean
-  /** The digest of what the person saw. */
-  readonly digest: string
-  readonly reason?: string
-}
-
-/** What a person found out about a call whose outcome was unknown. */
-export interface Resolution {
-  readonly outcome: 'done' | 'failed'
-  readonly reason: string
 }
 
 /** Open sessions and the calls in them. */
@@ -143,7 +67,7 @@ export interface PolicyDesk {
 /** Which policy decides now, and what is wrong with the files if they could not replace it. */
 export interface PolicyStatus {
   readonly version: string
-  readonly files: readonly string[]
+  readonly directory: string
   readonly rules: number
   readonly loadedAt: string
   readonly problem?: string
@@ -151,7 +75,15 @@ export interface PolicyStatus {
 
 /** Finished and running recordings. */
 export interface RecordingDesk {
-  list(): Promise<readonly Readonly<Record<string, unknown>>[]>
-  /** A readable rendering of one. @throws SallyportError `ERR_INVALID_INPUT` when there is none of that name. */
-  show(id: string): Promise<unknown>
+  list(): Promise<readonly RecordingFacts[]>
+  /**
+   * A readable rendering of one session, line by line.
+   *
+   * @param resultBytesMax how much of each result it holds.
+   * @throws SallyportError `ERR_INVALID_INPUT` when there is none of that id.
+   */
+  show(session: string, resultBytesMax: number): Promise<AsyncIterable<string>>
 }
+
+/** One recording, as lists show it. */
+export type RecordingFacts = Omit<RecordingInfo, 'file'>

@@ -15,8 +15,8 @@ export interface Route {
   /** Set when using it is an administrative act and so is recorded, before and after. */
   readonly act?: string
   /** Set when the room behind it records the act itself, because the act can come through other doors too. */
-  readonly recordedBy?: 'approval'
-  /** Answers with a value for JSON, a text, or a stream of events. Throws only `SallyportError`s. */
+  readonly recordedBy?: 'approval' | 'identity'
+  /** Answers with a value for JSON, a text, or a stream of events or lines. Throws only `SallyportError`s. */
   readonly handle: (request: AdminRequest, rooms: AdminRooms) => Promise<Answer> | Answer
 }
 
@@ -36,6 +36,7 @@ export type Answer =
   | { readonly status?: number; readonly json: unknown; readonly facts?: AdminAct['facts'] }
   | { readonly status?: number; readonly text: string; readonly type: string }
   | { readonly events: AsyncIterable<unknown> }
+  | { readonly lines: AsyncIterable<string> }
 
 /** A principal for routes that know nobody. */
 export const NOBODY: Principal = { id: '-', kind: 'service', groups: [], roles: [], owner: '-' }

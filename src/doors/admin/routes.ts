@@ -1,33 +1,35 @@
 import { z } from 'zod'
+import type { Inbox } from '../../approval/inbox.ts'
+import type { TicketView } from '../../approval/view.ts'
 import { SallyportError } from '../../core/errors.ts'
-import { ROLES } from '../../core/principal.ts'
+import { ROLES, type Principal } from '../../core/principal.ts'
 import { parseBody, type Route } from './route.ts'
 
-const DAY_MS = 86_400_000
+/** Of each result in a transcript. */
+const RESULT_BYTES_MAX = 1024 * 1024
 
-/** Names of principals, owners and groups: they stand in policies, tickets and recordings. */
-const name = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}$/u)
-
+/** Only the shape: names, lengths and which role is for whom are identity's to check. */
 const newToken = z.strictObject({
-  principal: name,
+  principal: z.string(),
   kind: z.enum(['agent', 'person', 'service']),
-  owner: name,
-  groups: z.array(name).max(64).default([]),
+  owner: z.string(),
+  groups: z.array(z.string()).max(64).default([]),
   roles: z.array(z.enum(ROLES)).min(1).max(ROLES.length),
-  acts_for: name.optional(),
-  expires_in_ms: z
-    .int()
-    .min(60_000)
-    .max(366 * DAY_MS),
+  acts_for: z.string().optional(),
+  expires_in_ms: z.int(),
 })
 
 const reason = z.string().max(2_000)
-const vote = z.strictObject({ approve: z.boolean(), digest: z.string().min(1).max(256), reason: reason.optional() })
-const resolution = z.strictObject({ outcome: z.enum(['done', 'failed']), reason: reason.min(1) })
+const vote = z.strictObject({
+  decision: z.enum(['approve', 'deny']),
+  digest: z.string().min(1).max(256),
+  reason: reason.optional(),
+})
+const resolution = z.strictObject({ took_effect: z.boolean(), reason: reason.min(1) })
 
 /**
  * Everything the admin door does, and who may do it. This is the one place roles are compared with; there is no other
- * check of a role in this folder. What a person may do to one particular ticket is `approval/`'s to say.
+ * check of a role in this folder. What a person may do to one particular ticket or token is the room's behind it to say.
  */
 export const ROUTES: readonly Route[] = [
   {
@@ -61,17 +63,17 @@ export const ROUTES: readonly Route[] = [
   {
     method: 'get',
     path: '/v1/tokens',
-    audience: ['operator', 'auditor'],
-    handle: async (_request, rooms) => ({ json: { tokens: await rooms.tokens.list() } }),
+    audience: ['operator', 'approver', 'auditor'],
+    handle: async (_request, rooms) => ({ json: { tokens: await rooms.identity.list() } }),
   },
   {
     method: 'post',
     path: '/v1/tokens',
     audience: ['operator'],
-    act: 'token.create',
+    recordedBy: 'identity',
     handle: async ({ principal, body }, rooms) => {
       const asked = parseBody(newToken, body)
-      const { token, facts } = await rooms.tokens.create(principal, {
+      const { token, facts } = await rooms.identity.create(principal, {
         principal: asked.principal,
         kind: asked.kind,
         owner: asked.owner,
@@ -80,23 +82,22 @@ export const ROUTES: readonly Route[] = [
         ...(asked.acts_for !== undefined && { actsFor: asked.acts_for }),
         expiresInMs: asked.expires_in_ms,
       })
-      const { id, principal: of, owner, roles, groups, state } = facts
-      return { status: 201, json: { token, ...facts }, facts: { id, principal: of, owner, roles, groups, state } }
+      return { status: 201, json: { token, ...facts } }
     },
   },
   {
     method: 'post',
     path: '/v1/tokens/:id/revoke',
-    audience: ['operator'],
-    act: 'token.revoke',
-    handle: async ({ principal, id }, rooms) => ({ json: await rooms.tokens.revoke(principal, id) }),
+    audience: 'any-token',
+    recordedBy: 'identity',
+    handle: async ({ principal, id }, rooms) => ({ json: await rooms.identity.revoke(principal, id) }),
   },
   {
     method: 'post',
     path: '/v1/tokens/:id/confirm',
-    audience: ['operator'],
-    act: 'token.confirm',
-    handle: async ({ principal, id }, rooms) => ({ json: await rooms.tokens.confirm(principal, id) }),
+    audience: ['approver'],
+    recordedBy: 'identity',
+    handle: async ({ principal, id }, rooms) => ({ json: await rooms.identity.confirm(principal, id) }),
   },
   {
     method: 'get',
@@ -110,7 +111,7 @@ export const ROUTES: readonly Route[] = [
     method: 'get',
     path: '/v1/approvals/watch',
     audience: ['approver', 'operator', 'auditor'],
-    handle: ({ principal, signal }, rooms) => ({ events: rooms.approvals.watch(principal, signal) }),
+    handle: ({ principal, signal }, rooms) => ({ events: tickets(rooms.approvals, principal, signal) }),
   },
   {
     method: 'get',
@@ -124,18 +125,26 @@ export const ROUTES: readonly Route[] = [
     audience: ['approver'],
     recordedBy: 'approval',
     handle: async ({ principal, id, body }, rooms) => {
-      const { approve, digest, reason: why } = parseBody(vote, body)
-      const answer = { approve, digest, ...(why !== undefined && { reason: why }) }
-      return { json: await rooms.approvals.vote(principal, id, answer) }
+      const { decision, digest, reason: why } = parseBody(vote, body)
+      const answer = { viewer: principal, ticket: id, decision, digest, ...(why !== undefined && { reason: why }) }
+      return { json: await rooms.approvals.vote(answer) }
     },
   },
   {
     method: 'post',
+    path: '/v1/approvals/:id/cancel',
+    audience: 'any-token',
+    recordedBy: 'approval',
+    handle: async ({ principal, id }, rooms) => ({ json: await rooms.approvals.cancel(principal, id) }),
+  },
+  {
+    method: 'post',
     path: '/v1/approvals/:id/resolve',
-    audience: ['approver'],
+    audience: ['approver', 'operator'],
     recordedBy: 'approval',
     handle: async ({ principal, id, body }, rooms) => {
-      return { json: await rooms.approvals.resolve(principal, id, parseBody(resolution, body)) }
+      const { took_effect: tookEffect, reason: why } = parseBody(resolution, body)
+      return { json: await rooms.approvals.resolve({ viewer: principal, ticket: id, tookEffect, reason: why }) }
     },
   },
   {
@@ -182,6 +191,19 @@ export const ROUTES: readonly Route[] = [
     path: '/v1/recordings/:id',
     audience: ['auditor'],
     act: 'recording.show',
-    handle: async ({ id }, rooms) => ({ json: await rooms.recordings.show(id) }),
+    handle: async ({ id, query }, rooms) => ({
+      lines: await rooms.recordings.show(id, Math.min(Number(query['results'] ?? 0) || 0, RESULT_BYTES_MAX)),
+    }),
   },
 ]
+
+/** What waits for an approver now and whatever becomes of it; for others, each change of a ticket they may see. */
+async function* tickets(inbox: Inbox, viewer: Principal, signal: AbortSignal): AsyncGenerator<TicketView> {
+  if (!viewer.roles.includes('approver')) {
+    yield* inbox.watch(viewer, signal)
+    return
+  }
+  for await (const offer of inbox.offers(viewer, signal)) {
+    yield offer.kind === 'open' ? offer.ticket : await inbox.show(viewer, offer.ticket)
+  }
+}

@@ -1,0 +1,2 @@
+import { runBridge } from './bridge.ts'
+export { runBridge as mcp }

@@ -1,0 +1,45 @@
+import { loadConfig, type Config } from '../config.ts'
+import { SallyportError } from '../core/errors.ts'
+import { knownOf } from '../known.ts'
+import { readPolicyFiles, type PolicyFiles } from '../policy/load-files.ts'
+import { loadPolicy } from '../policy/load.ts'
+import type { Policy } from '../policy/policy.ts'
+import { formatProblems, type Problem } from '../policy/problem.ts'
+import { EXIT } from './exit-code.ts'
+import { openTerminal, printable, type Terminal } from './terminal.ts'
+
+/** Reads the policy files as a gateway would and says every mistake with its place. */
+export async function policyCheck(options: { readonly config: string; readonly json?: boolean }): Promise<void> {
+  const terminal = openTerminal(options)
+  const config = loadConfig(options.config)
+  const { files, ...read } = await readPolicyFiles(config.policiesDir)
+  const loaded = loadPolicy(files, knownOf(config.targets))
+  const problems = [...read.problems, ...(loaded.problems ?? [])]
+  if (terminal.isJson) {
+    terminal.json({ ok: problems.length === 0, version: loaded.policy?.version, problems, warnings: loaded.warnings })
+  } else {
+    report(terminal, problems, 'error')
+    report(terminal, loaded.warnings, 'warning')
+    if (problems.length === 0 && loaded.policy !== undefined) {
+      terminal.line(`${files.length} files, ${loaded.policy.rules.length} rules: fine. Policy ${loaded.policy.version}`)
+    } else {
+      terminal.note(`sallyport: the policies in ${config.policiesDir} have ${problems.length} mistakes`)
+    }
+  }
+  if (problems.length > 0) process.exitCode = EXIT.invalid
+}
+
+/** Loads the policy of a configuration, or throws all that is wrong with it. */
+export async function policyOf(config: Config): Promise<{ readonly policy: Policy; readonly files: PolicyFiles }> {
+  const files = await readPolicyFiles(config.policiesDir)
+  const loaded = loadPolicy(files.files, knownOf(config.targets))
+  const problems = [...files.problems, ...(loaded.problems ?? [])]
+  if (problems.length === 0 && loaded.policy !== undefined) return { policy: loaded.policy, files }
+  throw new SallyportError('ERR_POLICY_INVALID', `The policies are not valid:\n${formatProblems(problems)}`)
+}
+
+function report(terminal: Terminal, problems: readonly Problem[], word: string): void {
+  for (const { path, line, column, message } of problems) {
+    terminal.line(printable(`${path}:${line}:${column}: ${word}: ${message}`))
+  }
+}

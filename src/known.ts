@@ -1,0 +1,19 @@
+import type { ActionClass, Taxonomy } from './core/action.ts'
+import type { Target } from './core/target.ts'
+import { DETECTORS } from './masking/detectors/index.ts'
+import { checkPattern } from './masking/pattern.ts'
+import type { Known } from './policy/load.ts'
+import { taxonomy as postgres } from './protocols/postgres/taxonomy.ts'
+
+/** What each served protocol lets policies speak of. */
+export const TAXONOMIES: readonly Taxonomy[] = [postgres]
+
+/** Everything policies may name on a gateway with these targets. */
+export function knownOf(targets: readonly Target[]): Known {
+  return { targets, taxonomies: TAXONOMIES, detectors: [...DETECTORS.keys()], checkPattern }
+}
+
+/** The class of a verb of any served protocol. */
+export function classOf(verb: string): ActionClass | undefined {
+  return TAXONOMIES.flatMap(({ verbs }) => verbs).find((spec) => spec.verb === verb)?.class
+}

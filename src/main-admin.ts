@@ -1,0 +1,97 @@
+import { access, constants } from 'node:fs/promises'
+import path from 'node:path'
+import { SallyportError } from './core/errors.ts'
+import type { Principal } from './core/principal.ts'
+import type { AdminRooms, PolicyStatus, SessionFacts } from './doors/admin/rooms.ts'
+import type { Building } from './main.ts'
+import { formatProblems } from './policy/problem.ts'
+import { list, partsOf, transcript } from './recording/index.ts'
+
+/** What the admin door needs, made from the rooms. */
+export function adminRooms(building: Building, isOpen: () => boolean): AdminRooms {
+  const { config, identity, approvals, recorder, metrics, log } = building
+  return {
+    identity,
+    approvals: approvals.inbox,
+    sessions: {
+      list: () => sessionFacts(building),
+      kill: (id, by) => killSession(building, id, by),
+    },
+    policy: policyDesk(building),
+    recordings: {
+      list: async () => (await list(config.recordings.dir)).map(({ file: _file, ...facts }) => facts),
+      show: (session, resultBytesMax) => showRecording(config.recordings.dir, session, resultBytesMax),
+    },
+    metrics: () => metrics.render(),
+    isReady: () => isOpen() && isWritable(config.recordings.dir),
+    record: ({ act, by, subject, outcome, facts }) =>
+      recorder.admin({
+        by: by.id,
+        act,
+        ...(subject !== undefined && { subject }),
+        facts: { owner: by.owner, outcome, ...facts },
+      }),
+    onFault: (error, { method, path }) =>
+      log.error({ err: error.cause ?? error, method, path }, 'an admin request failed'),
+  }
+}
+
+function sessionFacts({ sessions, rooms }: Building): readonly SessionFacts[] {
+  const live = rooms.permits.live()
+  return sessions.list().map((session) => ({
+    id: session.id,
+    principal: session.principal.id,
+    owner: session.principal.owner,
+    door: session.door,
+    ...(session.run !== undefined && { run: session.run }),
+    calls: live
+      .filter(({ call }) => call.session === session)
+      .map(({ call, judged }) => ({
+        id: call.id,
+        tool: call.tool,
+        target: call.target.name,
+        text: judged.shown.text,
+      })),
+  }))
+}
+
+async function killSession({ sessions }: Building, id: string, by: Principal): Promise<boolean> {
+  const why = new SallyportError('ERR_CANCELLED', `The session was ended by the operator ${by.id}.`)
+  return (await sessions.end((session) => session.id === id, why)) > 0
+}
+
+async function showRecording(dir: string, session: string, resultBytesMax: number): Promise<AsyncIterable<string>> {
+  // The id is only ever compared with what the files say; it is never part of a path.
+  const parts = await partsOf(dir, session)
+  if (parts.length === 0) throw new SallyportError('ERR_INVALID_INPUT', 'There is no recording of that session.')
+  return (async function* () {
+    for (const { file } of parts) yield* transcript(path.resolve(file), { resultBytesMax })
+  })()
+}
+
+function policyDesk({ config, policies, policyState, metrics }: Building): AdminRooms['policy'] {
+  const status = (): PolicyStatus => ({
+    version: policies.current().version,
+    directory: config.policiesDir,
+    rules: policies.current().rules.length,
+    loadedAt: new Date(policyState.loadedAt).toISOString(),
+    ...(policyState.problem !== undefined && { problem: policyState.problem }),
+  })
+  return {
+    status,
+    async reload() {
+      const { problems } = await policies.reload()
+      metrics.policyLoaded({ isGood: problems.length === 0 })
+      if (problems.length === 0) return status()
+      const text = formatProblems(problems)
+      throw new SallyportError('ERR_POLICY_INVALID', `The files were not taken; the policy in force stays:\n${text}`)
+    },
+  }
+}
+
+async function isWritable(dir: string): Promise<boolean> {
+  return access(dir, constants.W_OK).then(
+    () => true,
+    () => false,
+  )
+}

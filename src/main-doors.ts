@@ -1,0 +1,99 @@
+import express from 'express'
+import type { Closers } from './closers.ts'
+import type { Config } from './config.ts'
+import type { Principal } from './core/principal.ts'
+import { createAdmin } from './doors/admin/admin.ts'
+import { mountMcp, MCP_PATH } from './doors/mcp/mount.ts'
+import { adminRooms } from './main-admin.ts'
+import type { Building } from './main.ts'
+import { describe } from './gateway/describe.ts'
+import { govern } from './gateway/gateway.ts'
+import { listen } from './listen.ts'
+import { createTraffic, shuttingDown } from './traffic.ts'
+import { VERSION } from './version.ts'
+
+/** The open doors. */
+export interface Doors {
+  readonly urls: { readonly mcp: string; readonly admin: string }
+  reloadTls(): Promise<void>
+  /** Refuses new calls and waits until none runs, at most `ms`; then cancels those that still do. */
+  drain(ms: number): Promise<void>
+}
+
+/** How long answers that are complete may take to be read at the end. */
+const GRACE_MS = 1_000
+
+const LOOPBACK_HOSTS = ['127.0.0.1', 'localhost', '::1']
+
+/** Opens both doors. Their listeners come last, so that nobody is let in before everything stands. */
+export async function openDoors(building: Building, closers: Closers): Promise<Doors> {
+  const { config, rooms, sessions, identity, approvals, log } = building
+  const traffic = createTraffic(building)
+  const targets = new Map(config.targets.map((target) => [target.name, target]))
+
+  const mcpApp = express()
+  mcpApp.disable('x-powered-by')
+  const mcp = mountMcp(mcpApp, {
+    authenticate: (bearer) => identity.authenticate(bearer),
+    sessions,
+    run: (call) => traffic.count(call, govern(call, rooms)),
+    describe: (call) => describe(call, rooms),
+    target: (name) => targets.get(name),
+    targets: (principal) => config.targets.filter((target) => grants(building, principal, target.name).length > 0),
+    effectivePolicy: (principal) => effectivePolicy(building, principal),
+    inbox: approvals.inbox,
+    reissue: (ticket, requester) => approvals.reissue(ticket, requester),
+    log,
+    allowedHosts: hostsOf(config, config.listen.mcp.host),
+    allowedOrigins: config.allowedOrigins.map((origin) => new URL(origin).hostname),
+    limits: { holdMs: config.approvals.holdMs },
+    version: VERSION,
+  })
+  building.policyListeners.push(() => mcp.policyChanged())
+
+  const admin = createAdmin(adminRooms(building, traffic.isOpen), {
+    hosts: hostsOf(config, config.listen.admin.host),
+    origins: config.allowedOrigins,
+  })
+
+  const mcpListener = await listen('listen.mcp', mcpApp, config.listen.mcp, config.tls)
+  closers.add('listen.mcp', () => mcpListener.close(GRACE_MS))
+  closers.add('mcp', () => mcp.close())
+  const adminListener = await listen('listen.admin', admin.app, config.listen.admin, config.tls)
+  closers.add('listen.admin', () => adminListener.close(GRACE_MS))
+  closers.add('admin', () => admin.close())
+
+  return {
+    urls: { mcp: `${mcpListener.url}${MCP_PATH}`, admin: adminListener.url },
+    async reloadTls() {
+      await mcpListener.reloadTls()
+      await adminListener.reloadTls()
+    },
+    async drain(ms) {
+      await traffic.drain(ms)
+      rooms.permits.cancel(() => true, shuttingDown())
+    },
+  }
+}
+
+/** The names a Host header may carry at a door. */
+function hostsOf(config: Config, host: string): string[] {
+  return [...LOOPBACK_HOSTS, host.toLowerCase(), ...config.allowedHosts.map((name) => name.toLowerCase())]
+}
+
+function grants(building: Building, principal: Principal, name: string) {
+  const target = building.config.targets.find((candidate) => candidate.name === name)
+  return target === undefined ? [] : building.policies.current().effectiveFor(principal, target)
+}
+
+/** What the caller may do, by target, in words. Targets no rule names the caller for are not told. */
+function effectivePolicy(building: Building, principal: Principal): object {
+  const policy = building.policies.current()
+  return {
+    policy: policy.version,
+    targets: building.config.targets.flatMap((target) => {
+      const may = policy.effectiveFor(principal, target)
+      return may.length === 0 ? [] : [{ target: target.name, may }]
+    }),
+  }
+}

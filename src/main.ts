@@ -1,0 +1,287 @@
+/**
+ * The process: builds every room from the configuration, opens the doors last, and ends it all in reverse.
+ *
+ * Nothing is decided here; this is only who knows whom. Read `gateway/gateway.ts` for what happens to a call.
+ *
+ * @packageDocumentation
+ */
+import { randomUUID } from 'node:crypto'
+import { createApprovals, type ApprovalRoom } from './approval/create-approvals.ts'
+import type { ApprovalEvent } from './approval/desk.ts'
+import { createClosers, type Closers } from './closers.ts'
+import type { Config } from './config.ts'
+import { SallyportError } from './core/errors.ts'
+import { createCredentials, type Credentials } from './credentials/credentials.ts'
+import type { Rooms } from './gateway/gateway.ts'
+import { createPermits, type Permits } from './gateway/permits.ts'
+import { createSessions, type Sessions } from './gateway/sessions.ts'
+import { createIdentity, type Identity, type IdentityEvent } from './identity/identity.ts'
+import { classOf, knownOf } from './known.ts'
+import { createLimits } from './limits/limits.ts'
+import { openDoors, type Doors } from './main-doors.ts'
+import { createMasking } from './masking/masking.ts'
+import { decide } from './policy/decide.ts'
+import type { Policy } from './policy/policy.ts'
+import { formatProblems } from './policy/problem.ts'
+import { watchPolicies, type PolicySource } from './policy/watch.ts'
+import { createPostgres } from './protocols/postgres/index.ts'
+import { createRecorder, type Recorder } from './recording/index.ts'
+import { openState } from './store/state-dir.ts'
+import { createLog, type Log } from './telemetry/log.ts'
+import { createMetrics, type Metrics } from './telemetry/metrics.ts'
+import { toolNamed } from '../tools/index.ts'
+
+/** A running gateway. */
+export interface Gateway {
+  readonly urls: { readonly mcp: string; readonly admin: string }
+  /** Reads policies, key and certificate again. What cannot be read stays as it is and is said in the log. */
+  reload(): Promise<void>
+  /** Takes nothing new, lets running calls end for a bounded time, then ends everything. Safe to call twice. */
+  close(): Promise<void>
+}
+
+/** What may be chosen at a start besides the configuration. */
+export interface StartOptions {
+  readonly log?: Log
+  /** How long running calls may still take at the end. */
+  readonly drainMs?: number
+}
+
+/** Everything built, as the doors need it. */
+export interface Building {
+  readonly config: Config
+  readonly rooms: Rooms
+  readonly sessions: Sessions
+  readonly identity: Identity
+  readonly policies: PolicySource
+  /** Told after another policy came into force. */
+  readonly policyListeners: ((policy: Policy) => void)[]
+  readonly policyState: PolicyState
+  readonly approvals: ApprovalRoom
+  readonly recorder: Recorder
+  readonly metrics: Metrics
+  readonly log: Log
+}
+
+/** What is known of the policy files besides the policy. */
+export interface PolicyState {
+  loadedAt: number
+  /** Why newer files were not taken. */
+  problem: string | undefined
+}
+
+/** The name under which this gateway records. Several gateways that share a recordings directory need one each. */
+export const INSTANCE = 'gateway'
+
+const DRAIN_MS = 10_000
+
+/**
+ * Starts a gateway. When it returns, what an earlier run left open is settled and both doors are open; when it throws,
+ * nothing is left open.
+ *
+ * @throws SallyportError `ERR_CONFIG_INVALID`, `ERR_POLICY_INVALID`, `ERR_STATE_LOCKED`, `ERR_STORE_FAILED`,
+ * `ERR_RECORDING_FAILED`
+ */
+export async function start(config: Config, options: StartOptions = {}): Promise<Gateway> {
+  const log = options.log ?? createLog({ level: config.log.level })
+  const closers = createClosers((room, error) => log.error({ err: error, room }, 'a room did not close cleanly'))
+  try {
+    const building = await build(config, log, closers)
+    const doors = await openDoors(building, closers)
+    log.info({ mcp: doors.urls.mcp, admin: doors.urls.admin, targets: config.targets.length }, 'the doors are open')
+    return gatewayOf(building, doors, closers, options.drainMs ?? DRAIN_MS)
+  } catch (error) {
+    await closers.close()
+    throw error
+  }
+}
+
+/** Backend secrets of a configuration: read per use, kept nowhere. */
+export function openCredentials(config: Config): Credentials {
+  return createCredentials(config.credentials)
+}
+
+/** Builds the rooms from the ground up: what keeps state first, what calls others last. */
+async function build(config: Config, log: Log, closers: Closers): Promise<Building> {
+  const now = Date.now
+  const state = await openState(config.stateDir)
+  closers.add('state', () => state.close())
+  const credentials = openCredentials(config)
+  const masking = createMasking({ hashKey: state.keys.mask })
+  const postgres = createPostgres()
+  closers.add('postgres', () => postgres.close())
+
+  const policyListeners: ((policy: Policy) => void)[] = []
+  const policyState: PolicyState = { loadedAt: now(), problem: undefined }
+  const policies = await watchPolicies({
+    directory: config.policiesDir,
+    known: knownOf(config.targets),
+    onPolicy: (policy) => {
+      log.info({ policy: policy.version, rules: policy.rules.length }, 'another policy is in force')
+      Object.assign(policyState, { loadedAt: now(), problem: undefined })
+      for (const listener of policyListeners) listener(policy)
+    },
+    onProblems: (problems) => {
+      policyState.problem = formatProblems(problems)
+      log.error({ problems: policyState.problem }, 'the policy files were not taken; the policy in force stays')
+    },
+    onWarnings: (warnings) => log.warn({ warnings: formatProblems(warnings) }, 'the policy may not mean what it says'),
+  })
+  closers.add('policies', () => policies.close())
+
+  const recorder = createRecorder({
+    dir: config.recordings.dir,
+    stateDir: config.stateDir,
+    instance: INSTANCE,
+    payloadKey: state.keys.derive('recording'),
+    classOf,
+    now,
+    log,
+    policyVersion: () => policies.current().version,
+    fsync: config.recordings.fsync,
+  })
+  closers.add('recorder', () => recorder.close())
+  await recover(recorder, log)
+
+  const identity = createIdentity({ store: state.store, now, onEvent: (event) => recordIdentity(event, recorder) })
+  closers.add('identity', () => identity.close())
+  const held = new Set<string>()
+  const approvals = await createApprovals({
+    store: state.store,
+    keys: state.keys,
+    now,
+    instance: randomUUID(),
+    onEvent: async (event) => {
+      if (event.kind !== 'state') return recordApproval(event, recorder)
+      if (event.to === 'pending') held.add(event.ticket)
+      else held.delete(event.ticket)
+    },
+    // Who may no longer approve has not approved.
+    approverNow: async ({ approver }) => identity.current(approver.credentialId),
+    onFault: (error) => log.error({ err: error }, 'the upkeep of approvals failed and is tried again'),
+    settings: { resultMs: config.approvals.pickUpMs },
+  })
+  closers.add('approvals', () => approvals.close())
+
+  const permits = createPermits({
+    approvals,
+    limits: createLimits({ now: () => performance.now() }),
+    policyVersion: () => policies.current().version,
+  })
+  policyListeners.push((policy) => recheck(policy, permits, now))
+  const sessions = createSessions(
+    recorder,
+    (session) => permits.live().some(({ call }) => call.session === session),
+    (error) => log.error({ err: error }, 'a session did not close cleanly'),
+  )
+  closers.add('sessions', () => sessions.close())
+  identity.onRevoked((id) => endCredential(id, sessions, permits))
+  const metrics = createMetrics({
+    isTool: (name) => toolNamed(name) !== undefined,
+    isTarget: (name) => config.targets.some((target) => target.name === name),
+    live: () => permits.live().length,
+    held: () => held.size,
+    sessions: () => sessions.list().length,
+  })
+  const rooms = { protocols: { postgres }, policy: () => policies.current(), permits, credentials, masking, now }
+  return {
+    config,
+    rooms,
+    sessions,
+    identity,
+    policies,
+    policyListeners,
+    policyState,
+    approvals,
+    recorder,
+    metrics,
+    log,
+  }
+}
+
+/** C2: what runs is decided again when the policy changes, and cancelled when it would not be let through now. */
+function recheck(policy: Policy, permits: Permits, now: () => number): void {
+  permits.recheck((call, judged) => {
+    const { principal, id, door, run } = call.session
+    return {
+      decision: decide(policy, {
+        principal,
+        target: call.target,
+        session: { id, door, ...(run !== undefined && { run }) },
+        action: judged.plan.action,
+        now: now(),
+      }),
+      masks: policy.masksFor(principal, call.target),
+    }
+  })
+}
+
+/** A token that was revoked or ran out ends what it started, at once. */
+function endCredential(id: string, sessions: Sessions, permits: Permits): void {
+  const why = new SallyportError('ERR_UNAUTHENTICATED', 'The token of this call was revoked or has expired.')
+  permits.cancel(({ session }) => session.principal.credentialId === id, why)
+  void sessions.end(({ principal }) => principal.credentialId === id, why)
+}
+
+/** C16: what an earlier run left open is sealed before anything new is recorded. */
+async function recover(recorder: Recorder, log: Log): Promise<void> {
+  const { sealed, gaps } = await recorder.recover()
+  if (sealed.length > 0)
+    log.warn({ sessions: sealed.length }, 'an earlier run had crashed; its recordings are sealed now')
+  for (const { reason, file, message } of gaps) log.error({ reason, file }, `a recording is not as it was: ${message}`)
+}
+
+/** What happens to tokens is recorded before it takes effect. */
+export async function recordIdentity({ kind, by, token, outcome }: IdentityEvent, recorder: Recorder): Promise<void> {
+  await recorder.admin({
+    by: by?.id ?? 'host',
+    act: kind,
+    ...(token !== undefined && { subject: token.id }),
+    facts: {
+      outcome,
+      ...(by !== undefined && { owner: by.owner }),
+      ...(token !== undefined && {
+        principal: token.principal,
+        of: token.owner,
+        roles: token.roles,
+        groups: token.groups,
+      }),
+    },
+  })
+}
+
+/** Persons' acts are recorded before they take effect, whichever door they came through. */
+async function recordApproval(event: Exclude<ApprovalEvent, { kind: 'state' }>, recorder: Recorder): Promise<void> {
+  await recorder.admin({
+    by: event.by.id,
+    act: `approval.${event.kind}`,
+    subject: event.ticket,
+    facts: {
+      owner: event.by.owner,
+      what: event.what,
+      ...('why' in event && { why: event.why }),
+      ...('reason' in event && event.reason !== undefined && { reason: event.reason }),
+    },
+  })
+}
+
+function gatewayOf(building: Building, doors: Doors, closers: Closers, drainMs: number): Gateway {
+  const { policies, log } = building
+  let closed: Promise<void> | undefined
+  return {
+    urls: doors.urls,
+    async reload() {
+      await policies.reload()
+      await doors.reloadTls().catch((error: unknown) => log.error({ err: error }, 'key or certificate were not taken'))
+    },
+    close() {
+      closed ??= (async () => {
+        log.info({ running: building.rooms.permits.live().length }, 'closing: no new call is taken')
+        await doors.drain(drainMs)
+        await closers.close()
+        log.info({}, 'closed')
+      })()
+      return closed
+    },
+  }
+}
