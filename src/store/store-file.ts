@@ -41,7 +41,7 @@ export function storeFile(options: StoreFileOptions): Adapter<StoreData> {
       return text === undefined ? null : parse(text)
     },
     async write(data) {
-      const body = JSON.stringify(data)
+      const body = jsonOf(data)
       await writeDurably(options.file, `${HEAD}${macOf(body).toString('hex')}${MIDDLE}${body}${TAIL}`)
     },
   }
@@ -62,6 +62,24 @@ export function storeFile(options: StoreFileOptions): Adapter<StoreData> {
     }
     return withoutPrototypes(JSON.parse(body))
   }
+}
+
+const jsonByValue = new WeakMap<object, string>()
+
+/**
+ * The data as JSON. Values are frozen, so the text of each is made once and not at every write: of a thousand documents a
+ * commit changes one or two.
+ */
+function jsonOf(data: StoreData): string {
+  const collections = Object.entries(data).map(([name, documents]) => {
+    const members = Object.entries(documents).map(([id, { version, value }]) => {
+      let json = jsonByValue.get(value)
+      if (json === undefined) jsonByValue.set(value, (json = JSON.stringify(value)))
+      return `${JSON.stringify(id)}:{"version":${version},"value":${json}}`
+    })
+    return `${JSON.stringify(name)}:{${members.join(',')}}`
+  })
+  return `{${collections.join(',')}}`
 }
 
 async function textOf({ file, mustExist }: StoreFileOptions): Promise<string | undefined> {
