@@ -160,25 +160,26 @@ export type Builtins = Pick<CatalogAnswers, sql.WideQuery>
 export async function loadCatalog(connection: UpstreamConnection, builtins?: Builtins): Promise<CatalogRead> {
   const ask = new Questions()
   // The fingerprint and the search path are read as calls see them, names of types as they mean one type only.
-  const searchPath = ask.json<readonly string[]>(sql.SEARCH_PATH_SQL)
+  const searchPath = ask.json(sql.SEARCH_PATH_SQL)
   const head = ask.cells(sql.HEAD_SQL)
   ask.cells(`SELECT pg_catalog.set_config('search_path', 'pg_catalog', true)`)
   const brought = builtins ?? askWide(ask, 'builtin')
   const made = askWide(ask, 'user')
   const narrow = {
-    generated: ask.json<CatalogAnswers['generated'][number]>(sql.GENERATED_SQL),
-    triggers: ask.json<CatalogAnswers['triggers'][number]>(sql.TRIGGERS_SQL),
-    rules: ask.json<CatalogAnswers['rules'][number]>(sql.RULES_SQL),
-    inherits: ask.json<CatalogAnswers['inherits'][number]>(sql.INHERITS_SQL),
-    keys: ask.json<CatalogAnswers['keys'][number]>(sql.KEYS_SQL),
-    unique: ask.json<CatalogAnswers['unique'][number]>(sql.UNIQUE_SQL),
-    uses: ask.json<CatalogAnswers['uses'][number]>(sql.USES_SQL),
-    operators: ask.json<CatalogAnswers['operators'][number]>(sql.OPERATORS_SQL),
-    casts: ask.json<CatalogAnswers['casts'][number]>(sql.CASTS_SQL),
+    generated: ask.json(sql.GENERATED_SQL),
+    triggers: ask.json(sql.TRIGGERS_SQL),
+    rules: ask.json(sql.RULES_SQL),
+    inherits: ask.json(sql.INHERITS_SQL),
+    keys: ask.json(sql.KEYS_SQL),
+    unique: ask.json(sql.UNIQUE_SQL),
+    uses: ask.json(sql.USES_SQL),
+    operators: ask.json(sql.OPERATORS_SQL),
+    casts: ask.json(sql.CASTS_SQL),
   }
   await ask.all(connection)
   const [database, version, snapshot, fingerprint] = head[0] ?? []
   const { rows, comments, typeNames } = catalogRows(
+    // The queries give what the types of their rows say; nothing else stands between them.
     {
       searchPath,
       ...narrow,
@@ -186,7 +187,7 @@ export async function loadCatalog(connection: UpstreamConnection, builtins?: Bui
       relations: [...brought.relations, ...made.relations],
       columns: [...brought.columns, ...made.columns],
       functions: [...brought.functions, ...made.functions],
-    },
+    } as CatalogAnswers,
     { database: database ?? '', serverVersion: Number(version), fingerprint: fingerprint ?? '' },
   )
   const loaded = { catalog: makeCatalog(rows), snapshot: snapshot ?? '', comments, typeNames }
@@ -202,10 +203,10 @@ export interface CatalogRead {
 function askWide(ask: Questions, of: 'builtin' | 'user'): Builtins {
   const queries = sql.wideQueries(of)
   return {
-    types: ask.json(queries.types),
-    relations: ask.json(queries.relations),
-    columns: ask.json(queries.columns),
-    functions: ask.json(queries.functions),
+    types: ask.json(queries.types) as CatalogAnswers['types'],
+    relations: ask.json(queries.relations) as CatalogAnswers['relations'],
+    columns: ask.json(queries.columns) as CatalogAnswers['columns'],
+    functions: ask.json(queries.functions) as CatalogAnswers['functions'],
   }
 }
 
@@ -220,9 +221,9 @@ class Questions {
   }
 
   /** For queries whose rows are one JSON text each. */
-  json<T>(text: string): readonly T[] {
-    const rows: T[] = []
-    this.#script.push({ do: 'run', sql: text, onRow: ([json]) => rows.push(JSON.parse(json ?? 'null') as T) })
+  json(text: string): readonly unknown[] {
+    const rows: unknown[] = []
+    this.#script.push({ do: 'run', sql: text, onRow: ([json]) => rows.push(JSON.parse(json ?? 'null')) })
     return rows
   }
 

@@ -9,7 +9,7 @@
  */
 import { readFile } from 'node:fs/promises'
 import { Client, Connection, type ClientConfig } from 'pg'
-import type { ConnectionOptions } from 'node:tls'
+import { checkServerIdentity, type ConnectionOptions, type PeerCertificate } from 'node:tls'
 import type { Secret } from '../../core/call.ts'
 import type { Cell } from '../../core/chunk.ts'
 import { SallyportError } from '../../core/errors.ts'
@@ -318,8 +318,10 @@ async function tlsOptions({ target, options }: Upstream): Promise<ConnectionOpti
     rejectUnauthorized: true,
     minVersion: 'TLSv1.2',
     ...(ca !== undefined && { ca }),
-    // The name is checked against the certificate also where the library would send none, as for an address.
-    ...(serverName !== undefined && { host: serverName, servername: serverName }),
+    // Checked here, because the library would check the name it connects to instead.
+    ...(serverName !== undefined && {
+      checkServerIdentity: (_: string, certificate: PeerCertificate) => checkServerIdentity(serverName, certificate),
+    }),
   }
 }
 
