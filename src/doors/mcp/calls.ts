@@ -93,7 +93,13 @@ async function status(tool: StatusTool, args: unknown, context: Context): Promis
     return { stored, of, target: targetOf(stored.target, of.protocol, context), waitMs: waitMs ?? 0 }
   })
   const { target: _, tool: __, ...request } = stored
-  return execute(of, { ...request, target: target.name }, target, Math.min(waitMs, holdOf(context)), context)
+  return execute(
+    of,
+    { ...request, target: target.name },
+    target,
+    Math.max(1, Math.min(waitMs, holdOf(context))),
+    context,
+  )
 }
 
 async function describe(tool: DescribeTool, args: unknown, context: Context): Promise<Answer> {
