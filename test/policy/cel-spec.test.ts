@@ -71,7 +71,7 @@ function passes({ original }: IncrementalTest): boolean {
       if (bound.kind.case !== 'value') return false
       inputs[name] = inputOf(bound.kind.value)
     }
-    result = plan(celEnv(), parse(expr))(inputs as never)
+    result = plan(celEnv(), parse(expr))(inputs)
   } catch (error) {
     result = error
   }
@@ -168,7 +168,7 @@ describe('CEL as the specification has it', () => {
 
   it('finds the cases of every section', () => {
     const found = new Set(cases.map(([name]) => name.split('/')[0]))
-    expect([...found].sort()).toEqual(Object.keys(SECTIONS).sort())
+    expect(found).toEqual(new Set(Object.keys(SECTIONS)))
     expect(cases.length).toBeGreaterThan(900)
   })
 
