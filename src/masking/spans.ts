@@ -1,6 +1,6 @@
 import type { Transform } from '../core/decision.ts'
 import { combine, type Compiled } from './compile.ts'
-import { fold } from './fold.ts'
+import type { Folded } from './fold.ts'
 import { findPattern } from './pattern.ts'
 import { placeholdersIn } from './transforms.ts'
 
@@ -17,9 +17,9 @@ export interface Span {
 /**
  * Returns what is to be replaced in `text`, in order and without overlap.
  *
- * @param folded the text's folded copy, when the caller has it already.
+ * @param folded what `fold` returns for the text.
  */
-export function findSpans(text: string, compiled: Compiled, folded = fold(text)): readonly Span[] {
+export function findSpans(text: string, compiled: Compiled, folded: Folded | undefined): readonly Span[] {
   const found: Span[] = []
   search(text, compiled, (start, end, kind, transform) => {
     found.push({ start, end, kind, transform, value: text.slice(start, end) })

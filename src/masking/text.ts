@@ -1,4 +1,5 @@
 import assert from 'node:assert'
+import type { Transform } from '../core/decision.ts'
 import type { Compiled } from './compile.ts'
 import { fold, type Folded } from './fold.ts'
 import { keyEnd, keyMarks, keyStart, mayBelongToKey } from './key-block.ts'
@@ -115,7 +116,7 @@ export class TextMasker {
     let cut = text.length - HOLD
     if (this.#isWithholding) return cut
     if (this.#key === undefined) {
-      const across = findSpans(text, this.#compiled).find(({ start, end }) => start < cut && end > cut)
+      const across = findSpans(text, this.#compiled, fold(text)).find(({ start, end }) => start < cut && end > cut)
       if (across !== undefined) cut = across.end < text.length ? across.end : across.start
       if (cut <= lead) return undefined
     }
@@ -135,53 +136,55 @@ export class TextMasker {
       this.#context = ''
       return this.#maskLines(text.slice(newline), after)
     }
-    if (this.#compiled.keyBlocks === undefined) return this.#maskPlain(text, after)
-    let shown = ''
-    let rest = text
-    while (rest !== '') {
-      if (this.#key !== undefined) {
-        const { used, isOver } = this.#continueKey(rest)
-        if (isOver) shown += this.#closeKey()
-        rest = rest.slice(used)
-        continue
-      }
-      const folded = fold(rest)
-      const start = keyStartIn(rest, folded)
-      if (start < 0) return shown + this.#maskPlain(rest, after, folded)
-      shown += this.#maskPlain(rest.slice(0, start))
-      this.#context = ''
-      this.#key = {
-        value: this.#replacer.pieces('private_key', this.#compiled.keyBlocks),
-        lineBreak: '',
-        isMidLine: true,
-      }
-      rest = rest.slice(start)
-    }
-    return shown
+    const folded = fold(text)
+    const keys = this.#compiled.keyBlocks
+    const mayHoldKey =
+      this.#key !== undefined || text.includes('PRIVATE KEY') || (folded?.text.includes('PRIVATE KEY') ?? false)
+    if (keys === undefined || !mayHoldKey) return this.#maskPlain(text, after, folded)
+    return this.#maskAroundKeys(text, after, folded !== undefined, keys)
   }
 
-  /** Takes what belongs to the open key from the front of `text`. */
-  #continueKey(text: string): { readonly used: number; readonly isOver: boolean } {
-    const key = this.#key
-    assert(key !== undefined)
+  /** Goes line by line: a key begins and ends on a line, and what lies between two of them is masked as one text. */
+  #maskAroundKeys(text: string, after: string, isFoldable: boolean, transform: Transform): string {
+    let shown = ''
+    let plainFrom = 0
     let at = 0
     while (at < text.length) {
       const newline = text.indexOf('\n', at)
-      const line = text.slice(at, newline < 0 ? text.length : newline)
-      const mark = keyEndIn(line)
-      if (!key.isMidLine && mark < 0 && !mayBelongToKey(line)) return { used: at, isOver: true }
-      if (mark >= 0) {
-        key.value.add(key.lineBreak + line.slice(0, mark))
-        key.lineBreak = ''
-        return { used: at + mark, isOver: true }
+      const lineEnd = newline < 0 ? text.length : newline + 1
+      const line = text.slice(at, lineEnd)
+      if (this.#key === undefined) {
+        const start = keyStartIn(line, isFoldable ? fold(line) : undefined)
+        if (start < 0) {
+          at = lineEnd
+          continue
+        }
+        shown += this.#maskPiece(text.slice(plainFrom, at + start), '')
+        this.#context = ''
+        this.#key = { value: this.#replacer.pieces('private_key', transform), lineBreak: '', isMidLine: true }
+        at += start
+      } else {
+        const { used, isOver } = this.#continueKey(line)
+        if (isOver) shown += this.#closeKey()
+        at += used
       }
-      const hasReturn = newline >= 0 && line.endsWith('\r')
-      key.value.add(key.lineBreak + (hasReturn ? line.slice(0, -1) : line))
-      key.lineBreak = newline < 0 ? '' : hasReturn ? '\r\n' : '\n'
-      key.isMidLine = newline < 0
-      at += line.length + (newline < 0 ? 0 : 1)
+      plainFrom = at
     }
-    return { used: at, isOver: false }
+    return plainFrom === text.length ? shown : shown + this.#maskPiece(text.slice(plainFrom), after)
+  }
+
+  /** Takes what belongs to the open key from the front of a line, or of the part of one. */
+  #continueKey(text: string): { readonly used: number; readonly isOver: boolean } {
+    const key = this.#key
+    assert(key !== undefined)
+    const lineBreak = /\r?\n$/.exec(text)?.[0] ?? ''
+    const line = text.slice(0, text.length - lineBreak.length)
+    const mark = keyEndIn(line)
+    if (mark < 0 && !key.isMidLine && !mayBelongToKey(line)) return { used: 0, isOver: true }
+    key.value.add(key.lineBreak + (mark < 0 ? line : line.slice(0, mark)))
+    key.lineBreak = mark < 0 ? lineBreak : ''
+    key.isMidLine = lineBreak === ''
+    return mark < 0 ? { used: text.length, isOver: false } : { used: mark, isOver: true }
   }
 
   #closeKey(): string {
@@ -192,14 +195,19 @@ export class TextMasker {
     return key.value.end() + key.lineBreak
   }
 
-  #maskPlain(text: string, after = '', folded?: Folded): string {
+  #maskPiece(text: string, after: string): string {
+    return this.#maskPlain(text, after, fold(text))
+  }
+
+  /** @param folded what {@link fold} returns for `text`. */
+  #maskPlain(text: string, after: string, folded: Folded | undefined): string {
     const lead = this.#context.length
     const isAll = lead === 0 && after === ''
     const whole = isAll ? text : this.#context + text + after
     const limit = lead + text.length
     let shown = ''
     let at = lead
-    for (const span of findSpans(whole, this.#compiled, isAll && folded !== undefined ? folded : fold(whole))) {
+    for (const span of findSpans(whole, this.#compiled, isAll ? folded : fold(whole))) {
       if (span.end <= lead) continue
       if (span.start >= limit) break
       shown += whole.slice(at, Math.max(at, span.start)) + this.#replace(span, span.start >= lead)

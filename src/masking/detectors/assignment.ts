@@ -107,7 +107,7 @@ function runEnd(text: string, start: number, stops: RegExp): number {
 /** Placeholders of templates, empty values, and what masking itself writes. */
 function isNoSecret(value: string): boolean {
   if (value.length > 256) return false
-  return /^(?:null|none|nil|undefined|true|false|\?|\$\d{1,3}|\*{1,256}|•{1,256}|x{3,256}|<[\w -]{0,64}>|\$\{[^}]{0,200}\}|\{\{[^}]{0,200}\}\}|\[(?:REDACTED|HASH):[\w:.-]{1,200}\])[,;)\]}]{0,4}$/i.test(
+  return /^(?:null|none|nil|undefined|true|false|\?|\$\d{1,3}|\*{1,256}|•{1,256}|x{3,256}|<[\w -]{0,64}>|\$\{[^}]{0,200}\}|\$?\{\{(?:[^}]{0,200}\}\})?|\[(?:REDACTED|HASH):[\w:.-]{1,200}\])[,;)\]}]{0,4}$/i.test(
     value,
   )
 }

@@ -6,10 +6,13 @@ export const bearer: Detector = {
   summary: 'Credentials in `Authorization` headers, and after `Bearer` or `Basic`.',
   trigger: (text) => /authorization|bearer|basic/i.test(text),
   find(text, report) {
-    for (const match of text.matchAll(HEADER)) {
-      const end = match.index + match[0].length
-      const value = /^[^\r\n"'\\]{1,}/.exec(text.slice(end, end + 65_536))?.[0].trimEnd() ?? ''
-      if (value !== '' && !isPlaceholder(value)) report(end, end + value.length)
+    const header = new RegExp(HEADER)
+    for (let match = header.exec(text); match !== null; match = header.exec(text)) {
+      const start = match.index + match[0].length
+      VALUE.lastIndex = start
+      const value = VALUE.exec(text)?.[0].trimEnd() ?? ''
+      header.lastIndex = start + value.length
+      if (value !== '' && !isPlaceholder(value)) report(start, start + value.length)
     }
     for (const match of text.matchAll(SCHEME)) {
       const value = match[1] ?? ''
@@ -21,6 +24,7 @@ export const bearer: Detector = {
 
 const HEADER =
   /authorization\\?["']?[ \t]{0,4}[:=][ \t]{0,4}\\?["']?(?:(?:bearer|basic|token|digest|negotiate|apikey|aws4-hmac-sha256)[ \t]{1,4})?/gi
+const VALUE = /[^\r\n"'\\]+/y
 const SCHEME = /(?:bearer|basic)[ \t]{1,4}([A-Za-z0-9._~+/=-]{8,})/gi
 
 function isPlaceholder(value: string): boolean {

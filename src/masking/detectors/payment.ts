@@ -37,6 +37,11 @@ function findInRun(text: string, offset: number, run: string, report: (start: nu
   for (const { 0: digits, index } of run.matchAll(/\d+/g)) {
     groups.push({ start: offset + index, end: offset + index + digits.length })
   }
+  const all = groups.length - 1
+  if (run.length < 2 * DIGITS_MAX && isCard(text, groups, 0, all)) {
+    report(offset, offset + run.length)
+    return
+  }
   for (let first = 0; first < groups.length; first++) {
     const last = lastOfCard(text, groups, first)
     if (last === undefined) continue
@@ -45,41 +50,52 @@ function findInRun(text: string, offset: number, run: string, report: (start: nu
   }
 }
 
-/** Returns the group with which the card that begins at group `first` ends, preferring the longest. */
+/**
+ * How cards are written, as lengths of groups. Inside a longer run of numbers only these count, or every table of
+ * numbers would hold cards; a run that is nothing else may be grouped in any way.
+ */
+const SHAPES: readonly (readonly number[])[] = [
+  ...[0, 3, 2, 1].map((rest) => [4, 4, 4, 4, ...(rest === 0 ? [] : [rest])]),
+  ...[3, 2, 1].map((rest) => [4, 4, 4, rest]),
+  [4, 6, 5],
+  [4, 6, 4],
+  ...[13, 12, 11, 10, 9, 8, 7, 6].map((rest) => [6, rest]),
+  [8, 8],
+  [8, 4],
+]
+/** Thousands, as a spreadsheet writes a card that it took for a number. */
+const COMMA_SHAPES: readonly (readonly number[])[] = [6, 5, 4, 3].flatMap((threes) =>
+  [3, 2, 1].map((lead) => [lead, ...Array.from({ length: threes }, () => 3)]),
+)
+
+/** Returns the group with which the card that begins at group `first` ends. */
 function lastOfCard(text: string, groups: readonly Group[], first: number): number | undefined {
   const begin = groups[first]
-  if (begin === undefined || isGluedBefore(text, begin.start)) return undefined
-  let digits = ''
-  const lengths: number[] = []
-  let separators = ''
-  let found: number | undefined
-  for (let last = first; last < groups.length; last++) {
-    const group = groups[last]
-    if (group === undefined) break
-    if (last > first) {
-      separators += text.slice(groups[last - 1]?.end, group.start)
-    }
-    const length = group.end - group.start
-    if (digits.length + length > DIGITS_MAX) break
-    digits += text.slice(group.start, group.end)
-    lengths.push(length)
-    if (digits.length < DIGITS_MIN || isGluedAfter(text, group.end)) continue
-    const isWhole = first === 0 && last === groups.length - 1
-    if (isGrouping(lengths, separators, isWhole) && hasIssuer(digits) && passesLuhn(digits)) found = last
-  }
-  return found
+  if (begin === undefined) return undefined
+  if (begin.end - begin.start >= DIGITS_MIN) return isCard(text, groups, first, first) ? first : undefined
+  const shapes = text.charAt(begin.end) === ',' ? COMMA_SHAPES : SHAPES
+  const shape = shapes.find(
+    (lengths) =>
+      lengths.every((length, index) => lengthOf(groups[first + index]) === length) &&
+      isCard(text, groups, first, first + lengths.length - 1),
+  )
+  return shape && first + shape.length - 1
 }
 
-/**
- * Whether digits are grouped the way cards are. Inside a longer run of numbers only usual groupings count, or every
- * table of numbers would hold cards; a run that is nothing else may be grouped in any way.
- */
-function isGrouping(lengths: readonly number[], separators: string, isWhole: boolean): boolean {
-  if (lengths.length === 1) return true
-  if (new Set(separators).size > 1) return false
-  const shape = lengths.join('-')
-  if (separators.startsWith(',')) return /^[1-3](?:-3)+$/.test(shape)
-  return isWhole || /^(?:4-4-4-[1-4]|4-4-4-4-[1-3]|4-6-[45]|6-\d{1,2}|8-[48])$/.test(shape)
+function lengthOf(group: Group | undefined): number {
+  return group === undefined ? 0 : group.end - group.start
+}
+
+/** Whether the groups from `first` to `last` are one card number, cheapest test first. */
+function isCard(text: string, groups: readonly Group[], first: number, last: number): boolean {
+  const start = groups[first]?.start ?? 0
+  const end = groups[last]?.end ?? 0
+  const written = text.slice(start, end)
+  const digits = digitsOf(written)
+  if (digits.length < DIGITS_MIN || digits.length > DIGITS_MAX) return false
+  if (!hasIssuer(digits) || !passesLuhn(digits)) return false
+  if (new Set(written.replaceAll(/\d/g, '')).size > 1) return false
+  return !isGluedBefore(text, start) && !isGluedAfter(text, end)
 }
 
 function isGluedBefore(text: string, start: number): boolean {

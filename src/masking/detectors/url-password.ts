@@ -6,12 +6,15 @@ export const urlPassword: Detector = {
   summary: 'Passwords in addresses such as `postgres://app:…@db/shop`, and tokens in the place of the user.',
   trigger: (text) => text.includes('://') && text.includes('@'),
   find(text, report) {
+    let stop = -1
     for (let mark = text.indexOf('://'); mark >= 0; mark = text.indexOf('://', mark + 3)) {
       const start = mark + 3
       const next = text.indexOf('://', start)
-      STOP.lastIndex = start
-      const stop = STOP.exec(text)?.index ?? text.length
-      // Each address is looked at once, so that a chain of them costs its length.
+      // Looked for once per word, so that a chain of addresses costs its length.
+      if (stop < start) {
+        STOP.lastIndex = start
+        stop = STOP.exec(text)?.index ?? text.length
+      }
       const value = passwordIn(text.slice(start, next < 0 ? stop : Math.min(stop, next)))
       if (value !== undefined) report(start + value.start, start + value.end)
     }
