@@ -114,10 +114,10 @@ export class CatalogKeeper {
 
   async #probe(connection: UpstreamConnection): Promise<LoadedCatalog> {
     if (this.#loaded !== undefined) {
-      const [[snapshot, fingerprint] = []] = await connection.query(sql.PROBE_SQL)
-      if (fingerprint === this.#loaded.catalog.fingerprint) {
-        return (this.#loaded = { ...this.#loaded, snapshot: snapshot ?? '' })
-      }
+      const { snapshot: known, catalog } = this.#loaded
+      const [[snapshot, fingerprint] = []] = await connection.query(sql.lookSql(known))
+      if (snapshot === known) return this.#loaded
+      if (fingerprint === catalog.fingerprint) return (this.#loaded = { ...this.#loaded, snapshot: snapshot ?? '' })
     }
     const { loaded, builtins } = await loadCatalog(connection, this.#builtins)
     this.#builtins = builtins
@@ -129,6 +129,7 @@ export class CatalogKeeper {
     if (this.#connection?.isIdle === true) return this.#connection
     const connection = await UpstreamConnection.open(this.#upstream, await secret(), this.#closing.signal)
     this.#connection = connection
+    for (const prepare of sql.PREPARE_LOOK) await connection.query(prepare)
     // The server may have been upgraded, or another one may answer at its address.
     const version = (await connection.query('SHOW server_version_num'))[0]?.[0]
     if (Number(version) !== this.#loaded?.catalog.serverVersion) {

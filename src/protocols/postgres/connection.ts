@@ -37,8 +37,7 @@ export function pinnedSettings(options: PostgresOptions): Readonly<Record<string
     backslash_quote: 'safe_encoding',
     transform_null_equals: 'off',
     array_nulls: 'on',
-    // Listed last, so that a temporary table never stands before a real one of the same name.
-    search_path: [...options.searchPath, 'pg_temp'].map(quoteIdentifier).join(', '),
+    search_path: searchPathOf(options),
     row_security: 'on',
     DateStyle: 'ISO, MDY',
     IntervalStyle: 'postgres',
@@ -50,22 +49,25 @@ export function pinnedSettings(options: PostgresOptions): Readonly<Record<string
 }
 
 /**
- * A statement that sets the time limit of the transaction and fails with a division by zero unless the session is as
- * pinned. It also is the query after which a transaction cannot change from READ ONLY to READ WRITE any more.
+ * A statement that sets the time limit of the transaction and fails with a division by zero unless the session reads
+ * text as the plan does. It also is the query after which a transaction cannot change from READ ONLY to READ WRITE.
+ *
+ * All pins were checked at the start, and nothing of a caller has run since the session was last reset to them; these
+ * three are looked at again because a wrong one makes another statement of the same text.
  */
 export function pinGuard(options: PostgresOptions, timeoutMs: number): RunStep {
-  const pins = Object.entries(pinnedSettings(options))
-  const equal = pins.map(
-    ([name], index) =>
-      `pg_catalog.current_setting('${name}'::pg_catalog.text) OPERATOR(pg_catalog.=) $${index + 2}::pg_catalog.text`,
-  )
   return {
     do: 'run',
-    sql: `SELECT pg_catalog.set_config('statement_timeout', $1::pg_catalog.text, true),
-      1 OPERATOR(pg_catalog./) CASE WHEN ${equal.join(' AND ')} THEN 1 ELSE 0 END`,
-    params: [String(timeoutMs), ...pins.map(([, value]) => value)],
+    sql: PIN_GUARD_SQL,
+    params: [String(timeoutMs), searchPathOf(options)],
   }
 }
+
+const PIN_GUARD_SQL = `SELECT pg_catalog.set_config('statement_timeout', $1::pg_catalog.text, true),
+  1 OPERATOR(pg_catalog./) CASE WHEN
+    pg_catalog.current_setting('standard_conforming_strings') OPERATOR(pg_catalog.=) 'on'::pg_catalog.text
+    AND pg_catalog.current_setting('client_encoding') OPERATOR(pg_catalog.=) 'UTF8'::pg_catalog.text
+    AND pg_catalog.current_setting('search_path') OPERATOR(pg_catalog.=) $2::pg_catalog.text THEN 1 ELSE 0 END`
 
 /** A pinned connection. Its owner closes it; after any doubt it is destroyed, never used again. */
 export class UpstreamConnection {
@@ -323,6 +325,11 @@ async function tlsOptions({ target, options }: Upstream): Promise<ConnectionOpti
       checkServerIdentity: (_: string, certificate: PeerCertificate) => checkServerIdentity(serverName, certificate),
     }),
   }
+}
+
+/** The temporary schema is listed last, so that no table in it stands before a real one of the same name. */
+function searchPathOf({ searchPath }: PostgresOptions): string {
+  return [...searchPath, 'pg_temp'].map(quoteIdentifier).join(', ')
 }
 
 function startupOptions(settings: Readonly<Record<string, string>>): string {

@@ -1,0 +1,97 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { shopSql } from '../../src/cli/demo/shop.ts'
+import type { Protocol } from '../../src/core/call.ts'
+import type { Chunk } from '../../src/core/chunk.ts'
+import type { SallyportError } from '../../src/core/errors.ts'
+import type { Target } from '../../src/core/target.ts'
+import { createPostgres, POSTGRES_SETTINGS } from '../../src/protocols/postgres/index.ts'
+import type { PostgresPlan } from '../../src/protocols/postgres/plan.ts'
+import { createDatabase, type TestDatabase, type TestRole } from '../services/postgres.ts'
+import { callOf, permitOf } from './connector-kit.ts'
+
+let db: TestDatabase
+let role: TestRole
+let target: Target
+let protocol: Protocol<PostgresPlan>
+let secrets: string[]
+
+const masks = ['ssn', 'card'].map(
+  (column) => ({ schema: 'public', table: 'customers', column, transform: 'redact' }) as const,
+)
+
+beforeAll(async () => {
+  db = await createDatabase(shopSql())
+  role = await db.role('GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO $role')
+  const { host, port, name } = db
+  const raw = POSTGRES_SETTINGS.schema.parse({ host, port, database: name, tls: 'disable' })
+  target = {
+    name: 'shop-db',
+    protocol: 'postgres',
+    labels: {},
+    mode: 'enforce',
+    record: 'full',
+    ...POSTGRES_SETTINGS.finish(raw, (path) => path),
+  }
+  protocol = createPostgres()
+  const { rows } = await db.admin.query<{ ssn: string; card: string | null }>('SELECT ssn, card FROM customers')
+  secrets = rows.flatMap(({ ssn, card }) => (card === null ? [ssn] : [ssn, card]))
+})
+afterAll(async () => {
+  await protocol.close()
+  await db.drop()
+})
+
+/** Plans and executes as the spine does, policy apart. */
+async function ask(sql: string, params: readonly (string | number)[] = []): Promise<Chunk[]> {
+  const { signal } = new AbortController()
+  const secret = { user: role.user, value: role.password }
+  const call = callOf(target, { sql, params }, signal)
+  const plan = await protocol.plan(call, { masks, secret: async () => secret, signal })
+  const chunks: Chunk[] = []
+  for await (const chunk of protocol.execute(call, plan, permitOf(signal), secret)) chunks.push(chunk)
+  return chunks
+}
+
+describe('C9: a planned and executed statement', () => {
+  it.each([
+    'SELECT * FROM customers',
+    'SELECT ssn FROM customers',
+    `SELECT c.name || ' ' || c.ssn AS both FROM customers c`,
+    'SELECT row_to_json(c) FROM customers c',
+    'SELECT upper(card) FROM customers UNION SELECT ssn FROM customers',
+    'WITH x AS (SELECT * FROM customers) SELECT x.card, o.id FROM x JOIN orders o ON o.customer_id = x.id',
+    'SELECT customers FROM customers',
+    'SELECT ssn::int FROM customers',
+    'SELECT array_agg(ssn ORDER BY ssn) FROM customers',
+    'SELECT * FROM customer_view',
+    'TABLE customers',
+    'UPDATE customers SET plan = plan RETURNING ssn',
+  ])('never shows a masked value, in rows or in what goes wrong: %s', async (sql) => {
+    const said = await ask(sql).then(
+      (chunks) => JSON.stringify(chunks),
+      (error: SallyportError) => JSON.stringify([error, error.message, error.detail, String(error.cause)]),
+    )
+    expect(secrets.filter((secret) => said.includes(secret))).toEqual([])
+    expect(said).not.toContain('ERR_INTERNAL')
+  })
+
+  it('marks the columns it masked', async () => {
+    const [head] = await ask('SELECT id, ssn FROM customers LIMIT 1')
+    expect(head).toMatchObject({ kind: 'head', columns: [{ name: 'id' }, { name: 'ssn', masked: 'redact' }] })
+  })
+
+  it('runs with its parameters', async () => {
+    const chunks = await ask('SELECT count(*) FROM orders WHERE status = $1 AND total > $2', ['delivered', 100])
+    const { rows } = await db.admin.query<{ n: string }>(
+      `SELECT count(*) AS n FROM orders WHERE status = 'delivered' AND total > 100`,
+    )
+    expect(chunks[1]).toMatchObject({ kind: 'data', rows: [[rows[0]?.n]] })
+  })
+
+  it('is committed when it writes', async () => {
+    const chunks = await ask(`UPDATE orders SET status = 'paid' WHERE id = $1`, [7])
+    expect(chunks.at(-1)).toMatchObject({ kind: 'exit', status: 'UPDATE 1', rowCount: 1 })
+    const { rows } = await db.admin.query('SELECT status FROM orders WHERE id = 7')
+    expect(rows).toEqual([{ status: 'paid' }])
+  })
+})
