@@ -3,7 +3,8 @@ import { describe, expect, it } from 'vitest'
 import { settledState } from '../../src/approval/claim.ts'
 import type { Chunk } from '../../src/core/chunk.ts'
 import { SallyportError } from '../../src/core/errors.ts'
-import type { Ticket } from '../../src/approval/ticket.ts'
+import { progressOf } from '../../src/approval/eligibility.ts'
+import type { Ticket, Vote } from '../../src/approval/ticket.ts'
 import { AGENT, ANA, BOB, BOB_PHONE, call, CAROL, DAVE, EXIT, judged, principal, requirement, ROWS } from './fakes.ts'
 import { claimed, codeOf, collect, errorOf, executed, granted, vote, world } from './kit.ts'
 
@@ -495,6 +496,58 @@ describe('waiting', () => {
     expect(codes.filter((code) => code === 'ERR_LIMIT_CONCURRENCY')).toHaveLength(7)
     const other = call({ as: { ...AGENT, id: 'other-agent' }, hold: { waitMs: 0 } })
     expect(await codeOf(room.consent(other, judged()))).toBe('ERR_APPROVAL_PENDING')
+  })
+})
+
+describe('several instances', () => {
+  it('cannot be used to have more requests wait than one may', async () => {
+    const place = await world({ pendingMax: 3 })
+    const rooms = [await place.open(), await place.open(), await place.open()]
+    const many = rooms.flatMap((room, r) => {
+      return Array.from({ length: 4 }, (_, n) => {
+        return codeOf(room.consent(call({ hold: { waitMs: 0 } }), judged({ text: `UPDATE orders SET n = ${r}${n}` })))
+      })
+    })
+    const codes = await Promise.all(many)
+    expect(codes.filter((code) => code === 'ERR_APPROVAL_PENDING')).toHaveLength(3)
+  })
+
+  it('C12: file one ticket for the same call at the same moment', async () => {
+    const place = await world()
+    const rooms = [await place.open(), await place.open(), await place.open()]
+    const tickets = await Promise.all(rooms.flatMap((room) => [place.file(room), place.file(room)]))
+    expect(new Set(tickets).size).toBe(1)
+    expect(await place.store.blobs.list()).toEqual([`request.${tickets[0]}`])
+  })
+})
+
+describe('counting votes', () => {
+  const vote = (approver: typeof BOB, decision: 'approve' | 'deny' = 'approve', digest = 'd'): Vote => {
+    return { approver, decision, digest, at: 0, mac: '' }
+  }
+  const count = (votes: readonly Vote[], more = {}): readonly string[] => {
+    const [first] = progressOf({ requester: AGENT, digest: 'd', votes }, [requirement(more)])
+    return first?.by ?? []
+  }
+
+  it.each([
+    ['two tokens of one person as one', [vote(BOB), vote(BOB_PHONE)], ['bob']],
+    ['two persons as two', [vote(BOB), vote(CAROL)], ['bob', 'carol']],
+    ['no refusal', [vote(BOB, 'deny')], []],
+    ['no vote for another digest', [vote(BOB, 'approve', 'other')], []],
+    ['no vote of the requester’s owner', [vote(ANA)], []],
+    ['no vote from outside the named group', [vote(DAVE)], []],
+  ])('C13: counts %s', (_, votes, by) => {
+    expect(count(votes)).toEqual(by)
+  })
+
+  it('C13: reads a count that is no number of persons as one, and a form it does not know as nobody', () => {
+    for (const odd of [0, -1, NaN]) {
+      expect(progressOf({ requester: AGENT, digest: 'd', votes: [] }, [requirement({ count: odd })])[0]?.isMet).toBe(
+        false,
+      )
+    }
+    expect(count([vote(BOB)], { anyOf: ['dba', 'role:approver', '*', 'bob'] })).toEqual([])
   })
 })
 

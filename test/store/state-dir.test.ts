@@ -3,6 +3,7 @@ import { chmod, mkdir, readdir, readFile, rm, stat, writeFile } from 'node:fs/pr
 import path from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { openState } from '../../src/store/state-dir.ts'
+import { lockDirectory } from '../../src/store/state-lock.ts'
 import { type Child, start, temporaryDirectory } from './kit.ts'
 
 const CHILD = path.join(import.meta.dirname, 'child.ts')
@@ -126,6 +127,20 @@ describe('the lock, between processes', () => {
         await Promise.all(contenders.map((child) => child.kill()))
       }
     }
+  })
+
+  it('C17: of contenders that look at each other at the same moment exactly one gets in, without waiting for long', async () => {
+    const directory = path.join(await temporaryDirectory(), 'state')
+    await mkdir(directory, { mode: 0o700 })
+    for (let round = 0; round < 20; round++) {
+      const started = performance.now()
+      const tries = await Promise.allSettled(Array.from({ length: 8 }, () => lockDirectory(directory)))
+      const locks = tries.filter((attempt) => attempt.status === 'fulfilled')
+      expect(locks).toHaveLength(1)
+      expect(performance.now() - started).toBeLessThan(5_000)
+      await locks[0]?.value.release()
+    }
+    expect(await readdir(path.join(directory, 'lock'))).toEqual([])
   })
 
   it('keeps all it reported as written when it is killed at any moment', async () => {
