@@ -117,12 +117,12 @@ describe('the lock, between processes', () => {
 
   it('C17: of processes that start together exactly one gets in, also over the socket of a dead one', async () => {
     const directory = path.join(await temporaryDirectory(), 'state')
-    for (let round = 0; round < 3; round++) {
-      const contenders: Child[] = Array.from({ length: 5 }, () => start(CHILD, directory))
+    for (let round = 0; round < 2; round++) {
+      const contenders: Child[] = Array.from({ length: 4 }, () => start(CHILD, directory))
       try {
         const answers = await Promise.all(contenders.map((child) => child.message()))
         expect(answers.filter(({ opened }) => opened === true)).toHaveLength(1)
-        expect(answers.filter(({ code }) => code === 'ERR_STATE_LOCKED')).toHaveLength(4)
+        expect(answers.filter(({ code }) => code === 'ERR_STATE_LOCKED')).toHaveLength(3)
       } finally {
         await Promise.all(contenders.map((child) => child.kill()))
       }
