@@ -2,6 +2,7 @@ import { celEnv, parse, plan } from '@bufbuild/cel'
 import { RE2JS } from 're2js'
 import { checkExpression, ConditionError, type Findings } from './condition-check.ts'
 import { renderKind, type CelKind } from './condition-types.ts'
+import { compileDirect } from './condition-direct.ts'
 import type { Facts } from './facts.ts'
 
 /** Longer conditions are refused; the parser's cost grows faster than its input. */
@@ -47,12 +48,15 @@ export function compileCondition(
       throw new ConditionError(0n, `A condition is true or false; this is a ${renderKind(kind)}.`)
     }
     const evaluate = plan(environmentFor(findings.patterns), parsed.expr)
+    const direct = compileDirect(parsed.expr)
     return {
       condition: {
         text,
         reads: findings.reads,
         guarded: findings.guarded,
         evaluate(facts) {
+          const short = direct?.(facts)
+          if (short !== undefined) return short
           const result = evaluate(facts)
           if (result === true || result === false) return result
           return { failed: whyFailed(result, text) }

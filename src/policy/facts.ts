@@ -20,6 +20,11 @@ export const LIST_LENGTH_MAX = 2000
  */
 export type Facts = Readonly<Record<string, CelInput>>
 
+/** Where the plain array of a list of texts stands; no condition can spell this name. */
+export function rawList(name: string): string {
+  return `@${name}`
+}
+
 /** What the variables other than `part` have, for the type check and for the docs. */
 export const VARIABLES: Readonly<Record<string, Readonly<Record<string, readonly [CelKind, string]>>>> = {
   principal: {
@@ -96,6 +101,7 @@ export function sharedFacts(question: Question, vocabulary: Vocabulary): Facts |
     labels: mapOf(new Map(Object.entries(target.labels))),
     observed: target.mode === 'observe',
   })
+  bindRaw(facts, 'principal.groups', principal.groups)
   bind(facts, 'session', { id: session.id, door: session.door, run: session.run ?? '' })
   bind(facts, 'context', { now: timestampFromMs(question.now) })
   return facts
@@ -116,6 +122,11 @@ function bind(
   for (const [field, value] of map) facts[`${name}.${field}`] = value
 }
 
+/** Binds a list of texts a second time, as the array it is. */
+function bindRaw(facts: Record<string, CelInput>, name: string, list: readonly string[]): void {
+  facts[rawList(name)] = list
+}
+
 /** The facts of one part over the shared ones; a text says what of the plan is malformed. */
 export function partFacts(part: Part, shared: Facts, vocabulary: Vocabulary): Facts | string {
   const own = attributes(part.attributes, vocabulary.verbs.get(part.verb)?.attributes ?? {})
@@ -127,6 +138,11 @@ export function partFacts(part: Part, shared: Facts, vocabulary: Vocabulary): Fa
   own.set('columns', celList(columns))
   const facts = emptyFacts(shared)
   bind(facts, 'part', own)
+  for (const [name, value] of Object.entries(part.attributes)) {
+    if (own.has(name) && isStrings(value)) bindRaw(facts, `part.${name}`, value)
+  }
+  // Last, as above: no attribute may pass for the part's own columns.
+  bindRaw(facts, 'part.columns', columns)
   return facts
 }
 
