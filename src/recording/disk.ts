@@ -54,8 +54,7 @@ export const disk: Disk = {
     const path = `${folder}/.probe-${randomBytes(8).toString('hex')}`
     const fd = disk.create(path)
     try {
-      const written = fs.writeSync(fd, Buffer.alloc(bytes))
-      if (written < bytes) throw Object.assign(new Error('short write'), { code: 'ENOSPC' })
+      writeAll(disk, fd, Buffer.alloc(bytes))
     } finally {
       fs.closeSync(fd)
       fs.unlinkSync(path)

@@ -131,6 +131,11 @@ export function journalAfter(last: string | undefined): string {
   return `journal-${String(number + 1).padStart(8, '0')}.jsonl`
 }
 
+/** Returns what the names of a session's files have in common. */
+export function stemOf(file: string): string {
+  return file.replace(/(\.\d+)?\.(jsonl|bulk)$/, '')
+}
+
 /** Returns the name of a session's file or sidecar; the first of each has no number. */
 export function partName(stem: string, part: number, extension: 'jsonl' | 'bulk'): string {
   return part === 1 ? `${stem}.${extension}` : `${stem}.${part}.${extension}`

@@ -9,7 +9,7 @@ import type { RecorderContext } from './context.ts'
 import { recordingFailed } from './disk.ts'
 import { decisionSchema, endSchema, sealSchema, sessionHeaderSchema } from './entries.ts'
 import type { Range, SessionHeader } from './entries.ts'
-import { hashOf, spellLine } from './format.ts'
+import { hashOf, kindOfFile, spellLine, stemOf } from './format.ts'
 import type { Head } from './format.ts'
 import type { Sealed } from './journal.ts'
 import { firstEntry, walkFrames } from './read.ts'
@@ -132,9 +132,10 @@ async function complete(context: RecorderContext, { last, open, calls }: Told, s
 }
 
 function sidecarsOf(names: readonly string[], file: string): readonly string[] {
-  const stem = file.replace(/(\.\d+)?\.jsonl$/, '')
   const part = (name: string): number => Number(/\.(\d+)\.bulk$/.exec(name)?.[1] ?? 1)
-  return names.filter((name) => name.startsWith(`${stem}.`) && name.endsWith('.bulk')).sort((a, b) => part(a) - part(b))
+  return names
+    .filter((name) => kindOfFile(name) === 'bulk' && stemOf(name) === stemOf(file))
+    .sort((a, b) => part(a) - part(b))
 }
 
 /** What a session's sidecars hold. */

@@ -10,7 +10,7 @@ import {
   sessionHeaderSchema,
 } from './entries.ts'
 import type { JournalHeader } from './entries.ts'
-import { kindOfFile } from './format.ts'
+import { kindOfFile, stemOf } from './format.ts'
 import type { Head } from './format.ts'
 import { checkSignature, describeLoss } from './ledger.ts'
 import type { InstanceCheck, Ledger, SessionPart, Wanted } from './ledger.ts'
@@ -34,6 +34,11 @@ export async function verifyInstance(check: InstanceCheck): Promise<void> {
   await verifyJournals(check, names, ledger)
   const headers = await sessionHeaders(check, names, ledger)
   for (const parts of headers.values()) await verifySession(check, names, ledger, parts)
+  const stems = new Set([...headers.values()].flat().map(({ file }) => stemOf(file)))
+  for (const file of ledger.removed) stems.add(stemOf(file))
+  for (const file of names.filter((name) => kindOfFile(name) === 'bulk' && !stems.has(stemOf(name)))) {
+    check.problem({ file, reason: 'unlisted', message: 'this sidecar belongs to no session that is here' })
+  }
 }
 
 async function verifyJournals(check: InstanceCheck, names: readonly string[], ledger: Ledger): Promise<void> {

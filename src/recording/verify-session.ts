@@ -3,7 +3,7 @@ import type { Hash } from 'node:crypto'
 import path from 'node:path'
 import { bulkListSchema, endSchema, sealSchema } from './entries.ts'
 import type { Range } from './entries.ts'
-import { kindOfFile } from './format.ts'
+import { kindOfFile, stemOf } from './format.ts'
 import { walkFrames } from './read.ts'
 import type { Entry, FrameHead, Line } from './read.ts'
 import { checkSignature, describeLoss } from './ledger.ts'
@@ -187,8 +187,8 @@ async function verifySidecars(
   parts: readonly SessionPart[],
   bulk: Bulk,
 ): Promise<void> {
-  const stem = parts[0]?.file.replace(/(\.\d+)?\.jsonl$/, '') ?? ''
-  const present = names.filter((name) => kindOfFile(name) === 'bulk' && name.startsWith(`${stem}.`))
+  const stem = stemOf(parts[0]?.file ?? '')
+  const present = names.filter((name) => kindOfFile(name) === 'bulk' && stemOf(name) === stem)
   const known = new Set([...bulk.ranges.keys(), ...(bulk.list ?? []).map(({ file }) => file)])
   for (const file of new Set([...present, ...known])) {
     const sealed = bulk.list?.find((item) => item.file === file)

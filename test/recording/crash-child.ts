@@ -1,9 +1,8 @@
 /** Records without end and says on stdout what it was promised is in the file. Killed by its parent. */
-import { writeSync } from 'node:fs'
+import { say } from './say.ts'
 import { HEAD, makeCall, makeJudged, makeRecorder, ROWS, session } from './support.ts'
 
 const [, , dir = '', stateDir = '', prefix = ''] = process.argv
-const say = (line: string): void => void writeSync(1, `${line}\n`)
 
 const recorder = makeRecorder({ dir, stateDir }, { fsync: 'writes', checkpointEveryMs: 5 })
 await recorder.recover()

@@ -212,9 +212,10 @@ describe('recovery', () => {
       const name = files(`${S}.jsonl`)[0] ?? ''
       harm(name)
       const harmed = text(name)
-      expect((await restart()).gaps, what).toMatchObject([{ reason }])
-      expect(text(name), what).toBe(harmed)
-      expect((await check()).ok, what).toBe(false)
+      const { gaps } = await restart()
+      expect({ what, gaps }).toMatchObject({ what, gaps: [{ reason }] })
+      expect({ what, text: text(name) }).toEqual({ what, text: harmed })
+      expect({ what, ok: (await check()).ok }).toEqual({ what, ok: false })
       await folders.remove()
       mkdirSync(folders.stateDir, { recursive: true })
     }

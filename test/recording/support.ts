@@ -45,6 +45,7 @@ export function makeRecorder(
     now: Date.now,
     log: { info: () => undefined, warn: () => undefined, error: () => undefined },
     fsync: 'off',
+    closeWaitMs: 50,
     ...more,
   })
 }
