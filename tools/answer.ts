@@ -12,7 +12,7 @@ export type Status =
   | 'outcome_unknown'
 
 /** All of them, in the order the schema lists them. */
-export const STATUSES: readonly Status[] = [
+const STATUSES: readonly Status[] = [
   'ok',
   'invalid',
   'denied',

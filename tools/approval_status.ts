@@ -4,7 +4,7 @@ import type { ToolDescription } from './tool.ts'
 import { inputSchemaOf, readArguments, reason } from './tool.ts'
 
 /** The longest a single call of `approval_status` may wait. */
-export const WAIT_MAX_MS = 10 * 60_000
+const WAIT_MAX_MS = 10 * 60_000
 
 const schema = z.strictObject({
   ticket: z.string().min(1).max(128).describe('The ticket a held call answered with.'),

@@ -5,7 +5,7 @@ import type { RunTool } from './tool.ts'
 import { inputSchemaOf, readArguments, reason, target } from './tool.ts'
 
 /** The payload of a `query_database` call. */
-export interface QueryPayload {
+interface QueryPayload {
   /** One statement, as the caller wrote it. */
   readonly sql: string
   /** Values of `$1 …` in PostgreSQL's text form. */

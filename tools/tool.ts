@@ -65,7 +65,7 @@ export interface AnswerContext {
 }
 
 /** Most characters the agent's own words may have. */
-export const REASON_CHARS_MAX = 2000
+const REASON_CHARS_MAX = 2000
 
 /** Every tool takes it. */
 export const reason = z

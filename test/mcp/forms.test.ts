@@ -116,6 +116,8 @@ describe('an approver with a session of the 2025 era', () => {
   it.each<Answer>([
     { action: 'decline' },
     { action: 'cancel' },
+    { action: 'decline', content: { decision: 'approve' } },
+    { action: 'cancel', content: { decision: 'deny' } },
     { action: 'accept' },
     { action: 'accept', content: { decision: 'maybe' } },
     { action: 'accept', content: { reason: 'approve' } },

@@ -18,7 +18,7 @@ import type { Sessions } from '../../src/gateway/sessions.ts'
 import { createSessions } from '../../src/gateway/sessions.ts'
 
 /** An attempt that was recorded as refused. */
-export interface Refusal {
+interface Refusal {
   readonly session: string
   readonly principal: string
   readonly tool: string
@@ -48,7 +48,7 @@ export const AGENT: Principal = {
   credentialId: 'cred-agent-7',
 }
 
-export const RIVAL: Principal = { ...AGENT, id: 'agent-8', owner: 'rita', credentialId: 'cred-agent-8' }
+const RIVAL: Principal = { ...AGENT, id: 'agent-8', owner: 'rita', credentialId: 'cred-agent-8' }
 
 export const MARIA: Principal = {
   id: 'maria',
@@ -69,7 +69,7 @@ export const SHOP: Target = {
   options: {},
 }
 
-export const WEB: Target = { ...SHOP, name: 'web-1', protocol: 'ssh' }
+const WEB: Target = { ...SHOP, name: 'web-1', protocol: 'ssh' }
 
 /** One row that says what was asked and by whom. */
 export async function* echo(call: Call): AsyncGenerator<Chunk, void, undefined> {
@@ -79,12 +79,18 @@ export async function* echo(call: Call): AsyncGenerator<Chunk, void, undefined> 
   yield { kind: 'exit', status: 'SELECT 1', rowCount: 1, truncated: false }
 }
 
-export function text(name: string): { readonly name: string; readonly type: string } {
+function text(name: string): { readonly name: string; readonly type: string } {
   return { name, type: 'text' }
 }
 
-/** Starts a gateway on the loopback interface, on a free port unless one is given. */
-export async function startGateway(deps: Partial<McpDoorDeps> = {}, listenOn = 0): Promise<Gateway> {
+/** What the door needs, all of it in memory, and what it did with it. */
+export function depsOf(more: Partial<McpDoorDeps> = {}): {
+  readonly deps: McpDoorDeps
+  readonly sessions: Sessions
+  readonly refusals: Refusal[]
+  readonly logged: Readonly<Record<string, unknown>>[]
+  readonly tokens: Map<string, Principal>
+} {
   const refusals: Refusal[] = []
   const logged: Readonly<Record<string, unknown>>[] = []
   const tokens = new Map([
@@ -92,27 +98,9 @@ export async function startGateway(deps: Partial<McpDoorDeps> = {}, listenOn = 0
     ['token-rival', RIVAL],
     ['token-maria', MARIA],
   ])
-  const sessions = createSessions({
-    open: async ({ id, principal }): Promise<SessionRecording> => ({
-      begin: () => {
-        throw new Error('calls are run by the test')
-      },
-      refused: async ({ tool, target, payload, error }) => {
-        refusals.push({
-          session: id,
-          principal: principal.id,
-          tool,
-          payload,
-          code: error.code,
-          ...(target !== undefined && { target }),
-        })
-      },
-      close: async () => undefined,
-    }),
-  })
+  const sessions = createSessions({ open: async (session) => recordingOf(session, refusals) })
   const log = (event: Readonly<Record<string, unknown>>): void => void logged.push(event)
-  const app = express()
-  const door = mountMcp(app, {
+  const deps: McpDoorDeps = {
     authenticate: async (bearer) => {
       const principal = tokens.get(bearer)
       if (principal === undefined) throw new SallyportError('ERR_UNAUTHENTICATED', 'The token is not valid.')
@@ -129,19 +117,48 @@ export async function startGateway(deps: Partial<McpDoorDeps> = {}, listenOn = 0
       throw new SallyportError('ERR_UNKNOWN_TICKET', 'There is no ticket of that name.')
     },
     log: { info: log, warn: log, error: log },
-    ...deps,
-  })
+    ...more,
+  }
+  return { deps, sessions, refusals, logged, tokens }
+}
+
+function recordingOf(
+  { id, principal }: { readonly id: string; readonly principal: Principal },
+  refusals: Refusal[],
+): SessionRecording {
+  return {
+    begin: () => {
+      throw new Error('calls are run by the test')
+    },
+    refused: async ({ tool, target, payload, error }) => {
+      const { code } = error
+      refusals.push({
+        session: id,
+        principal: principal.id,
+        tool,
+        payload,
+        code,
+        ...(target !== undefined && { target }),
+      })
+    },
+    close: async () => undefined,
+  }
+}
+
+/** Starts a gateway on the loopback interface, on a free port unless one is given. */
+export async function startGateway(more: Partial<McpDoorDeps> = {}, listenOn = 0): Promise<Gateway> {
+  const { deps, sessions, ...seen } = depsOf(more)
+  const app = express()
+  const door = mountMcp(app, deps)
   const server = createServer(app)
   server.listen(listenOn, '127.0.0.1')
   await once(server, 'listening')
   const { port } = server.address() as AddressInfo
   return {
+    ...seen,
     url: new URL(`http://127.0.0.1:${port}/mcp`),
     door,
     sessions,
-    refusals,
-    logged,
-    tokens,
     async close() {
       await door.close()
       await sessions.close()

@@ -42,7 +42,7 @@ async function readText(req: IncomingMessage, bytesMax: number): Promise<string>
 }
 
 /** How deep arrays and objects nest in a JSON text. Brackets inside strings do not count. */
-export function depthOf(text: string): number {
+function depthOf(text: string): number {
   let depth = 0
   let deepest = 0
   let isString = false

@@ -8,7 +8,7 @@ const BEARER = /^bearer +([A-Za-z0-9._~+/-]{1,4096}=*)$/i
 const RUN = /^[A-Za-z0-9][A-Za-z0-9._:-]{0,63}$/
 
 /** The header in which a caller names a piece of work. */
-export const RUN_HEADER = 'sallyport-run'
+const RUN_HEADER = 'sallyport-run'
 
 /**
  * The bearer token of a request. Only the header counts: a token in a URL ends up in logs.
