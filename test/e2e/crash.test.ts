@@ -1,0 +1,227 @@
+/**
+ * The gateway is killed with SIGKILL at 50 random moments, most of them between the claim of an approval and its end,
+ * and started again each time.
+ *
+ * What must hold, however the moments fall: nothing the database executed or a caller was shown is missing from the
+ * recording; the recording verifies after each restart; and no approval is ever used twice. The database itself counts:
+ * each approved statement inserts its own marker.
+ */
+import { readdirSync, readFileSync } from 'node:fs'
+import path from 'node:path'
+import { setTimeout } from 'node:timers/promises'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { verify } from '../../src/recording/verify.ts'
+import { callTool, openWorld, type World } from './world.ts'
+
+const KILLS = 50
+/** The rest are killed wherever the loop of reads and approvals happens to be. */
+const KILLS_IN_FLIGHT = 44
+
+const POLICY = `
+targets: [db]
+rules:
+  - {id: read, effect: allow, principals: [group:agents], actions: [sql.select], resources: ["-", public.runs]}
+  - id: run
+    effect: require_approval
+    principals: [group:agents]
+    actions: [sql.insert]
+    resources: [public.runs]
+    approvers: {any_of: [group:dba], count: 1, expires: 15m}
+`
+
+interface Ticket {
+  readonly id: string
+  readonly state: string
+  readonly digest: string
+}
+
+describe('C12, C15, C16: a gateway that is killed', () => {
+  let world: World
+  let agent: string
+  let dba: string
+  /** Marker to ticket, of every statement that was approved. */
+  const tickets = new Map<string, string>()
+  /** Markers of reads whose answer arrived. */
+  const answered: string[] = []
+
+  beforeAll(async () => {
+    world = await openWorld({
+      schema: 'CREATE TABLE public.runs (marker text NOT NULL)',
+      grants: 'GRANT USAGE ON SCHEMA public TO $role; GRANT SELECT, INSERT ON public.runs TO $role',
+      policy: POLICY,
+      config: 'approvals: {hold: 50ms}\nlog: {level: warn}\n'.replace('log: {level: warn}\n', ''),
+    })
+    agent = await world.token({ principal: 'loop', kind: 'agent', owner: 'sam', groups: ['agents'], roles: ['caller'] })
+    dba = await world.token({
+      principal: 'maria',
+      kind: 'person',
+      owner: 'maria',
+      groups: ['dba'],
+      roles: ['approver'],
+    })
+  }, 120_000)
+  afterAll(() => world?.close())
+
+  it(`survives ${KILLS} kills with every contract intact`, { timeout: 600_000 }, async () => {
+    let inFlight = 0
+    for (let kill = 0; kill < KILLS; kill++) {
+      const stop = new AbortController()
+      const reads = readLoop(stop.signal, kill)
+      if (kill < KILLS_IN_FLIGHT) inFlight += await killBetweenClaimAndEnd(`flight-${kill}`)
+      else await killAnywhere(`loop-${kill}`)
+      stop.abort()
+      await reads
+      await world.start()
+      await expectVerified()
+    }
+    expect(inFlight).toBeGreaterThanOrEqual(40)
+    await expectNothingLostOrDoubled()
+  })
+
+  /** Reads on and on, each with its own marker, until the gateway is gone. */
+  async function readLoop(signal: AbortSignal, kill: number): Promise<void> {
+    for (let n = 0; !signal.aborted; n++) {
+      const marker = `read-${kill}-${n}`
+      try {
+        const { structuredContent } = await callTool(
+          world.mcpUrl,
+          agent,
+          'query_database',
+          { target: 'db', sql: 'SELECT count(*) FROM public.runs WHERE marker = $1', params: [marker] },
+          signal,
+        )
+        if (structuredContent?.status === 'ok') answered.push(marker)
+      } catch {
+        return
+      }
+    }
+  }
+
+  async function approved(marker: string): Promise<string> {
+    const held = await insert(marker)
+    const ticket = String(held.structuredContent?.ticket)
+    tickets.set(marker, ticket)
+    const { digest } = await world.admin(dba).get<Ticket>(`/v1/approvals/${ticket}`)
+    await world.admin(dba).post(`/v1/approvals/${ticket}/vote`, { decision: 'approve', digest })
+    return ticket
+  }
+
+  function insert(marker: string): ReturnType<typeof callTool> {
+    return callTool(world.mcpUrl, agent, 'query_database', {
+      target: 'db',
+      sql: 'INSERT INTO public.runs (marker) VALUES ($1)',
+      params: [marker],
+    })
+  }
+
+  /**
+   * Lets the claimed statement wait for a lock at the database, so that the claim is certain, then lets go of the lock and
+   * kills within a few milliseconds: before, while or after it takes effect and is settled.
+   *
+   * @returns 1 when the claim had not been settled before the kill was on its way.
+   */
+  async function killBetweenClaimAndEnd(marker: string): Promise<number> {
+    const ticket = await approved(marker)
+    const blocker = await world.db.connect()
+    try {
+      await blocker.query('BEGIN')
+      await blocker.query('LOCK TABLE public.runs IN SHARE MODE')
+      let isSettled = false
+      const claim = callTool(world.mcpUrl, agent, 'approval_status', { ticket, wait_ms: 10_000 })
+        .catch(() => undefined)
+        .finally(() => {
+          isSettled = true
+        })
+      await waitForLock()
+      const isEarly = Math.random() < 0.3
+      if (isEarly) await world.kill()
+      const released = blocker.query('COMMIT')
+      await setTimeout(Math.random() * 12) // the moment of a kill is meant to be arbitrary
+      const wasInFlight = isEarly || !isSettled
+      await world.kill()
+      await released
+      await claim
+      return wasInFlight ? 1 : 0
+    } finally {
+      await blocker.end()
+    }
+  }
+
+  async function killAnywhere(marker: string): Promise<void> {
+    const work = approved(marker)
+      .then((ticket) => callTool(world.mcpUrl, agent, 'approval_status', { ticket, wait_ms: 1_000 }))
+      .catch(() => undefined)
+    await setTimeout(Math.random() * 120)
+    await world.kill()
+    await work
+  }
+
+  /** Resolves when the database says that an INSERT waits for the lock. */
+  async function waitForLock(): Promise<void> {
+    const deadline = performance.now() + 15_000
+    while (performance.now() < deadline) {
+      const { rows } = await world.db.admin.query(
+        `SELECT 1 FROM pg_locks WHERE relation = 'public.runs'::regclass AND NOT granted`,
+      )
+      if (rows.length > 0) return
+    }
+    throw new Error('The approved statement never reached the database.')
+  }
+
+  async function expectVerified(): Promise<void> {
+    const { problems, files } = await verify(path.join(world.dir, 'recordings'))
+    expect(problems).toEqual([])
+    expect(files.length).toBeGreaterThan(0)
+  }
+
+  async function expectNothingLostOrDoubled(): Promise<void> {
+    const { approvals } = await world.operator.get<{ approvals: readonly Ticket[] }>('/v1/approvals?all=true')
+    const states = new Map(approvals.map(({ id, state }) => [id, state]))
+    const { rows } = await world.db.admin.query<{ marker: string; n: number }>(
+      'SELECT marker, count(*)::int AS n FROM public.runs GROUP BY marker',
+    )
+    const executions = new Map(rows.map(({ marker, n }) => [marker, n]))
+    const entries = recordedEntries(path.join(world.dir, 'recordings'))
+    const written = entries.join('\n')
+    const counts = { done: 0, outcome_unknown: 0, unclaimed: 0 }
+    let executedAndSettled = 0
+    for (const [marker, ticket] of tickets) {
+      const state = states.get(ticket)
+      const n = executions.get(marker) ?? 0
+      expect(n, `${marker} ran ${n} times`).toBeLessThanOrEqual(1)
+      if (n > 0) expect(written.includes(marker), `${marker} ran and is not in the recording`).toBe(true)
+      switch (state) {
+        case 'done':
+          expect(n, `${marker} is done`).toBe(1)
+          counts.done++
+          executedAndSettled += n
+          break
+        case 'outcome_unknown':
+          counts.outcome_unknown++
+          break
+        default:
+          expect(['pending', 'approved'], `${marker} is ${state}`).toContain(state)
+          expect(n, `${marker} was never claimed`).toBe(0)
+          counts.unclaimed++
+      }
+    }
+    const claims = tickets.size - counts.unclaimed
+    expect(executedAndSettled + counts.outcome_unknown).toBe(claims)
+    expect(claims).toBeGreaterThanOrEqual(KILLS_IN_FLIGHT)
+    // Both ways of dying must have occurred, or the moments were not random.
+    expect(counts.outcome_unknown).toBeGreaterThan(0)
+    const missing = answered.filter((marker) => !written.includes(`"${marker}"`))
+    expect(missing).toEqual([])
+    expect(answered.length).toBeGreaterThan(KILLS)
+    console.log(
+      `${KILLS} kills: ${claims} claims, ${counts.done} done, ${counts.outcome_unknown} outcome_unknown, ${answered.length} reads answered`,
+    )
+  }
+})
+
+function recordedEntries(dir: string): string[] {
+  return readdirSync(dir, { recursive: true, encoding: 'utf8' })
+    .filter((name) => name.endsWith('.jsonl'))
+    .flatMap((name) => readFileSync(path.join(dir, name), 'utf8').split('\n'))
+    .filter((line) => line.includes('"decision"'))
+}
