@@ -42,11 +42,16 @@ afterAll(async () => {
 })
 
 /** Plans and executes as the spine does, policy apart. */
-async function ask(sql: string, params: readonly (string | number)[] = []): Promise<Chunk[]> {
+async function ask(
+  sql: string,
+  params: readonly (string | number)[] = [],
+  between?: () => Promise<unknown>,
+): Promise<Chunk[]> {
   const { signal } = new AbortController()
   const secret = { user: role.user, value: role.password }
   const call = callOf(target, { sql, params }, signal)
   const plan = await protocol.plan(call, { masks, secret: async () => secret, signal })
+  await between?.()
   const chunks: Chunk[] = []
   for await (const chunk of protocol.execute(call, plan, permitOf(signal), secret)) chunks.push(chunk)
   return chunks
@@ -93,5 +98,55 @@ describe('C9: a planned and executed statement', () => {
     expect(chunks.at(-1)).toMatchObject({ kind: 'exit', status: 'UPDATE 1', rowCount: 1 })
     const { rows } = await db.admin.query('SELECT status FROM orders WHERE id = 7')
     expect(rows).toEqual([{ status: 'paid' }])
+  })
+})
+
+describe('C8: a schema that changes after the plan was made', () => {
+  const VIEW = 'CREATE VIEW public.staff AS SELECT id, ssn AS name FROM public.customers'
+
+  it.each([
+    ['a table becomes a view over a masked one', `ALTER TABLE staff RENAME TO old_staff; ${VIEW}`],
+    ['a view is replaced', `CREATE OR REPLACE VIEW plain AS SELECT id, card AS name FROM customers`],
+    ['a masked table takes the name of an open one', 'DROP TABLE staff CASCADE; ALTER TABLE customers RENAME TO staff'],
+    [
+      'a policy function is replaced',
+      `CREATE OR REPLACE FUNCTION spell(t text) RETURNS text LANGUAGE sql STABLE
+      RETURN (SELECT ssn FROM public.customers LIMIT 1)`,
+    ],
+  ])('does not run when %s', async (what, ddl) => {
+    await db.admin.query(`
+      CREATE TABLE staff (id int, name text); INSERT INTO staff VALUES (1, 'Ada');
+      CREATE VIEW plain AS SELECT id, note AS name FROM orders WHERE id = 1;
+      CREATE FUNCTION spell(t text) RETURNS text LANGUAGE sql STABLE RETURN upper(t);
+      GRANT SELECT ON staff, plain TO ${role.user}`)
+    const sql = what.includes('function')
+      ? 'SELECT id, spell(name) FROM staff'
+      : `SELECT id, name FROM ${what.includes('view is') ? 'plain' : 'staff'}`
+    try {
+      const said = await ask(sql, [], () =>
+        db.admin.query(`${ddl}; GRANT SELECT ON ALL TABLES IN SCHEMA public TO ${role.user}`),
+      ).then(
+        (chunks) => JSON.stringify(chunks),
+        (error: SallyportError) => `${error.code} ${error.message}`,
+      )
+      expect(secrets.filter((secret) => said.includes(secret))).toEqual([])
+      expect(said).toMatch(/^ERR_(DENIED|UPSTREAM_REJECTED) /u)
+      // The backend's own error would mean that the statement was tried.
+      expect(said).not.toContain('The database rejected')
+    } finally {
+      await db.admin.query(`
+        DO $$ BEGIN IF to_regclass('customers') IS NULL THEN ALTER TABLE staff RENAME TO customers; END IF; END $$;
+        DROP VIEW IF EXISTS plain; DROP FUNCTION IF EXISTS spell`)
+      const { rows } = await db.admin.query<{ kind: string }>(
+        `SELECT relkind AS kind FROM pg_class WHERE relname = 'staff'`,
+      )
+      await db.admin.query(rows[0]?.kind === 'v' ? 'DROP VIEW staff' : 'DROP TABLE IF EXISTS staff')
+      await db.admin.query('DROP TABLE IF EXISTS old_staff')
+    }
+  })
+
+  it('runs when what changed is none of its business', async () => {
+    const chunks = await ask('SELECT count(*) FROM orders', [], () => db.admin.query('CREATE TABLE elsewhere (a int)'))
+    expect(chunks[1]).toMatchObject({ rows: [['300']] })
   })
 })

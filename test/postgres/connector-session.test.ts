@@ -69,6 +69,14 @@ describe('C7: nothing of a session reaches the next call', () => {
     expect((await kit.ask({ sql: TRACES, readOnly: false })).rows).toEqual(clean)
   })
 
+  it('and a session that ran what was not understood is not used again at all', async () => {
+    const pid = async (): Promise<unknown> => (await kit.ask('SELECT pg_backend_pid()')).rows[0]?.[0]
+    const before = await pid()
+    expect(await pid()).toBe(before)
+    await kit.ask(unknown('SELECT 1'))
+    expect(await pid()).not.toBe(before)
+  })
+
   it('after a function that a rule allowed to be called', async () => {
     const clean = (await kit.ask({ sql: TRACES, readOnly: false })).rows
     expect((await kit.ask({ sql: 'SELECT dirty()', kind: 'select', readOnly: false })).exit.status).toBe('SELECT 1')
@@ -103,6 +111,27 @@ describe('C7: the session means what the plan thinks', () => {
       const attack = `SELECT 'a\\' , 'b; DROP TABLE orders; --'`
       expect((await other.ask(attack)).rows).toEqual([['a\\', 'b; DROP TABLE orders; --']])
     } finally {
+      await other.close()
+    }
+  })
+
+  it.each([
+    ['standard_conforming_strings', 'off'],
+    ['backslash_quote', 'on'],
+    ['search_path', 'internal'],
+    ['row_security', 'off'],
+  ])('refuses a session in which a login trigger set %s to %s', async (name, value) => {
+    const other = connectorKit(db, role)
+    await db.admin.query(`
+      CREATE FUNCTION public.greet() RETURNS event_trigger LANGUAGE plpgsql AS
+        $f$ BEGIN PERFORM set_config('${name}', '${value}', false); END $f$;
+      CREATE EVENT TRIGGER greet ON login EXECUTE FUNCTION public.greet()`)
+    try {
+      const error = await other.failure('SELECT 1')
+      expect(error.code).toBe('ERR_UPSTREAM_REJECTED')
+      expect(error.message).toContain(`setting ${name}`)
+    } finally {
+      await db.admin.query('DROP EVENT TRIGGER greet; DROP FUNCTION public.greet()')
       await other.close()
     }
   })
