@@ -237,6 +237,7 @@ describe('scoping never under-reads', () => {
     ['select json_value(ssn, $$$$) is json from customers', 'public.customers', 'ssn'],
     ['select array(select ssn) from customers', 'public.customers', 'ssn'],
     ['select json_array(select ssn from customers)', 'public.customers', 'ssn'],
+    ['select email from (orders o cross join customers c) q(a)', 'public.customers', 'email'],
     ['select x from customers t(a, b, d, x)', 'public.customers', 'ssn'],
     ['select 1 from orders natural join customers t(a, b, note)', 'public.customers', 'email'],
     ['update orders set note = (select ssn from customers limit 1)', 'public.customers', 'ssn'],

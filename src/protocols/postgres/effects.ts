@@ -3,7 +3,7 @@
  *
  * @packageDocumentation
  */
-import type { Catalog, ForeignKeyAction, Relation } from './catalog.ts'
+import { FIRST_USER_OID, type Catalog, type ForeignKeyAction, type Relation } from './catalog.ts'
 import { functionsOf } from './functions.ts'
 import { indexOf } from './indexes.ts'
 import type { Use } from './scope.ts'
@@ -69,6 +69,13 @@ class Reach {
     for (const member of down) {
       this.functions(member.writeFunctions, 'default')
       this.functions(member.readFunctions, 'policy')
+      // A value of a domain is checked where it is stored, at whatever depth it lies in a row or an array.
+      if (verb !== 'delete' && member.columns.some((column) => column.typeOid >= FIRST_USER_OID)) {
+        this.functions(
+          indexOf(this.#catalog).typeFunctions.map((fn) => fn.oid),
+          'type',
+        )
+      }
       const fired = member.triggers.filter((trigger) => trigger[verb])
       this.functions(
         fired.map((trigger) => trigger.functionOid),

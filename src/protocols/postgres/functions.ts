@@ -20,8 +20,11 @@ export interface FunctionVerdict {
   readonly mayWrite: boolean
 }
 
-/** Functions that run SQL they are given as text or by name, or change what later statements mean: never understood. */
-const RUNS_SQL = new Set([
+/**
+ * Functions that run SQL they are given as text or by name, run the code of a type they are given by OID or name (a
+ * domain's checks may call anything), or change what later statements mean: never understood.
+ */
+const RUNS_ARGUMENT = new Set([
   'query_to_xml',
   'query_to_xmlschema',
   'query_to_xml_and_xmlschema',
@@ -39,6 +42,19 @@ const RUNS_SQL = new Set([
   'ts_stat',
   'ts_rewrite',
   'set_config',
+  'domain_in',
+  'domain_recv',
+  'array_in',
+  'array_recv',
+  'record_in',
+  'record_recv',
+  'range_in',
+  'range_recv',
+  'multirange_in',
+  'multirange_recv',
+  'pg_input_is_valid',
+  'pg_input_error_info',
+  'satisfies_hash_partition',
 ])
 
 /** Volatile, yet they neither change nor reveal anything a policy would name: clocks, dice, sizes, drivers' questions. */
@@ -134,13 +150,13 @@ export function judgeFunction(
   if (candidates.length === 0) return notUnderstood(`function ${name} was not found`)
   const users = candidates.filter((fn) => !isBuiltin(fn) && accepts(fn, count))
   const builtins = candidates.filter(isBuiltin)
-  if (builtins.length > 0 && RUNS_SQL.has(name)) return notUnderstood(`function ${name} runs what it is given`)
+  if (builtins.length > 0 && RUNS_ARGUMENT.has(name)) return notUnderstood(`function ${name} runs what it is given`)
   if (builtins.length === 0 && users.length === 0) return notUnderstood(`no overload of ${name} takes these arguments`)
-  const named_ = builtins.filter((fn) => !rides(fn))
-  const calls = [...users, ...named_]
+  const notable = builtins.filter((fn) => !rides(fn))
+  const calls = [...users, ...notable]
   return {
     calls,
-    refusedUnderMasks: users.length > 0 || named_.some((fn) => !HARMLESS_UNDER_MASKS.has(fn.name)),
+    refusedUnderMasks: users.length > 0 || notable.some((fn) => !HARMLESS_UNDER_MASKS.has(fn.name)),
     mayWrite: calls.some((fn) => fn.volatility === 'volatile'),
   }
 }

@@ -10,6 +10,8 @@ export interface CatalogIndex {
   /** User functions behind casts that are written down. */
   readonly explicitCasts: readonly CatalogFunction[]
   readonly typesByName: ReadonlyMap<string, readonly UserType[]>
+  /** User functions behind any type a user made. */
+  readonly typeFunctions: readonly CatalogFunction[]
   /** Foreign keys that point at a relation, by its OID. */
   readonly referencedBy: ReadonlyMap<number, readonly { readonly relation: Relation; readonly key: ForeignKey }[]>
 }
@@ -54,6 +56,10 @@ export function indexOf(catalog: Catalog): CatalogIndex {
       casts.filter((cast) => cast.context === 'e'),
     ),
     typesByName: grouped(catalog.types, (type) => type.name),
+    typeFunctions: functionsOf(
+      catalog,
+      catalog.types.filter((type) => !isTrusted(type.extension)).flatMap((type) => type.functionOids),
+    ).filter((fn) => !isBuiltin(fn)),
     referencedBy: grouped(
       catalog.relations.flatMap((relation) => relation.foreignKeys.map((key) => ({ relation, key }))),
       (entry) => entry.key.references,

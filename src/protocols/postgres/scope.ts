@@ -150,6 +150,12 @@ export function readAll(item: Item, reading: Reading): void {
   for (const column of item.columns.values()) mark(item.use, column, reading)
 }
 
+/** Behind a column list of a join any name may be any of its columns. */
+function readOpaque(item: Item, reading: Reading): void {
+  if (item.isOpaque === true) readAll(item, reading)
+  else for (const part of item.parts ?? []) readOpaque(part, reading)
+}
+
 /** Where a name was found: `open` means that it may also be somewhere we cannot see. */
 export type Found = 'found' | 'open' | 'none'
 
@@ -161,6 +167,7 @@ export function readUnqualified(level: Level | undefined, name: string, reading:
     for (const item of holders) readColumn(item, name, reading)
     if (holders.length > 0) return found === 'open' ? 'open' : 'found'
     if (at.items.some(isOpen)) found = 'open'
+    for (const item of at.items) readOpaque(item, reading)
   }
   return found
 }

@@ -26,13 +26,18 @@ export function shownWithoutValues(sql: string, params: readonly Param[]): Shown
   const words: string[] = []
   const bytes = Buffer.from(sql, 'utf8')
   let at = 0
+  let isApart = false
   for (const token of tokens) {
-    const gap = bytes.toString('utf8', at, token.start)
-    words.push(/\s/.test(gap) ? ' ' : '')
+    isApart ||= /\s/.test(bytes.toString('utf8', at, token.start))
     at = token.end
-    if (COMMENTS.has(token.tokenType)) words.push(' ')
-    else if (CONSTANTS.has(token.tokenType)) words.push(TEXTUAL.has(token.tokenType) ? `'${PLACEHOLDER}'` : PLACEHOLDER)
-    else words.push(token.text)
+    if (COMMENTS.has(token.tokenType)) {
+      isApart = true
+      continue
+    }
+    if (isApart) words.push(' ')
+    isApart = false
+    if (!CONSTANTS.has(token.tokenType)) words.push(token.text)
+    else words.push(TEXTUAL.has(token.tokenType) ? `'${PLACEHOLDER}'` : PLACEHOLDER)
   }
   return { text: words.join('').trim(), ...(hidden.length > 0 && { params: hidden }) }
 }

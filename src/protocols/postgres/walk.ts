@@ -591,6 +591,7 @@ class Walk {
   }
 
   #expression(type: string, fields: Ast, context: Context): void {
+    let inner = context
     switch (type) {
       case 'ColumnRef':
         this.#columnRef(fields, context)
@@ -619,6 +620,8 @@ class Walk {
       case 'SubLink':
         if (fields['operName'] !== undefined) this.#operator(fields['operName'])
         else if (fields['subLinkType'] === 'ANY_SUBLINK') this.#operatorNamed(undefined, '=')
+        // EXISTS compares nothing of what its query shows.
+        if (fields['subLinkType'] === 'EXISTS_SUBLINK') inner = { ...context, isPredicate: false }
         break
       case 'SortBy':
         this.#operator(fields['useOp'])
@@ -641,7 +644,7 @@ class Walk {
       default:
         break
     }
-    eachChild(type, fields, (childType, child) => this.#expression(childType, child, context))
+    eachChild(type, fields, (childType, child) => this.#expression(childType, child, inner))
   }
 
   #columnRef(fields: Ast, context: Context): void {
@@ -772,6 +775,10 @@ class Walk {
       return
     }
     const schema = name.length === 2 ? name[0] : undefined
+    // A row type holds values of its columns' types, so that making one may run any of their checks.
+    if (findRelation(this.#catalog, schema, last.replace(/^_+/, ''))?.builtin === false) {
+      for (const fn of indexOf(this.#catalog).typeFunctions) this.#call(fn, 'type')
+    }
     // `_x` is what PostgreSQL calls the array type of `x`.
     for (const type of indexOf(this.#catalog).typesByName.get(last.replace(/^_+/, '')) ?? []) {
       if (schema !== undefined && type.schema !== schema) continue
