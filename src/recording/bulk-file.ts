@@ -99,6 +99,7 @@ export class CallBulk {
   #keptHash: string | undefined
   #cut: BulkCut['by'] | undefined
   #failure: unknown
+  #inFlight: Promise<void> | undefined
 
   constructor(call: string, depth: RecordDepth, sidecar: () => BulkFile) {
     this.#call = call
@@ -133,7 +134,12 @@ export class CallBulk {
     this.#count(frameOf(this.#call, n, chunk, payload))
   }
 
-  /** What the end entry says of the bulk. */
+  /** Resolves when no frame is on its way any more: only then can be said how many there are. */
+  async settled(): Promise<void> {
+    await this.#inFlight
+  }
+
+  /** What the end entry says of the bulk. Called once, when it has settled and nothing is added any more. */
   summary(): { readonly bulk?: BulkRange; readonly cut?: BulkCut } {
     if (this.#frames === 0 && this.#cut === undefined) return {}
     const sha256 = this.#shown.digest('hex')
@@ -171,7 +177,7 @@ export class CallBulk {
     try {
       const bulk = this.#kept?.bulk ?? this.#sidecar()
       const frame = frameOf(this.#call, n, chunk, payload, { at: bulk.file.next, of: whole?.length })
-      await bulk.file.append(frame, {
+      const written = bulk.file.append(frame, {
         sync,
         onWritten: (offset) => {
           const end = offset + frame.length
@@ -187,6 +193,8 @@ export class CallBulk {
           }
         },
       })
+      this.#inFlight = written.catch(() => undefined)
+      await written
     } catch (error) {
       // What is not recorded is not shown: the call cannot go on, and its end entry says where it stopped.
       this.#failure = error

@@ -78,6 +78,7 @@ export class LiveCall implements CallRecording {
     if (this.#isEnded) return
     this.#isEnded = true
     try {
+      await this.#bulk.settled()
       await this.#log.append('end', this.#endBody(ending, error), { isOwed: true })
     } catch (failure) {
       // The caller's own error must reach it; the entry is owed and follows when writing works again.

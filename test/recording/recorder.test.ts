@@ -5,6 +5,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import type { Chunk } from '../../src/core/chunk.ts'
 import { SallyportError } from '../../src/core/errors.ts'
 import { disk } from '../../src/recording/disk.ts'
+import type { Disk } from '../../src/recording/disk.ts'
 import { list, loadHead, partsOf, transcript, verify } from '../../src/recording/index.ts'
 import {
   EXIT,
@@ -283,6 +284,30 @@ describe('a session recording', () => {
     ).toBe('ERR_RECORDING_FAILED')
     expect(read(`${A}.jsonl`)).toBe(sealed)
     await recorder.close()
+    expect((await check()).problems).toEqual([])
+  })
+
+  it('ends a call whose result is still being written with all of it', async () => {
+    const written: (() => void)[] = []
+    const slow: Disk = {
+      ...disk,
+      writeLater: async (fd, bytes) => {
+        await new Promise<void>((resolve) => written.push(resolve))
+        return disk.writeLater(fd, bytes)
+      },
+    }
+    const recorder = makeRecorder(folders, { disk: slow, closeWaitMs: 0 })
+    const recording = await recorder.open(session(A))
+    const entry = recording.begin(makeCall({ id: 'long' }))
+    await entry.decided(makeJudged())
+    await entry.shown(HEAD)
+    const shown = entry.shown({ kind: 'data', channel: 'stdout', bytes: Buffer.alloc(100_000) })
+    const closed = recording.close()
+    await new Promise((resolve) => setImmediate(resolve))
+    for (const resolve of written) resolve()
+    await Promise.all([shown, closed])
+    await recorder.close()
+    expect(entries(`${A}.jsonl`)[2]).toMatchObject({ type: 'end', ending: 'abandoned', bulk: { frames: 2 } })
     expect((await check()).problems).toEqual([])
   })
 
