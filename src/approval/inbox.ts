@@ -37,7 +37,7 @@ export interface Answer {
 }
 
 /** What a person found out about a call whose outcome nobody knew. */
-export interface Resolution {
+interface Resolution {
   readonly viewer: Principal
   readonly ticket: string
   /** Whether the call took effect. If not, the same call may be asked for again. */

@@ -53,13 +53,13 @@ export interface TicketView {
 }
 
 /** One requirement and how far it is met. */
-export interface RequirementView extends ApprovalRequirement {
+interface RequirementView extends ApprovalRequirement {
   readonly by: readonly string[]
   readonly isMet: boolean
 }
 
 /** One answer. */
-export interface VoteView {
+interface VoteView {
   readonly by: string
   readonly owner: string
   readonly decision: 'approve' | 'deny'

@@ -14,7 +14,7 @@ import type { Store } from '../../src/store/store.ts'
 import { temporaryDirectory } from '../store/kit.ts'
 import { BOB, call, judged } from './fakes.ts'
 
-export const KEYS = keysFrom(new Uint8Array(32).fill(1))
+const KEYS = keysFrom(new Uint8Array(32).fill(1))
 
 /** One place where a gateway keeps its state, and as many runs of the gateway on it as a test wants. */
 export interface World {
