@@ -7,7 +7,7 @@ import type { Call } from '../../src/core/call.ts'
 import type { Chunk } from '../../src/core/chunk.ts'
 import { BOB, judged } from '../approval/fakes.ts'
 import { vote, world } from '../approval/kit.ts'
-import { call, connectLegacy, connectModern, echo, startGateway } from './harness.ts'
+import { call, connectLegacy, connectModern, echo, PATIENT, startGateway } from './harness.ts'
 import type { AnyClient, Gateway } from './harness.ts'
 
 const QUERY = { target: 'shop-db', sql: 'UPDATE orders SET total = 1 WHERE id = 7', reason: 'a typo' }
@@ -79,7 +79,7 @@ describe('the door over the real approvals', () => {
     // Whether the vote came within the short hold of this test or after it, the ticket is this one.
     expect([ticket, undefined]).toContain(done.structuredContent['ticket'])
     await expect
-      .poll(async () => (await call(agent, 'approval_status', { ticket })).structuredContent, { timeout: 10_000 })
+      .poll(async () => (await call(agent, 'approval_status', { ticket })).structuredContent, PATIENT)
       .toMatchObject({ status: 'ok', replayed: true, rows: [[QUERY.sql, 'agent-7']] })
     expect(runs()).toBe(1)
     expect(forms).toHaveLength(1)

@@ -14,6 +14,7 @@ import {
   openRaw,
   raw,
   startGateway,
+  PATIENT,
 } from './harness.ts'
 import type { Gateway } from './harness.ts'
 
@@ -186,10 +187,10 @@ describe('tool calls the protocol layer refuses', () => {
     const id = await openRaw(gateway.url)
     const legacy = await raw(gateway.url, { body: legacyCall(args, name), headers: { 'mcp-session-id': id } })
     await legacy.text()
-    await expect.poll(() => gateway.refusals.length).toBe(1)
+    await expect.poll(() => gateway.refusals.length, PATIENT).toBe(1)
     const modern = await raw(gateway.url, modernCall(args, name))
     await modern.text()
-    await expect.poll(() => gateway.refusals.length).toBe(2)
+    await expect.poll(() => gateway.refusals.length, PATIENT).toBe(2)
     expect(gateway.refusals.map(({ principal }) => principal)).toEqual(['agent-7', 'agent-7'])
   })
 
@@ -197,12 +198,12 @@ describe('tool calls the protocol layer refuses', () => {
     const { body, headers } = modernCall(QUERY)
     const response = await raw(gateway.url, { body, headers: { ...headers, 'mcp-name': 'approval_status' } })
     expect(response.status).toBe(400)
-    await expect.poll(() => gateway.refusals.length).toBe(1)
+    await expect.poll(() => gateway.refusals.length, PATIENT).toBe(1)
   })
 
   it('are recorded when they come without a session', async () => {
     expect((await raw(gateway.url, { body: legacyCall(QUERY) })).status).toBe(400)
-    await expect.poll(() => gateway.refusals.length).toBe(1)
+    await expect.poll(() => gateway.refusals.length, PATIENT).toBe(1)
   })
 })
 
@@ -251,7 +252,7 @@ describe('a session of the 2025 era', () => {
     const id = await openRaw(gateway.url)
     gateway.tokens.delete('token-agent')
     expect((await use(id, 'token-agent')).status).toBe(401)
-    await expect.poll(() => gateway.sessions.list()).toEqual([])
+    await expect.poll(() => gateway.sessions.list(), PATIENT).toEqual([])
     gateway.tokens.set('token-agent', AGENT)
     expect((await use(id, 'token-agent')).status).toBe(404)
   })
@@ -266,7 +267,9 @@ describe('a session of the 2025 era', () => {
     const id = await openRaw(gateway.url)
     gateway.tokens.set('token-agent', { ...AGENT, groups: ['admins'] })
     expect((await use(id, 'token-agent')).status).toBe(404)
-    await expect.poll(() => gateway.sessions.list().flatMap(({ principal }) => principal.groups)).toEqual(['admins'])
+    await expect
+      .poll(() => gateway.sessions.list().flatMap(({ principal }) => principal.groups), PATIENT)
+      .toEqual(['admins'])
   })
 
   it('ends when the gateway ends it, and its running calls with it', async () => {
@@ -302,7 +305,7 @@ describe('a session of the 2025 era', () => {
     await restart({ limits: { sessionIdleMs: 0, sweepMs: 10 } })
     const id = await openRaw(gateway.url)
     expect(id).not.toBe('')
-    await expect.poll(() => gateway.sessions.list()).toEqual([])
+    await expect.poll(() => gateway.sessions.list(), PATIENT).toEqual([])
   })
 
   it('is not ended while its client listens', async () => {
@@ -311,9 +314,9 @@ describe('a session of the 2025 era', () => {
     const stream = await raw(gateway.url, { method: 'GET', headers: { 'mcp-session-id': id } })
     const other = await openRaw(gateway.url, 'token-rival')
     expect(other).not.toBe('')
-    await expect.poll(() => gateway.sessions.list().map(({ principal }) => principal.id)).toEqual(['agent-7'])
+    await expect.poll(() => gateway.sessions.list().map(({ principal }) => principal.id), PATIENT).toEqual(['agent-7'])
     await stream.body?.cancel()
-    await expect.poll(() => gateway.sessions.list()).toEqual([])
+    await expect.poll(() => gateway.sessions.list(), PATIENT).toEqual([])
   })
 
   it('makes room for a newer one of the same principal, never of another', async () => {
@@ -352,7 +355,7 @@ describe('a session of the 2025 era', () => {
   it('leaves nothing behind when its opening fails', async () => {
     const response = await raw(gateway.url, { body: INITIALIZE, headers: { accept: 'text/plain' } })
     expect(response.status).toBe(406)
-    await expect.poll(() => gateway.sessions.list()).toEqual([])
+    await expect.poll(() => gateway.sessions.list(), PATIENT).toEqual([])
   })
 })
 
@@ -400,7 +403,7 @@ describe('a client that goes away', () => {
     hold.resolve()
     expect((await rival).status).toBe(200)
     for (const response of await Promise.all(two)) await response.text()
-    await expect.poll(async () => (await raw(gateway.url, modernCall(QUERY))).status).toBe(200)
+    await expect.poll(async () => (await raw(gateway.url, modernCall(QUERY))).status, PATIENT).toBe(200)
   })
 
   async function expectNothingOpen(): Promise<void> {

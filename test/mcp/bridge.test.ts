@@ -15,7 +15,7 @@ import { runBridge } from '../../src/cli/bridge.ts'
 import type { Call } from '../../src/core/call.ts'
 import type { Chunk } from '../../src/core/chunk.ts'
 import type { McpDoorDeps } from '../../src/doors/mcp/deps.ts'
-import { call, deferred, echo, INITIALIZE, modernCall, startGateway } from './harness.ts'
+import { call, deferred, echo, INITIALIZE, modernCall, startGateway, PATIENT } from './harness.ts'
 import type { AnyClient, Gateway } from './harness.ts'
 import { TICKET } from './ticket.ts'
 
@@ -144,21 +144,21 @@ describe('the stdio bridge', () => {
     const port = Number(gateway.url.port)
     const { answers, send, said } = inProcess({ url: gateway.url.href })
     send(INITIALIZE)
-    await expect.poll(() => answers).toHaveLength(1)
+    await expect.poll(() => answers, PATIENT).toHaveLength(1)
     send({ jsonrpc: '2.0', method: 'notifications/initialized' })
     send({ jsonrpc: '2.0', id: 'a', method: 'tools/list' })
-    await expect.poll(() => answers).toHaveLength(2)
+    await expect.poll(() => answers, PATIENT).toHaveLength(2)
     await gateway.close()
     gateway = undefined
     send({ jsonrpc: '2.0', id: 'b', method: 'tools/list' })
-    await expect.poll(() => answers).toHaveLength(3)
+    await expect.poll(() => answers, PATIENT).toHaveLength(3)
     expect(answers[2]).toMatchObject({
       id: 'b',
       error: { message: expect.stringMatching(/cannot be reached.*running/) },
     })
     gateway = await startGateway({}, port)
     send({ jsonrpc: '2.0', id: 'c', method: 'tools/list' })
-    await expect.poll(() => answers, { timeout: 5000 }).toHaveLength(4)
+    await expect.poll(() => answers, PATIENT).toHaveLength(4)
     // A new session was opened on the way; the client saw nothing of it.
     expect(answers[3]).toMatchObject({ id: 'c', result: { tools: expect.any(Array) } })
     expect(said()).toContain('a new one is open')
@@ -179,7 +179,7 @@ describe('the stdio bridge', () => {
     const port = Number(gateway.url.port)
     const { answers, send } = inProcess({ url: gateway.url.href, token: 'token-maria' })
     send({ ...INITIALIZE, params: { ...INITIALIZE.params, capabilities: { elicitation: { form: {} } } } })
-    await expect.poll(() => answers).toHaveLength(1)
+    await expect.poll(() => answers, PATIENT).toHaveLength(1)
     send({ jsonrpc: '2.0', method: 'notifications/initialized' })
     await listening[0]?.promise
     await gateway.close()
@@ -194,7 +194,7 @@ describe('the stdio bridge', () => {
     const { answers, send } = inProcess({ url: gateway.url.href })
     const { body } = modernCall({ ...QUERY, sql: 'x'.repeat(1024 * 1024) })
     send(body)
-    await expect.poll(() => answers).toHaveLength(1)
+    await expect.poll(() => answers, PATIENT).toHaveLength(1)
     expect(answers[0]).toMatchObject({ id: 1, error: { message: expect.stringMatching(/larger than/) } })
   })
 
@@ -202,7 +202,7 @@ describe('the stdio bridge', () => {
     gateway = await startGateway()
     const { answers, send, said } = inProcess({ url: gateway.url.href, token: 'stolen-token' })
     send(INITIALIZE)
-    await expect.poll(() => answers).toHaveLength(1)
+    await expect.poll(() => answers, PATIENT).toHaveLength(1)
     expect(answers[0]).toMatchObject({ id: 0, error: { message: expect.stringMatching(/did not accept the token/) } })
     expect(JSON.stringify(answers) + said()).not.toContain('stolen-token')
   })
@@ -213,7 +213,7 @@ describe('the stdio bridge', () => {
     send(line)
     send('')
     send(modernCall(QUERY).body)
-    await expect.poll(() => answers).toHaveLength(2)
+    await expect.poll(() => answers, PATIENT).toHaveLength(2)
     expect(answers).toContainEqual({ jsonrpc: '2.0', id: null, error: { code: -32700, message: expect.any(String) } })
     expect(answers).toContainEqual(expect.objectContaining({ id: 1, result: expect.any(Object) }))
   })
@@ -223,7 +223,7 @@ describe('the stdio bridge', () => {
     const { answers, send } = inProcess({ url: gateway.url.href })
     send(JSON.stringify({ jsonrpc: '2.0', id: 9, method: 'x', params: 'y'.repeat(5 * 1024 * 1024) }))
     send(modernCall(QUERY).body)
-    await expect.poll(() => answers).toHaveLength(2)
+    await expect.poll(() => answers, PATIENT).toHaveLength(2)
     expect(answers[0]).toMatchObject({ id: null, error: { code: -32700 } })
   })
 
@@ -231,7 +231,7 @@ describe('the stdio bridge', () => {
     gateway = await startGateway()
     const { answers, send, end, done } = inProcess({ url: gateway.url.href })
     send(INITIALIZE)
-    await expect.poll(() => answers).toHaveLength(1)
+    await expect.poll(() => answers, PATIENT).toHaveLength(1)
     send({ jsonrpc: '2.0', id: 'last', method: 'tools/list' })
     end()
     await done
@@ -244,7 +244,7 @@ describe('the stdio bridge', () => {
     gateway = await startGateway({ run: (one) => (runs.push(one.session.run), echo(one)) })
     const { answers, send } = inProcess({ url: gateway.url.href, env: { SALLYPORT_RUN: 'nightly-1' } })
     send(modernCall(QUERY).body)
-    await expect.poll(() => answers).toHaveLength(1)
+    await expect.poll(() => answers, PATIENT).toHaveLength(1)
     expect(runs).toEqual(['nightly-1'])
   })
 })

@@ -7,7 +7,7 @@ import type { Answer as Vote, Offer } from '../../src/approval/inbox.ts'
 import type { TicketView } from '../../src/approval/view.ts'
 import type { McpDoorDeps } from '../../src/doors/mcp/deps.ts'
 import { messageOf } from '../../src/doors/mcp/forms.ts'
-import { connectLegacy, connectModern, deferred, MARIA, openRaw, raw, startGateway } from './harness.ts'
+import { connectLegacy, connectModern, deferred, MARIA, openRaw, raw, startGateway, PATIENT } from './harness.ts'
 import type { AnyClient, Gateway } from './harness.ts'
 import { TICKET } from './ticket.ts'
 
@@ -94,10 +94,10 @@ describe('an approver with a session of the 2025 era', () => {
       action: 'accept',
       content: { decision: 'approve', reason: 'looks right' },
     }))
-    await expect.poll(memory.watching).toBe(1)
+    await expect.poll(memory.watching, PATIENT).toBe(1)
     memory.file(TICKET)
     await expect
-      .poll(() => memory.votes)
+      .poll(() => memory.votes, PATIENT)
       .toEqual([{ viewer: MARIA, ticket: 'T-1', digest: TICKET.digest, decision: 'approve', reason: 'looks right' }])
     expect(forms[0]).toContain('UPDATE orders SET total = $1 WHERE id = $2')
     expect(forms[0]).toContain("$1 = '1'")
@@ -110,7 +110,7 @@ describe('an approver with a session of the 2025 era', () => {
     gateway = await startGateway({ inbox: memory.inbox })
     memory.file(TICKET)
     await connectForms('token-maria', async () => ({ action: 'accept', content: { decision: 'deny' } }))
-    await expect.poll(() => memory.votes.map(({ decision }) => decision)).toEqual(['deny'])
+    await expect.poll(() => memory.votes.map(({ decision }) => decision), PATIENT).toEqual(['deny'])
   })
 
   it.each<Answer>([
@@ -127,12 +127,12 @@ describe('an approver with a session of the 2025 era', () => {
     const { forms } = await connectForms('token-maria', async (message) =>
       message.includes('T-2') ? { action: 'accept', content: { decision: 'approve' } } : answer,
     )
-    await expect.poll(memory.watching).toBe(1)
+    await expect.poll(memory.watching, PATIENT).toBe(1)
     memory.file(TICKET)
-    await expect.poll(() => forms).toHaveLength(1)
+    await expect.poll(() => forms, PATIENT).toHaveLength(1)
     memory.file(TICKET)
     memory.file({ ...TICKET, id: 'T-2' })
-    await expect.poll(() => memory.votes.map(({ ticket }) => ticket)).toEqual(['T-2'])
+    await expect.poll(() => memory.votes.map(({ ticket }) => ticket), PATIENT).toEqual(['T-2'])
     expect(forms).toHaveLength(2)
   })
 
@@ -145,9 +145,9 @@ describe('an approver with a session of the 2025 era', () => {
       closed.resolve()
       return { action: 'accept', content: { decision: 'approve' } }
     })
-    await expect.poll(memory.watching).toBe(1)
+    await expect.poll(memory.watching, PATIENT).toBe(1)
     memory.file(TICKET)
-    await expect.poll(() => forms).toHaveLength(1)
+    await expect.poll(() => forms, PATIENT).toHaveLength(1)
     memory.decideElsewhere('T-1')
     await closed.promise
     await new Promise((resolve) => setImmediate(resolve))
@@ -165,7 +165,7 @@ describe('an approver with a session of the 2025 era', () => {
       setImmediate(answered.resolve)
       return { action: 'accept', content: { decision: 'approve' } }
     })
-    await expect.poll(memory.watching).toBe(1)
+    await expect.poll(memory.watching, PATIENT).toBe(1)
     memory.file(TICKET)
     decided.resolve()
     await answered.promise
@@ -183,9 +183,9 @@ describe('an approver with a session of the 2025 era', () => {
       open--
       return { action: 'accept', content: { decision: 'deny' } }
     })
-    await expect.poll(memory.watching).toBe(1)
+    await expect.poll(memory.watching, PATIENT).toBe(1)
     for (let index = 0; index < 6; index++) memory.file({ ...TICKET, id: `T-${index}` })
-    await expect.poll(() => memory.votes).toHaveLength(6)
+    await expect.poll(() => memory.votes, PATIENT).toHaveLength(6)
     expect(forms).toHaveLength(6)
     expect(most).toBeLessThanOrEqual(2)
   })
@@ -194,10 +194,10 @@ describe('an approver with a session of the 2025 era', () => {
     const memory = memoryInbox()
     gateway = await startGateway({ inbox: memory.inbox })
     await connectForms('token-maria', async () => ({ action: 'cancel' }))
-    await expect.poll(memory.watching).toBe(1)
+    await expect.poll(memory.watching, PATIENT).toBe(1)
     gateway.tokens.delete('token-maria')
     await gateway.sessions.end(() => true, new SallyportError('ERR_UNAUTHENTICATED', 'The token was revoked.'))
-    await expect.poll(memory.watching).toBe(0)
+    await expect.poll(memory.watching, PATIENT).toBe(0)
   })
 })
 
@@ -211,9 +211,9 @@ describe('nobody else is asked', () => {
     const requester = await connectForms('token-agent', approve)
     const owner = await connectForms('token-sam', approve)
     const maria = await connectForms('token-maria', approve)
-    await expect.poll(memory.watching).toBe(2)
+    await expect.poll(memory.watching, PATIENT).toBe(2)
     memory.file(TICKET)
-    await expect.poll(() => memory.votes.map(({ viewer }) => viewer.id)).toEqual(['maria'])
+    await expect.poll(() => memory.votes.map(({ viewer }) => viewer.id), PATIENT).toEqual(['maria'])
     expect([requester.forms, owner.forms, maria.forms].map(({ length }) => length)).toEqual([0, 0, 1])
     expect(memory.viewers.map(({ id }) => id).sort()).toEqual(['maria', 'sam'])
   })
@@ -225,7 +225,7 @@ describe('nobody else is asked', () => {
     clients.push(await connectModern(gateway.url, 'token-maria'))
     const { forms } = await connectForms('token-maria', async () => ({ action: 'cancel' }))
     memory.file(TICKET)
-    await expect.poll(() => forms).toHaveLength(1)
+    await expect.poll(() => forms, PATIENT).toHaveLength(1)
     expect(memory.viewers).toHaveLength(1)
   })
 

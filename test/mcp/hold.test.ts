@@ -6,7 +6,7 @@ import type { Call } from '../../src/core/call.ts'
 import type { Chunk } from '../../src/core/chunk.ts'
 import { SallyportError } from '../../src/core/errors.ts'
 import type { McpDoorDeps } from '../../src/doors/mcp/deps.ts'
-import { AGENT, call, connectLegacy, deferred, echo, ERAS, startGateway } from './harness.ts'
+import { AGENT, call, connectLegacy, deferred, echo, ERAS, startGateway, PATIENT } from './harness.ts'
 import type { AnyClient, Gateway, Result } from './harness.ts'
 
 const QUERY = { target: 'shop-db', sql: 'UPDATE orders SET total = 1 WHERE id = 7' }
@@ -113,7 +113,7 @@ describe.each(ERAS)('a call that waits for a person, in the %s', (_, connect) =>
     gateway = await startGateway({ ...consent.deps, limits: { holdMs: 20_000 } })
     const client = await open('token-agent')
     const waiting = call(client, 'approval_status', { ticket: 'T-1', wait_ms: 15_000 })
-    await expect.poll(() => consent.waits).toEqual([15_000])
+    await expect.poll(() => consent.waits, PATIENT).toEqual([15_000])
     consent.approve()
     expect((await waiting).structuredContent).toMatchObject({ status: 'ok' })
   })
