@@ -3,7 +3,7 @@ import type { Config } from './config.ts'
 import { SallyportError } from './core/errors.ts'
 import { createIdentity, type CreatedToken } from './identity/identity.ts'
 import { classOf } from './known.ts'
-import { INSTANCE, recordIdentity } from './main.ts'
+import { instanceOf, recordIdentity } from './main.ts'
 import { createRecorder } from './recording/index.ts'
 import { openState } from './store/state-dir.ts'
 import { createLog } from './telemetry/log.ts'
@@ -29,7 +29,7 @@ export async function makeOperator(
     const recorder = createRecorder({
       dir: config.recordings.dir,
       stateDir: config.stateDir,
-      instance: INSTANCE,
+      instance: instanceOf(state.keys),
       payloadKey: state.keys.derive('recording'),
       classOf,
       now: Date.now,

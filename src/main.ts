@@ -26,6 +26,7 @@ import { formatProblems } from './policy/problem.ts'
 import { watchPolicies, type PolicySource } from './policy/watch.ts'
 import { createPostgres } from './protocols/postgres/index.ts'
 import { createRecorder, type Recorder } from './recording/index.ts'
+import type { Keys } from './store/keys.ts'
 import { openState } from './store/state-dir.ts'
 import { createLog, type Log } from './telemetry/log.ts'
 import { createMetrics, type Metrics } from './telemetry/metrics.ts'
@@ -70,8 +71,13 @@ export interface PolicyState {
   problem: string | undefined
 }
 
-/** The name under which this gateway records. Several gateways that share a recordings directory need one each. */
-export const INSTANCE = 'gateway'
+/**
+ * The name a gateway records under. It comes from its keys, so that two gateways with a state directory each never write
+ * into one journal, although they may share a recordings directory.
+ */
+export function instanceOf(keys: Keys): string {
+  return `gateway-${Buffer.from(keys.derive('instance')).toString('hex').slice(0, 12)}`
+}
 
 const DRAIN_MS = 10_000
 
@@ -132,7 +138,7 @@ async function build(config: Config, log: Log, closers: Closers): Promise<Buildi
   const recorder = createRecorder({
     dir: config.recordings.dir,
     stateDir: config.stateDir,
-    instance: INSTANCE,
+    instance: instanceOf(state.keys),
     payloadKey: state.keys.derive('recording'),
     classOf,
     now,
@@ -216,11 +222,20 @@ function recheck(policy: Policy, permits: Permits, now: () => number): void {
   })
 }
 
-/** A token that was revoked or ran out ends what it started, at once. */
+/** How long callers have to read why their calls ended, before their session ends too. */
+const LAST_WORDS_MS = 500
+
+/**
+ * A token that was revoked or ran out ends what it started: its calls at once, its sessions when their callers could
+ * read why. No door lets it begin anything in between, because each authenticates every request.
+ */
 function endCredential(id: string, sessions: Sessions, permits: Permits): void {
   const why = new SallyportError('ERR_UNAUTHENTICATED', 'The token of this call was revoked or has expired.')
   permits.cancel(({ session }) => session.principal.credentialId === id, why)
-  void sessions.end(({ principal }) => principal.credentialId === id, why)
+  setTimeout(() => {
+    permits.cancel(({ session }) => session.principal.credentialId === id, why)
+    void sessions.end(({ principal }) => principal.credentialId === id, why)
+  }, LAST_WORDS_MS).unref()
 }
 
 /** C16: what an earlier run left open is sealed before anything new is recorded. */

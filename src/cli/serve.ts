@@ -1,5 +1,5 @@
 import { loadConfig } from '../config.ts'
-import { start, type Gateway } from '../main.ts'
+import { start } from '../main.ts'
 import { createLog, type Log } from '../telemetry/log.ts'
 import { EXIT } from './exit-code.ts'
 
@@ -8,12 +8,15 @@ export async function serve(options: { readonly config: string }): Promise<void>
   const config = loadConfig(options.config)
   const log = createLog({ level: config.log.level })
   watchFaults(log)
+  // Before anything is open: a signal that comes during the start must not kill what is half built.
+  const signals = listenForSignals()
   const gateway = await start(config, { log })
+  signals.onReload(() => void gateway.reload())
   if (process.stdout.isTTY) {
     process.stdout.write(`Sallyport is ready. Agents: ${gateway.urls.mcp}   People: ${gateway.urls.admin}\n`)
   }
-  process.on('SIGHUP', () => void gateway.reload())
-  await ended(gateway)
+  await signals.stopped
+  await gateway.close()
 }
 
 /**
@@ -28,16 +31,19 @@ function watchFaults(log: Log): void {
   })
 }
 
-/** Closes at the first signal; a second one ends the process at once. */
-function ended(gateway: Gateway): Promise<void> {
-  return new Promise((resolve, reject) => {
-    let isClosing = false
-    const stop = (): void => {
-      if (isClosing) process.exit(EXIT.failed)
-      isClosing = true
-      gateway.close().then(resolve, reject)
-    }
-    process.on('SIGTERM', stop)
-    process.on('SIGINT', stop)
-  })
+/** The first SIGTERM or SIGINT asks for an end, a second one ends the process at once. */
+function listenForSignals(): { readonly stopped: Promise<void>; onReload(listener: () => void): void } {
+  let reload: () => void = () => undefined
+  let stop: () => void = () => undefined
+  const stopped = new Promise<void>((resolve) => (stop = resolve))
+  let isStopping = false
+  const onStop = (): void => {
+    if (isStopping) process.exit(EXIT.failed)
+    isStopping = true
+    stop()
+  }
+  process.on('SIGTERM', onStop)
+  process.on('SIGINT', onStop)
+  process.on('SIGHUP', () => reload())
+  return { stopped, onReload: (listener) => (reload = listener) }
 }
