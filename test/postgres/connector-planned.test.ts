@@ -145,6 +145,12 @@ describe('C8: a schema that changes after the plan was made', () => {
     }
   })
 
+  it('does not run when the same text came to read more than was judged', async () => {
+    await db.admin.query(`CREATE TABLE pay (id int); GRANT SELECT ON pay TO ${role.user}`)
+    const asked = ask('SELECT * FROM pay', [], () => db.admin.query('ALTER TABLE pay ADD COLUMN salary int'))
+    await expect(asked).rejects.toThrow(/changed after the call was judged; nothing ran/u)
+  })
+
   it('runs when what changed is none of its business', async () => {
     const chunks = await ask('SELECT count(*) FROM orders', [], () => db.admin.query('CREATE TABLE elsewhere (a int)'))
     expect(chunks[1]).toMatchObject({ rows: [['300']] })

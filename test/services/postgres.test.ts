@@ -1,4 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { connect } from 'node:net'
 import { Client } from 'pg'
 import { shopSql } from '../../src/cli/demo/shop.ts'
 import { createDatabase, type TestDatabase } from './postgres.ts'
@@ -34,4 +37,30 @@ describe('the private PostgreSQL', () => {
     await expect(client.query('SELECT id FROM customers LIMIT 1')).rejects.toMatchObject({ code: '42501' })
     await client.end()
   })
+
+  it.each(['SIGKILL', 'SIGTERM', 'SIGINT'] as const)(
+    'leaves nothing running when its owner gets %s',
+    async (signal) => {
+      const script = `const { startEmbeddedPostgres } = await import('./src/cli/demo/embedded-postgres.ts')
+      console.log((await startEmbeddedPostgres()).port); setInterval(() => undefined, 1000)`
+      const owner = spawn(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', script], {
+        stdio: ['ignore', 'pipe', 'inherit'],
+      })
+      const [line] = (await once(owner.stdout, 'data')) as [Buffer]
+      const port = Number(line.toString())
+      expect(await answers(port)).toBe(true)
+      owner.kill(signal)
+      await once(owner, 'exit')
+      while (await answers(port)) await new Promise((resolve) => setImmediate(resolve))
+    },
+  )
 })
+
+function answers(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect(port, '127.0.0.1')
+    socket.once('connect', () => resolve(true))
+    socket.once('error', () => resolve(false))
+    socket.once('connect', () => socket.destroy())
+  })
+}
