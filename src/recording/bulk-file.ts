@@ -45,7 +45,7 @@ interface FramePlace {
  * Spells one chunk as it lies in a sidecar: a line of JSON that says what follows, the payload, a newline. A frame that
  * is not kept has no place, and is spelled only to be hashed.
  */
-export function frameOf(call: string, n: number, chunk: Chunk, payload: Uint8Array, place?: FramePlace): Uint8Array {
+function frameOf(call: string, n: number, chunk: Chunk, payload: Uint8Array, place?: FramePlace): Uint8Array {
   const at = place === undefined ? '' : `"at":${place.at},`
   const channel = chunk.kind === 'data' ? `,"channel":"${chunk.channel}"` : ''
   const of = place?.of === undefined ? '' : `,"of":${place.of}`
@@ -56,7 +56,7 @@ export function frameOf(call: string, n: number, chunk: Chunk, payload: Uint8Arr
 const NEWLINE = Buffer.from('\n')
 
 /** The bytes a chunk is kept as: what came as bytes stays bytes, everything else is JSON. */
-export function payloadOf(chunk: Chunk): Uint8Array {
+function payloadOf(chunk: Chunk): Uint8Array {
   if (chunk.kind !== 'data') {
     const { kind: _, ...rest } = chunk
     return Buffer.from(encodeJson(rest))

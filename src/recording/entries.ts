@@ -4,7 +4,7 @@ import { z } from 'zod'
 const hex64 = z.string().regex(/^[0-9a-f]{64}$/)
 const count = z.int().nonnegative()
 
-export const headSchema = z.object({ file: z.string(), seq: count, hash: hex64 })
+const headSchema = z.object({ file: z.string(), seq: count, hash: hex64 })
 
 const principalSchema = z.object({ id: z.string(), kind: z.string(), owner: z.string() }).loose()
 

@@ -3,7 +3,7 @@ import { walkLines } from './read.ts'
 import type { Entry, Line, Rest } from './read.ts'
 
 /** What is wrong with a chain at one line. */
-export interface ChainFault {
+interface ChainFault {
   readonly line: number
   readonly reason: 'altered' | 'removed' | 'duplicate' | 'unreadable'
   readonly message: string
