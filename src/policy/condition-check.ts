@@ -32,7 +32,7 @@ export interface Findings {
 }
 
 /** Larger conditions belong into several rules; the bound also bounds what one evaluation can cost. */
-export const NODES_MAX = 400
+const NODES_MAX = 400
 const DEPTH_MAX = 40
 
 interface Scope {

@@ -6,7 +6,7 @@ import { compileDirect } from './condition-direct.ts'
 import type { Facts } from './facts.ts'
 
 /** Longer conditions are refused; the parser's cost grows faster than its input. */
-export const CONDITION_LENGTH_MAX = 4000
+const CONDITION_LENGTH_MAX = 4000
 
 /** A compiled condition. Anything but `true` and `false` means that it did not hold up (C6). */
 export interface Condition {

@@ -35,7 +35,7 @@ export function effectiveGrants(rules: readonly Rule[], tokens: Tokens): readonl
 }
 
 /** Resources of a rule as the policy writes them. */
-export function resourcesOf(rule: Rule): readonly string[] {
+function resourcesOf(rule: Rule): readonly string[] {
   const texts = rule.grants.flatMap(({ resources }) => resources?.map(({ text }) => text) ?? ['**'])
   return [...new Set(texts)]
 }

@@ -45,7 +45,7 @@ export interface Explanation {
 }
 
 /** More near misses than this are no longer near. */
-export const NEAR_MAX = 8
+const NEAR_MAX = 8
 
 /** Decides and explains. Much dearer than a decision: it looks at every rule of the target. */
 export function explain(policy: Policy, question: Question): Explanation {

@@ -12,7 +12,7 @@ import { renderResource } from './resources.ts'
 import type { Vocabulary } from './verbs.ts'
 
 /** Longer lists make a condition fail closed: what walks them would block the calls of everyone else. */
-export const LIST_LENGTH_MAX = 2000
+const LIST_LENGTH_MAX = 2000
 
 /**
  * The variables of a condition, ready for evaluation: each as a map (`part`) and each of its fields under its qualified

@@ -160,8 +160,7 @@ function canonicalEntries(content: PolicyFile): string[] {
   return entries
 }
 
-/** @internal Exported for its tests. */
-export function canonicalJson(value: unknown): string {
+function canonicalJson(value: unknown): string {
   if (Array.isArray(value)) return `[${value.map(canonicalJson).join(',')}]`
   if (typeof value !== 'object' || value === null) return JSON.stringify(value) ?? 'null'
   const entries = Object.entries(value)

@@ -104,7 +104,7 @@ export function grantTouches(grant: Grant, view: ResourceView): boolean {
 }
 
 /** The facts of a part, or what of the plan is malformed; conditions on a malformed part fail. */
-export function factsOf(part: Part, matching: Matching): Facts | string {
+function factsOf(part: Part, matching: Matching): Facts | string {
   matching.shared ??= sharedFacts(matching.question, matching.policy.vocabulary)
   if (typeof matching.shared === 'string') return matching.shared
   return partFacts(part, matching.shared, matching.policy.vocabulary)

@@ -10,7 +10,7 @@ import { argumentsMatch, columnListed, nameMatches, parseSqlPattern, splitSqlNam
 import type { SqlName, SqlPattern } from './sql-name.ts'
 
 /** One word of an argv pattern as the schema hands it over. */
-export type ArgvWord =
+type ArgvWord =
   | string
   | { readonly in: readonly string[] }
   | { readonly match: string }

@@ -3,7 +3,7 @@ import type { ResourceView } from './resources.ts'
 import type { Grant, Rule } from './rule.ts'
 
 /** A rule with the grant through which it was found, and at hand what its match asks for. */
-export interface Candidate {
+interface Candidate {
   readonly rule: Rule
   readonly grant: Grant
   readonly isAllow: boolean

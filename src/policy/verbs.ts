@@ -3,7 +3,7 @@ import { compileGlob } from './glob.ts'
 import { nearest } from './problem.ts'
 
 /** Classes a rule may name. `unknown` is no class one can allow or deny wholesale (C4). */
-export const CLASSES: readonly ActionClass[] = ['read', 'write', 'admin', 'exec', 'session']
+const CLASSES: readonly ActionClass[] = ['read', 'write', 'admin', 'exec', 'session']
 
 /** Every verb and bundle the gateway knows, over all protocols. */
 export interface Vocabulary {
