@@ -49,7 +49,7 @@ export interface ConnectorKit {
 }
 
 /** Takes a payload at its word. */
-export function plannerOf(payload: unknown, catalog: Catalog, masks: readonly ColumnMask[]): PostgresPlan {
+function plannerOf(payload: unknown, catalog: Catalog, masks: readonly ColumnMask[]): PostgresPlan {
   const { sql, params = [], kind, readOnly, rowsMax, touchesMasked, tripwire } = payload as Payload
   const isSelect = /^\s*(select|with|values|table)\b/iu.test(sql)
   return {

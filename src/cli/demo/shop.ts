@@ -6,7 +6,7 @@
  */
 
 /** Tables, a view and an internal schema; no data. */
-export const SHOP_SCHEMA = `
+const SHOP_SCHEMA = `
 CREATE TABLE public.customers (
   id integer PRIMARY KEY,
   name text NOT NULL,

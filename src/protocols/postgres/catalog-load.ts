@@ -150,7 +150,7 @@ export class CatalogKeeper {
 }
 
 /** What PostgreSQL itself brings: thousands of rows that are the same as long as its version is. */
-export type Builtins = Pick<CatalogAnswers, sql.WideQuery>
+type Builtins = Pick<CatalogAnswers, sql.WideQuery>
 
 /**
  * Reads the catalog in one snapshot and one round trip.
@@ -158,7 +158,7 @@ export type Builtins = Pick<CatalogAnswers, sql.WideQuery>
  * @param builtins what an earlier read on the same server brought; then only what users made is read.
  * @throws what the backend reports.
  */
-export async function loadCatalog(connection: UpstreamConnection, builtins?: Builtins): Promise<CatalogRead> {
+async function loadCatalog(connection: UpstreamConnection, builtins?: Builtins): Promise<CatalogRead> {
   const ask = new Questions()
   // The fingerprint and the search path are read as calls see them, names of types as they mean one type only.
   const searchPath = ask.json(sql.SEARCH_PATH_SQL)
@@ -196,7 +196,7 @@ export async function loadCatalog(connection: UpstreamConnection, builtins?: Bui
 }
 
 /** A catalog, and the part of it that need not be read again. */
-export interface CatalogRead {
+interface CatalogRead {
   readonly loaded: LoadedCatalog
   readonly builtins: Builtins
 }

@@ -34,7 +34,7 @@ const SEARCH_PATH = String.raw`ARRAY(
  * Sums of `xmin` alone could be met by chance, so each row version is hashed. Only what users made is looked at: the
  * objects of `pg_catalog` itself change with the server's version or by the hand of a superuser.
  */
-export const FINGERPRINT = [
+const FINGERPRINT = [
   rowsOf('pg_class', OID, `oid >= ${FIRST_USER_OID} AND relpersistence <> 't'::"char"`),
   rowsOf(
     'pg_attribute',

@@ -30,7 +30,7 @@ const MESSAGE_BYTES_MAX = 16 * 1024 ** 2
 const CANCEL_TIMEOUT_MS = 5_000
 
 /** Settings that decide what a text means or how a value is written, by the value they must have. */
-export function pinnedSettings(options: PostgresOptions): Readonly<Record<string, string>> {
+function pinnedSettings(options: PostgresOptions): Readonly<Record<string, string>> {
   return {
     client_encoding: 'UTF8',
     standard_conforming_strings: 'on',

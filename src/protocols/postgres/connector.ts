@@ -75,7 +75,7 @@ const OPEN = 2
 const GUARD = 3
 
 /** The limits of one call: the least of what the policy, the caller and the target say. */
-export function limitsOf({ options, plan, permit }: Execution): ResultLimits & { readonly timeoutMs: number } {
+function limitsOf({ options, plan, permit }: Execution): ResultLimits & { readonly timeoutMs: number } {
   const { rowsMax, bytesMax, timeoutMs } = permit.obligations
   return {
     rowsMax: Math.min(rowsMax ?? options.rowsMax, plan.rowsMax ?? Infinity, ROWS_CEILING),
