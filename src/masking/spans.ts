@@ -1,6 +1,7 @@
 import type { Transform } from '../core/decision.ts'
 import { combine, type Compiled } from './compile.ts'
-import type { Folded } from './fold.ts'
+import { HIDDEN } from './detectors/detector.ts'
+import { fold, type Folded } from './fold.ts'
 import { findPattern } from './pattern.ts'
 import { placeholdersIn } from './transforms.ts'
 
@@ -20,6 +21,19 @@ export interface Span {
  * @param folded what `fold` returns for the text.
  */
 export function findSpans(text: string, compiled: Compiled, folded: Folded | undefined): readonly Span[] {
+  let spans = merge(text, look(text, compiled, folded))
+  // A value that stood against another one, as in `AKIA…123-45-6789`, shows once that one is gone.
+  for (let round = 0; spans.length > 0 && round < ROUNDS_MAX; round++) {
+    const fresh = lookBeside(text, compiled, spans)
+    if (fresh.length === 0) break
+    spans = merge(text, [...spans, ...fresh])
+  }
+  return spans
+}
+
+const ROUNDS_MAX = 4
+
+function look(text: string, compiled: Compiled, folded: Folded | undefined): readonly Span[] {
   const found: Span[] = []
   search(text, compiled, (start, end, kind, transform) => {
     found.push({ start, end, kind, transform, value: text.slice(start, end) })
@@ -36,8 +50,33 @@ export function findSpans(text: string, compiled: Compiled, folded: Folded | und
       })
     })
   }
-  if (found.length === 0) return found
-  return merge(text, withoutPlaceholders(text, found, compiled))
+  return found.length === 0 ? found : withoutPlaceholders(text, found, compiled)
+}
+
+/** Searches the lines that hold spans once more, with the spans blanked out. */
+function lookBeside(text: string, compiled: Compiled, spans: readonly Span[]): readonly Span[] {
+  const fresh: Span[] = []
+  for (let index = 0; index < spans.length;) {
+    const at = spans[index]?.start ?? 0
+    const lineStart = text.lastIndexOf('\n', at) + 1
+    const newline = text.indexOf('\n', at)
+    const lineEnd = newline < 0 ? text.length : newline
+    let line = ''
+    let copied = lineStart
+    const own: Span[] = []
+    for (let span = spans[index]; span !== undefined && span.start < lineEnd; span = spans[++index]) {
+      line += text.slice(copied, span.start) + HIDDEN.repeat(span.end - span.start)
+      copied = span.end
+      own.push(span)
+    }
+    line += text.slice(copied, lineEnd)
+    for (const found of look(line, compiled, fold(line))) {
+      const start = lineStart + found.start
+      const end = lineStart + found.end
+      if (!own.some((span) => span.start <= start && end <= span.end)) fresh.push({ ...found, start, end })
+    }
+  }
+  return fresh
 }
 
 function search(
@@ -79,9 +118,9 @@ function lastAtMost(values: readonly number[], limit: number): number {
 }
 
 /**
- * Overlapping finds become one: their union, named after the longest, by their common transform. Unequal transforms, or
- * finds of different kinds of which none covers the rest, redact: a piece that one find would keep may be another's
- * secret.
+ * Overlapping finds become one: their union, named after the longest, by their common transform. Unequal transforms
+ * redact, and so do different kinds under `partial` or when none covers the rest: a piece that one find would keep may
+ * be another's secret.
  */
 function merge(text: string, found: readonly Span[]): readonly Span[] {
   const sorted = [...found].sort((a, b) => a.start - b.start || b.end - a.end || compare(a.kind, b.kind))
@@ -98,15 +137,20 @@ function union(text: string, one: Span, other: Span): Span {
   const longer = other.end - other.start > one.end - one.start ? other : one
   const end = Math.max(one.end, other.end)
   const covers = longer.start === one.start && longer.end === end
-  const transform = combine(one.transform, other.transform)
-  if (covers) return { ...longer, transform }
   return {
     start: one.start,
     end,
     kind: longer.kind,
-    transform: transform === 'null' || one.kind === other.kind ? transform : 'redact',
-    value: text.slice(one.start, end),
+    transform: commonTransform(one, other, covers),
+    value: covers ? longer.value : text.slice(one.start, end),
   }
+}
+
+function commonTransform(one: Span, other: Span, covers: boolean): Transform {
+  const transform = combine(one.transform, other.transform)
+  if (one.kind === other.kind || transform === 'null') return transform
+  // `password=jane@example.com`: the harmless piece of an address is a piece of the password.
+  return covers && transform !== 'partial' ? transform : 'redact'
 }
 
 function compare(a: string, b: string): number {

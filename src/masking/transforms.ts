@@ -72,7 +72,7 @@ export function placeholdersIn(text: string, kinds: ReadonlySet<string>): readon
     const kind = redactedKind ?? hashedKind
     if (!DETECTORS.has(kind) && !kinds.has(kind)) continue
     const end = index + whole.length
-    found.push({ start: index, heldUntil: redactedKind === undefined ? end - 18 : end, end })
+    found.push({ start: index, heldUntil: redactedKind === undefined ? end - 18 : end - 1, end })
   }
   return found
 }

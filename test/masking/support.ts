@@ -1,5 +1,5 @@
 import { Buffer } from 'node:buffer'
-import type { BytesChunk, Chunk } from '../../src/core/chunk.ts'
+import type { BytesChunk, Chunk, ExitChunk } from '../../src/core/chunk.ts'
 import type { Decision, Detection, Transform } from '../../src/core/decision.ts'
 import { DETECTORS } from '../../src/masking/detectors/index.ts'
 import { createMasking } from '../../src/masking/masking.ts'
@@ -48,7 +48,7 @@ export function rows(...cells: readonly (readonly (string | null)[])[]): Chunk {
 }
 
 /** An ordinary end. */
-export const exit: Chunk = { kind: 'exit', status: 'SELECT 1', truncated: false }
+export const exit: ExitChunk = { kind: 'exit', status: 'SELECT 1', truncated: false }
 
 /** The bytes of a channel, joined. */
 export function joined(chunks: readonly Chunk[], channel: BytesChunk['channel']): Buffer {
