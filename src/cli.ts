@@ -178,6 +178,8 @@ program
 await run(process.argv)
 
 async function run(argv: readonly string[]): Promise<void> {
+  // At a file size limit a write is to fail like on a full disk, and not to kill the process (setrlimit(2)).
+  process.on('SIGXFSZ', () => undefined)
   // A reader that went away (`| head`) is no fault of ours.
   process.stdout.on('error', () => process.exit())
   try {
