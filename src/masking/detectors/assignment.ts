@@ -53,7 +53,7 @@ function eachValue(text: string, names: RegExp, take: (start: number, end: numbe
   const pattern = new RegExp(names)
   for (let match = pattern.exec(text); match !== null; match = pattern.exec(text)) {
     const value = valueAfter(text, match.index, match.index + match[0].length)
-    if (value === undefined) continue
+    if (value === undefined || isOwnLabel(text, match.index)) continue
     pattern.lastIndex = Math.max(pattern.lastIndex, value.end)
     if (value.end > value.start && !isNoSecret(text.slice(value.start, value.end))) {
       take(value.start, value.end, match[0])
@@ -104,6 +104,16 @@ function runEnd(text: string, start: number, stops: RegExp): number {
   stops.lastIndex = start
   return stops.exec(text)?.index ?? text.length
 }
+
+/** Whether a name is the kind in an earlier replacement, as in `[REDACTED:aws_access_key]: "…"`. */
+function isOwnLabel(text: string, nameStart: number): boolean {
+  const before = text.slice(Math.max(0, nameStart - 32), nameStart)
+  const open = before.lastIndexOf('[')
+  return open >= 0 && OWN_LABEL.test(before.slice(open) + text.slice(nameStart, nameStart + 64))
+}
+
+const OWN_LABEL =
+  /^\[(?:REDACTED|HASH):(?:aws_secret_key|aws_access_key|google_api_key|private_key|stripe_key|github_token|slack_token|generic_secret|password_assignment|url_password)(?::h[0-9a-f]{16})?\]/
 
 /** Placeholders of templates, empty values, and what masking itself writes. */
 function isNoSecret(value: string): boolean {
