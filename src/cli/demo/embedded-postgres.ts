@@ -45,14 +45,13 @@ const SUPERUSER = 'postgres'
 const START_TIMEOUT_MS = 30_000
 const PORT_ATTEMPTS = 5
 
-/** Settings of a server whose data nobody needs after a crash of the machine. */
+/** Settings of a server whose data nobody needs after a crash of the machine; its own crashes it survives. */
 const SETTINGS = {
   listen_addresses: HOST,
   unix_socket_directories: '',
   max_connections: '100',
   shared_buffers: '32MB',
   fsync: 'off',
-  synchronous_commit: 'off',
   full_page_writes: 'off',
   timezone: 'UTC',
   log_timezone: 'UTC',

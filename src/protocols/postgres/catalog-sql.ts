@@ -59,9 +59,16 @@ const FINGERPRINT = [
   `pg_catalog.array_to_string(${SEARCH_PATH}, ','::pg_catalog.text)`,
 ].join(` || ' ' ||\n`)
 
+/**
+ * Tells which transactions have ended, as text. With the start of the server, because after a crash or a failover the
+ * same numbers may stand for other transactions.
+ */
+const SNAPSHOT = `pg_catalog.pg_current_snapshot()::pg_catalog.text OPERATOR(pg_catalog.||) ' '::pg_catalog.text
+  OPERATOR(pg_catalog.||) pg_catalog.date_part('epoch'::pg_catalog.text, pg_catalog.pg_postmaster_start_time())::pg_catalog.text`
+
 /** Facts about the server, the fingerprint of what the other queries give, and the snapshot it holds for. */
 export const HEAD_SQL = `SELECT current_database()::text, current_setting('server_version_num'),
-  pg_current_snapshot()::text, ${FINGERPRINT}`
+  ${SNAPSHOT}, ${FINGERPRINT}`
 
 /**
  * Prepares the look at the catalog: its snapshot, and its fingerprint unless the snapshot is still the one that is given.
@@ -71,12 +78,12 @@ export const PREPARE_LOOK: readonly string[] = [
   `SELECT pg_catalog.set_config('plan_cache_mode', 'force_generic_plan', false)`,
   `PREPARE sallyport_look (pg_catalog.text) AS
     SELECT s, CASE WHEN s = $1 THEN NULL ELSE ${FINGERPRINT} END
-    FROM (SELECT pg_catalog.pg_current_snapshot()::pg_catalog.text AS s OFFSET 0) AS now`,
+    FROM (SELECT ${SNAPSHOT} AS s OFFSET 0) AS now`,
 ]
 
 /** Looks. While nothing that writes has ended since the snapshot was taken, the catalog cannot have changed. */
 export function lookSql(snapshot: string): string {
-  return `EXECUTE sallyport_look ('${/^[\d:,]*$/u.test(snapshot) ? snapshot : ''}')`
+  return `EXECUTE sallyport_look ('${/^[\d:,. e+]*$/u.test(snapshot) ? snapshot : ''}')`
 }
 
 /**
@@ -87,7 +94,7 @@ export function lookSql(snapshot: string): string {
  * snapshot tells that for next to nothing. The second form looks at the catalog itself.
  */
 export const SNAPSHOT_GUARD_SQL = `SELECT 1 OPERATOR(pg_catalog./)
-  CASE WHEN pg_catalog.pg_current_snapshot()::pg_catalog.text = $1::pg_catalog.text THEN 1 ELSE 0 END`
+  CASE WHEN (${SNAPSHOT}) = $1::pg_catalog.text THEN 1 ELSE 0 END`
 export const FINGERPRINT_GUARD_SQL = `SELECT 1 OPERATOR(pg_catalog./)
   CASE WHEN (${FINGERPRINT}) = $1::pg_catalog.text THEN 1 ELSE 0 END`
 
