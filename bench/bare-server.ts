@@ -5,18 +5,21 @@
 import { toNodeHandler } from '@modelcontextprotocol/node'
 import { createMcpHandler, McpServer } from '@modelcontextprotocol/server'
 import { createMcpExpressApp } from '@modelcontextprotocol/express'
-import pg from 'pg'
+import { Pool } from 'pg'
 import * as z from 'zod/v4'
 
 const url = process.env['BENCH_DATABASE_URL']
 if (url === undefined) throw new Error('BENCH_DATABASE_URL is not set')
-const pool = new pg.Pool({ connectionString: url, max: 10 })
+const pool = new Pool({ connectionString: url, max: 10 })
 
 const handler = createMcpHandler(() => {
   const server = new McpServer({ name: 'bare', version: '0' })
   server.registerTool(
     'query',
-    { description: 'Runs a query.', inputSchema: z.object({ sql: z.string(), params: z.array(z.unknown()).optional() }) },
+    {
+      description: 'Runs a query.',
+      inputSchema: z.object({ sql: z.string(), params: z.array(z.unknown()).optional() }),
+    },
     async ({ sql, params }) => {
       const result = await pool.query({ text: sql, values: params ?? [], rowMode: 'array' })
       const structured = { columns: result.fields.map(({ name }) => name), rows: result.rows as unknown[][] }

@@ -22,7 +22,10 @@ export interface Round {
 }
 
 /** Runs `calls` calls, `concurrency` at a time. */
-export async function round(run: () => Promise<void>, options: { calls: number; concurrency: number; pid: number }): Promise<Round> {
+export async function round(
+  run: () => Promise<void>,
+  options: { calls: number; concurrency: number; pid: number },
+): Promise<Round> {
   const latenciesMs: number[] = []
   const cpuBefore = cpuMs(options.pid)
   let left = options.calls
@@ -41,8 +44,17 @@ export async function round(run: () => Promise<void>, options: { calls: number; 
 /** One row of the table every bench prints. */
 export function summary(rounds: readonly Round[]): { p50: number; p99: number; cpu: number } {
   return {
-    p50: percentile(rounds.map(({ latenciesMs }) => percentile(latenciesMs, 0.5)), 0.5),
-    p99: percentile(rounds.map(({ latenciesMs }) => percentile(latenciesMs, 0.99)), 0.5),
-    cpu: percentile(rounds.map(({ cpuMsPerCall }) => cpuMsPerCall), 0.5),
+    p50: percentile(
+      rounds.map(({ latenciesMs }) => percentile(latenciesMs, 0.5)),
+      0.5,
+    ),
+    p99: percentile(
+      rounds.map(({ latenciesMs }) => percentile(latenciesMs, 0.99)),
+      0.5,
+    ),
+    cpu: percentile(
+      rounds.map(({ cpuMsPerCall }) => cpuMsPerCall),
+      0.5,
+    ),
   }
 }

@@ -47,9 +47,6 @@ export type Fsync = 'always' | 'writes' | 'off'
 /** How much the log says. */
 export type LogLevel = 'debug' | 'info' | 'warn' | 'error'
 
-/** The file commands read when none is named. */
-export const CONFIG_FILE = 'sallyport.yaml'
-
 const DURATION_UNITS: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 }
 const SIZE_UNITS: Readonly<Record<string, number>> = { B: 1, KiB: 1024, MiB: 1024 ** 2, GiB: 1024 ** 3 }
 

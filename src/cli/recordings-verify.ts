@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises'
 import path from 'node:path'
 import { loadConfig } from '../config.ts'
 import { SallyportError } from '../core/errors.ts'
-import { verify } from '../recording/verify.ts'
+import { loadHeads, verify } from '../recording/index.ts'
 import { EXIT } from './exit-code.ts'
 import { openTerminal, printable } from './terminal.ts'
 
@@ -16,8 +16,12 @@ export interface VerifyCommand {
 /** Checks recordings offline: hashes, seals, checkpoints, missing files. Exit code 6 when anything is wrong. */
 export async function recordingsVerify(directory: string | undefined, options: VerifyCommand): Promise<void> {
   const terminal = openTerminal(options)
-  const dir = directory === undefined ? loadConfig(options.config).recordings.dir : path.resolve(directory)
-  const report = await verify(dir, options.key === undefined ? {} : { publicKey: await readKey(options.key) })
+  const config = directory === undefined ? loadConfig(options.config) : undefined
+  const dir = config?.recordings.dir ?? path.resolve(directory ?? '.')
+  const report = await verify(dir, {
+    ...(options.key !== undefined && { publicKey: await readKey(options.key) }),
+    ...(config !== undefined && { heads: await headsOf(config.stateDir) }),
+  })
   if (!report.ok) process.exitCode = EXIT.unsound
   if (terminal.isJson) return terminal.json(report)
   for (const { file, line, reason, message } of report.problems) {
@@ -32,6 +36,16 @@ export async function recordingsVerify(directory: string | undefined, options: V
       `${terminal.paint('green', '✓')} ${report.files.length} files are as they were written.${open}${trust}`,
     )
   else terminal.note(`sallyport: ${report.problems.length} problems in ${dir}`)
+}
+
+/** How far the gateway's own journal had come. Whoever may not read its state verifies without, and so cannot see a cut tail. */
+async function headsOf(stateDir: string): Promise<Awaited<ReturnType<typeof loadHeads>>> {
+  try {
+    return await loadHeads(stateDir)
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && (error.code === 'ENOENT' || error.code === 'EACCES')) return []
+    throw error
+  }
 }
 
 async function readKey(file: string): Promise<string> {

@@ -1,5 +1,3 @@
-import type { Action, AttributeValue } from './action.ts'
-
 /** What the policy says of a call. The strictest over all parts wins (C5). */
 export type Effect = 'allow' | 'deny' | 'require_approval'
 
@@ -91,13 +89,3 @@ export interface PartDecision {
   readonly effect: Effect
   readonly rules: readonly string[]
 }
-
-/** What a condition may read besides `part` and `action`. */
-export interface ConditionContext {
-  /** RFC 3339; handed in, because the policy reads no clock. */
-  readonly now: string
-  readonly [key: string]: AttributeValue
-}
-
-/** Re-exported here because a decision always speaks of an action. */
-export type { Action }

@@ -47,6 +47,18 @@ export async function loadHead(stateDir: string, instance: string): Promise<Inst
   }
 }
 
+/**
+ * Reads the heads of every instance that keeps its state in `stateDir`.
+ *
+ * @throws SallyportError `ERR_CONFIG_INVALID` when one is damaged.
+ */
+export async function loadHeads(stateDir: string): Promise<readonly InstanceHead[]> {
+  const names = await fs.readdir(stateDir)
+  const instances = names.flatMap((name) => /^recording-head-(.+)\.json$/.exec(name)?.[1] ?? [])
+  const heads = await Promise.all(instances.sort().map((instance) => loadHead(stateDir, instance)))
+  return heads.filter((head) => head !== undefined)
+}
+
 function fileOf(stateDir: string, instance: string): string {
   return path.join(stateDir, `recording-head-${instance}.json`)
 }

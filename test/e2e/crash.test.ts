@@ -183,38 +183,31 @@ describe('C12, C15, C16: a gateway that is killed', () => {
     const executions = new Map(rows.map(({ marker, n }) => [marker, n]))
     const entries = recordedEntries(path.join(world.dir, 'recordings'))
     const written = entries.join('\n')
-    const counts = { done: 0, outcome_unknown: 0, unclaimed: 0 }
-    let executedAndSettled = 0
-    for (const [marker, ticket] of tickets) {
-      const state = states.get(ticket)
-      const n = executions.get(marker) ?? 0
-      expect(n, `${marker} ran ${n} times`).toBeLessThanOrEqual(1)
-      if (n > 0) expect(written.includes(marker), `${marker} ran and is not in the recording`).toBe(true)
-      switch (state) {
-        case 'done':
-          expect(n, `${marker} is done`).toBe(1)
-          counts.done++
-          executedAndSettled += n
-          break
-        case 'outcome_unknown':
-          counts.outcome_unknown++
-          break
-        default:
-          expect(['pending', 'approved'], `${marker} is ${state}`).toContain(state)
-          expect(n, `${marker} was never claimed`).toBe(0)
-          counts.unclaimed++
-      }
-    }
-    const claims = tickets.size - counts.unclaimed
-    expect(executedAndSettled + counts.outcome_unknown).toBe(claims)
+    const ran = [...tickets].map(([marker, ticket]) => ({
+      marker,
+      state: states.get(ticket) ?? 'gone',
+      executions: executions.get(marker) ?? 0,
+      isRecorded: written.includes(marker),
+    }))
+    expect(ran.filter(({ executions }) => executions > 1)).toEqual([])
+    expect(ran.filter(({ executions, isRecorded }) => executions > 0 && !isRecorded)).toEqual([])
+    const of = (...wanted: string[]): typeof ran => ran.filter(({ state }) => wanted.includes(state))
+    const done = of('done')
+    const unknown = of('outcome_unknown')
+    const unclaimed = of('pending', 'approved')
+    expect(done.filter(({ executions }) => executions !== 1)).toEqual([])
+    expect(unclaimed.filter(({ executions }) => executions !== 0)).toEqual([])
+    const claims = ran.length - unclaimed.length
+    // What the database counted for settled claims, and what nobody knows, is all that was ever claimed.
+    expect(done.reduce((sum, { executions }) => sum + executions, 0) + unknown.length).toBe(claims)
     expect(claims).toBeGreaterThanOrEqual(KILLS_IN_FLIGHT)
-    // Both ways of dying must have occurred, or the moments were not random.
-    expect(counts.outcome_unknown).toBeGreaterThan(0)
+    // Dying before the end must have occurred, or the moments were not random.
+    expect(unknown.length).toBeGreaterThan(0)
     const missing = answered.filter((marker) => !written.includes(`"${marker}"`))
     expect(missing).toEqual([])
     expect(answered.length).toBeGreaterThan(KILLS)
     console.log(
-      `${KILLS} kills: ${claims} claims, ${counts.done} done, ${counts.outcome_unknown} outcome_unknown, ${answered.length} reads answered`,
+      `${KILLS} kills: ${claims} claims, ${done.length} done, ${unknown.length} outcome_unknown, ${answered.length} reads answered`,
     )
   }
 })

@@ -3,7 +3,7 @@ import { loadParser } from './parse.ts'
 import { planQuery, type PostgresPlan } from './plan.ts'
 import { postgresProtocol } from './protocol.ts'
 
-export { endpointOf, POSTGRES_SETTINGS, postgresOptions, postgresSchema, type PostgresOptions } from './options.ts'
+export { endpointOf, POSTGRES_SETTINGS, postgresOptions, postgresSchema } from './options.ts'
 
 /** PostgreSQL for the spine. Ends its connections with `close()`. */
 export function createPostgres(): Protocol<PostgresPlan> {

@@ -3,11 +3,6 @@ export function quoteIdentifier(name: string): string {
   return `"${name.replaceAll('"', '""')}"`
 }
 
-/** Quotes a string constant for SQL text; `standard_conforming_strings` is pinned to on (C7). */
-export function quoteLiteral(value: string): string {
-  return `'${value.replaceAll("'", "''")}'`
-}
-
 /** `"schema"."name"`: a name that `search_path` cannot move (R4). */
 export function pinned(object: { readonly schema: string; readonly name: string }): string {
   return `${quoteIdentifier(object.schema)}.${quoteIdentifier(object.name)}`
