@@ -9,7 +9,7 @@ import type { Building } from './main.ts'
 import { describe } from './gateway/describe.ts'
 import { govern } from './gateway/gateway.ts'
 import { listen } from './listen.ts'
-import { createTraffic, shuttingDown } from './traffic.ts'
+import { shuttingDown } from './traffic.ts'
 import { VERSION } from './version.ts'
 
 /** The open doors. */
@@ -27,8 +27,7 @@ const LOOPBACK_HOSTS = ['127.0.0.1', 'localhost', '::1']
 
 /** Opens both doors. Their listeners come last, so that nobody is let in before everything stands. */
 export async function openDoors(building: Building, closers: Closers): Promise<Doors> {
-  const { config, rooms, sessions, identity, approvals, log } = building
-  const traffic = createTraffic(building)
+  const { config, rooms, sessions, identity, approvals, traffic, log } = building
   const targets = new Map(config.targets.map((target) => [target.name, target]))
 
   const mcpApp = express()

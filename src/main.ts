@@ -30,6 +30,7 @@ import type { Keys } from './store/keys.ts'
 import { openState } from './store/state-dir.ts'
 import { createLog, type Log } from './telemetry/log.ts'
 import { createMetrics, type Metrics } from './telemetry/metrics.ts'
+import { createTraffic, type Traffic } from './traffic.ts'
 import { toolNamed } from '../tools/index.ts'
 
 /** A running gateway. */
@@ -61,6 +62,7 @@ export interface Building {
   readonly approvals: ApprovalRoom
   readonly recorder: Recorder
   readonly metrics: Metrics
+  readonly traffic: Traffic
   readonly log: Log
 }
 
@@ -189,7 +191,16 @@ async function build(config: Config, log: Log, closers: Closers): Promise<Buildi
     held: () => held.size,
     sessions: () => sessions.list().length,
   })
-  const rooms = { protocols: { postgres }, policy: () => policies.current(), permits, credentials, masking, now }
+  const traffic = createTraffic(metrics)
+  const rooms: Rooms = {
+    protocols: { postgres },
+    policy: () => policies.current(),
+    permits,
+    credentials,
+    masking,
+    now,
+    onDecision: (call, decision, seconds) => traffic.decided(call, decision, seconds),
+  }
   return {
     config,
     rooms,
@@ -201,6 +212,7 @@ async function build(config: Config, log: Log, closers: Closers): Promise<Buildi
     approvals,
     recorder,
     metrics,
+    traffic,
     log,
   }
 }

@@ -1,14 +1,15 @@
 import type { Call } from './core/call.ts'
 import type { Chunk } from './core/chunk.ts'
-import type { Effect } from './core/decision.ts'
-import { SallyportError, type ErrorCode } from './core/errors.ts'
+import type { Decision, Effect } from './core/decision.ts'
+import { SallyportError } from './core/errors.ts'
 import { endingOf } from './gateway/gateway.ts'
-import type { Permits } from './gateway/permits.ts'
 import type { Metrics } from './telemetry/metrics.ts'
 
 /** The calls that run now: counted for the metrics, and so that an end can wait for theirs. */
 export interface Traffic {
   readonly isOpen: () => boolean
+  /** Notes what was decided of a call. */
+  decided(call: Call, decision: Decision, seconds: number): void
   /** Passes a call's chunks on and notes how it ended. */
   count(call: Call, chunks: AsyncIterable<Chunk>): AsyncGenerator<Chunk, void, undefined>
   /** Refuses new calls and waits until none runs, at most `ms`. */
@@ -16,12 +17,8 @@ export interface Traffic {
 }
 
 /** Builds the traffic of one gateway. */
-export function createTraffic(rooms: {
-  readonly metrics: Metrics
-  readonly rooms: { readonly permits: Permits }
-}): Traffic {
-  const { metrics } = rooms
-  const { permits } = rooms.rooms
+export function createTraffic(metrics: Metrics): Traffic {
+  const effects = new WeakMap<Call, Effect>()
   let running = 0
   let whenQuiet: (() => void) | undefined
   let open = true
@@ -29,15 +26,18 @@ export function createTraffic(rooms: {
   return {
     isOpen: () => open,
 
+    decided(call, { effect }, seconds) {
+      effects.set(call, effect)
+      metrics.decided({ effect, seconds })
+    },
+
     async *count(call, chunks) {
       if (!open) throw shuttingDown()
       running++
       const note = stopwatch(call, metrics)
       try {
-        let effect: Effect | undefined
         for await (const chunk of chunks) {
-          effect ??= permits.live().find((entry) => entry.call === call)?.judged.decision.effect
-          note.chunk(chunk, effect)
+          note.chunk(chunk)
           yield chunk
         }
         note.done()
@@ -45,7 +45,7 @@ export function createTraffic(rooms: {
         note.failed(SallyportError.from(error))
         throw error
       } finally {
-        note.end()
+        note.end(effects.get(call))
         running--
         if (running === 0) whenQuiet?.()
       }
@@ -74,34 +74,24 @@ function stopwatch(call: Call, metrics: Metrics) {
   const startedAt = performance.now()
   let facts: Omit<Parameters<Metrics['called']>[0], 'tool' | 'target' | 'seconds'> = { ending: 'abandoned' }
   return {
-    chunk(chunk: Chunk, effect: Effect | undefined) {
-      facts = {
-        ...facts,
-        ...(effect !== undefined && { effect }),
-        ...(chunk.kind === 'exit' && chunk.masked !== undefined && { masked: chunk.masked }),
-      }
+    chunk(chunk: Chunk) {
+      if (chunk.kind === 'exit' && chunk.masked !== undefined) facts = { ...facts, masked: chunk.masked }
     },
     done() {
       facts = { ...facts, ending: 'done' }
     },
     failed(error: SallyportError) {
       if (error.code === 'ERR_RECORDING_FAILED') metrics.recordingFailed()
-      const effect = effectBehind(error.code)
-      facts = { ...facts, ending: endingOf(error), code: error.code, ...(effect !== undefined && { effect }) }
+      facts = { ...facts, ending: endingOf(error), code: error.code }
     },
-    end() {
+    end(effect: Effect | undefined) {
       metrics.called({
         tool: call.tool,
         target: call.target.name,
         seconds: (performance.now() - startedAt) / 1000,
         ...facts,
+        ...(effect !== undefined && { effect }),
       })
     },
   }
-}
-
-/** The effect of the decision that an error follows from, where the code says it. */
-function effectBehind(code: ErrorCode): Effect | undefined {
-  if (code === 'ERR_DENIED') return 'deny'
-  return code.startsWith('ERR_APPROVAL_') ? 'require_approval' : undefined
 }

@@ -8,6 +8,7 @@
  */
 import type { Call, Ending, Judged, Protocol } from '../core/call.ts'
 import type { Chunk } from '../core/chunk.ts'
+import type { Decision } from '../core/decision.ts'
 import { SallyportError } from '../core/errors.ts'
 import type { ProtocolName } from '../core/target.ts'
 import type { Credentials } from '../credentials/credentials.ts'
@@ -26,6 +27,8 @@ export interface Rooms {
   readonly masking: Masking
   /** Milliseconds since the epoch. */
   readonly now: () => number
+  /** Told of each decision and how long it took, planning not included. Must not throw. */
+  readonly onDecision?: (call: Call, decision: Decision, seconds: number) => void
 }
 
 /**
@@ -69,7 +72,7 @@ export async function* govern(call: Call, rooms: Rooms): AsyncGenerator<Chunk, v
 /** Plans the call and decides it, against the policy of this moment. Runs nothing of it. */
 export async function judge(
   call: Call,
-  rooms: Pick<Rooms, 'protocols' | 'policy' | 'credentials' | 'masking' | 'now'>,
+  rooms: Pick<Rooms, 'protocols' | 'policy' | 'credentials' | 'masking' | 'now' | 'onDecision'>,
 ): Promise<Judged> {
   const policy = rooms.policy()
   const plan = await protocolOf(call, rooms).plan(call, {
@@ -77,6 +80,7 @@ export async function judge(
     secret: () => rooms.credentials.read(call.target),
     signal: call.signal,
   })
+  const startedAt = performance.now()
   const decision = decide(policy, {
     principal: call.session.principal,
     target: call.target,
@@ -88,6 +92,7 @@ export async function judge(
     action: plan.action,
     now: rooms.now(),
   })
+  rooms.onDecision?.(call, decision, (performance.now() - startedAt) / 1000)
   return {
     plan,
     decision,
