@@ -23,7 +23,9 @@ console.log(`complete-lock: ${added} entries added`)
 /** @param {string} name such as `@scope/binding-linux-arm64-musl` */
 function platformOf(name) {
   const os = /(android|darwin|freebsd|linux|openharmony|win32)/u.exec(name)?.[1]
-  const cpu = /(arm64|arm|ia32|x64|ppc64|riscv64|s390x)/u.exec(name.slice(name.indexOf(os ?? '') + (os ?? '').length))?.[1]
+  const cpu = /(arm64|arm|ia32|x64|ppc64|riscv64|s390x)/u.exec(
+    name.slice(name.indexOf(os ?? '') + (os ?? '').length),
+  )?.[1]
   if (os === undefined || cpu === undefined) return undefined
   const libc = os !== 'linux' ? undefined : name.includes('musl') ? 'musl' : name.endsWith('gnu') ? 'glibc' : undefined
   return { cpu: [cpu], ...(libc !== undefined && { libc: [libc] }), os: [os] }
