@@ -8,6 +8,7 @@ import { disk } from '../../src/recording/disk.ts'
 import type { Disk } from '../../src/recording/disk.ts'
 import { loadHead, verify } from '../../src/recording/index.ts'
 import type { Report } from '../../src/recording/index.ts'
+import { has } from '../setup/needs.ts'
 import { makeCall, makeFolders, makeJudged, makeRecorder, recordCall, ROWS, session } from './support.ts'
 import type { Folders } from './support.ts'
 
@@ -42,7 +43,7 @@ async function check(): Promise<Report> {
 }
 
 describe('a full disk', () => {
-  it(
+  it.runIf(has('prlimit'))(
     'C16: denies new calls, says what to fix, and lets them in again when there is room',
     { timeout: 60_000 },
     async () => {

@@ -7,6 +7,7 @@ import { SallyportError } from '../../src/core/errors.ts'
 import { disk } from '../../src/recording/disk.ts'
 import type { Disk } from '../../src/recording/disk.ts'
 import { list, loadHead, partsOf, transcript, verify } from '../../src/recording/index.ts'
+import { has } from '../setup/needs.ts'
 import {
   EXIT,
   HEAD,
@@ -400,7 +401,7 @@ describe('the files', () => {
     expect(shown.join('\n')).toContain('    | [["1"],["2"],[null]]')
   })
 
-  it('verify with the tools the format description names', async () => {
+  it.runIf(has('openssl'))('verify with the tools the format description names', async () => {
     const recorder = makeRecorder(folders)
     await recordCall(await recorder.open(session(A)))
     await recorder.close()

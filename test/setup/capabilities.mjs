@@ -3,13 +3,27 @@
 import { spawnSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
 
-/** @type {readonly {name: string, why: string, debian: string, present: () => boolean}[]} */
-export const CAPABILITIES = [
+/** @type {readonly {name: string, why: string, fix: string, debian?: string, present: () => boolean}[]} */
+const CAPABILITIES = [
   {
     name: 'openssl',
-    why: 'certificates for the upstream TLS suite',
+    why: 'recordings are verified with ordinary tools',
+    fix: 'apt-get install openssl',
     debian: 'openssl',
     present: () => runs('openssl', ['version']),
+  },
+  {
+    name: 'prlimit',
+    why: 'a disk that is full',
+    fix: 'apt-get install util-linux',
+    debian: 'util-linux',
+    present: () => runs('prlimit', ['--version']),
+  },
+  {
+    name: 'root',
+    why: 'files that belong to somebody else',
+    fix: 'run the tests as root',
+    present: () => process.getuid?.() === 0,
   },
 ]
 
@@ -20,8 +34,12 @@ function runs(command, args) {
 /** Installs what is missing, where this user may. Returns the names that are present afterwards. */
 export function provide(log = console.error) {
   let missing = CAPABILITIES.filter((capability) => !capability.present())
-  if (missing.length > 0 && process.getuid?.() === 0 && existsSync('/usr/bin/apt-get')) {
-    const packages = [...new Set(missing.flatMap(({ debian }) => debian.split(' ')))]
+  if (
+    missing.some(({ debian }) => debian !== undefined) &&
+    process.getuid?.() === 0 &&
+    existsSync('/usr/bin/apt-get')
+  ) {
+    const packages = [...new Set(missing.flatMap(({ debian }) => debian ?? []))]
     log(`test set-up: installing ${packages.join(', ')}`)
     const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' }
     spawnSync('apt-get', ['update', '-qq'], { stdio: 'ignore', env, timeout: 300_000 })
@@ -32,8 +50,8 @@ export function provide(log = console.error) {
     })
     missing = CAPABILITIES.filter((capability) => !capability.present())
   }
-  for (const { name, why, debian } of missing) {
-    log(`test set-up: no ${name} (${why}): its suites are skipped. To run them: apt-get install ${debian}`)
+  for (const { name, why, fix } of missing) {
+    log(`test set-up: no ${name} (${why}): its suites are skipped. To run them: ${fix}`)
   }
   return CAPABILITIES.filter((capability) => !missing.includes(capability)).map(({ name }) => name)
 }

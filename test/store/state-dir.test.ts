@@ -4,6 +4,7 @@ import path from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { openState } from '../../src/store/state-dir.ts'
 import { lockDirectory } from '../../src/store/state-lock.ts'
+import { has } from '../setup/needs.ts'
 import { type Child, start, temporaryDirectory } from './kit.ts'
 
 const CHILD = path.join(import.meta.dirname, 'child.ts')
@@ -29,7 +30,7 @@ describe('the state directory', () => {
     })
   })
 
-  it.runIf(process.getuid?.() === 0)('C17: is refused when it belongs to somebody else', async () => {
+  it.runIf(has('root'))('C17: is refused when it belongs to somebody else', async () => {
     const directory = path.join(await temporaryDirectory(), 'foreign')
     await mkdir(directory, { mode: 0o700 })
     const { chown } = await import('node:fs/promises')
