@@ -90,6 +90,11 @@ async function contest(
         await rm(path.join(sockets, name), { force: true })
         continue
       }
+      if (answer === 'hung up' && Date.now() <= deadline) {
+        // It is just letting go, or has too much to do: the next look tells.
+        rivals++
+        continue
+      }
       // Fail closed: silence and answers we do not understand count as a holder.
       if (!answer.startsWith('starting ') || name < own || Date.now() > deadline) throw locked(directory, answer)
       rivals++
@@ -99,12 +104,16 @@ async function contest(
   }
 }
 
-/** Asks the process behind a socket for its state. */
+/** Asks the process behind a socket for its state; `dead` when nobody listens, `hung up` when it ended without a word. */
 function ask(address: string): Promise<string> {
   return new Promise((resolve) => {
     const socket = connect(address)
     let answer = ''
-    const timer = setTimeout(() => socket.destroy(), ANSWER_MS)
+    let isSilent = false
+    const timer = setTimeout(() => {
+      isSilent = true
+      socket.destroy()
+    }, ANSWER_MS)
     socket.setEncoding('latin1')
     socket.on('data', (text: string) => {
       answer += text
@@ -115,7 +124,7 @@ function ask(address: string): Promise<string> {
     })
     socket.on('close', () => {
       clearTimeout(timer)
-      resolve(answer)
+      resolve(answer === '' && !isSilent ? 'hung up' : answer)
     })
   })
 }

@@ -89,7 +89,7 @@ describe('the command line', () => {
 
   it.each([
     ['revoked', 'nobody', 'The token is not known.'],
-    ['without the role', 'caller', 'This needs the role operator or auditor; caller has not.'],
+    ['without the role', 'caller', 'This needs the role operator or approver or auditor; caller has not.'],
   ])('says when the token is %s', async (_name, role, message) => {
     const ran = await sallyport(['token', 'list'], as(role))
     expect(ran.code).toBe(5)
