@@ -175,6 +175,7 @@ async function build(config: Config, log: Log, closers: Closers): Promise<Buildi
     approvals,
     limits: createLimits({ now: () => performance.now() }),
     policyVersion: () => policies.current().version,
+    isCurrent: async ({ credentialId }) => (await identity.current(credentialId)) !== undefined,
   })
   policyListeners.push((policy) => recheck(policy, permits, now))
   const sessions = createSessions(

@@ -123,6 +123,7 @@ function protocolOf(call: Call, rooms: Pick<Rooms, 'protocols'>): Protocol {
 export function endingOf(error: SallyportError): Ending {
   switch (error.code) {
     case 'ERR_DENIED':
+    case 'ERR_UNAUTHENTICATED':
     case 'ERR_FORBIDDEN':
     case 'ERR_APPROVAL_REFUSED':
     case 'ERR_APPROVAL_EXPIRED':

@@ -9,6 +9,7 @@ import type { Call, Ending, Judged, Permit } from '../core/call.ts'
 import type { Chunk } from '../core/chunk.ts'
 import type { ColumnMask, Decision } from '../core/decision.ts'
 import { SallyportError } from '../core/errors.ts'
+import type { Principal } from '../core/principal.ts'
 import type { CallRecording } from '../core/recording.ts'
 import type { Limits, Reservation } from '../limits/limits.ts'
 
@@ -18,7 +19,8 @@ export interface Permits {
    * Turns a judged call into a claim, or throws why not.
    *
    * @param judgeAgain plans and decides the call anew; used after a wait, because the policy may have changed (C13).
-   * @throws SallyportError `ERR_DENIED`, any `ERR_APPROVAL_*`, any `ERR_LIMIT_*`, `ERR_CANCELLED`, `ERR_SHUTTING_DOWN`.
+   * @throws SallyportError `ERR_DENIED`, any `ERR_APPROVAL_*`, any `ERR_LIMIT_*`, `ERR_UNAUTHENTICATED`,
+   * `ERR_CANCELLED`, `ERR_SHUTTING_DOWN`.
    */
   take(call: Call, judged: Judged, judgeAgain: () => Promise<Judged>, recording: CallRecording): Promise<Claim>
   /** Decides every live call again with `decideAgain` and cancels those it no longer allows as they run. */
@@ -59,6 +61,8 @@ export interface PermitRooms {
   readonly limits: Limits
   /** Version of the policy in force now. */
   readonly policyVersion: () => string
+  /** Whether the principal is still who it was authenticated as: its token neither revoked nor run out. */
+  readonly isCurrent: (principal: Principal) => Promise<boolean>
 }
 
 /** Builds the permits of one gateway. */
@@ -84,6 +88,8 @@ export function createPermits(rooms: PermitRooms): Permits {
 
       try {
         let ticket: ClaimedTicket | undefined
+        // Asked only now: from here on a revocation finds the call among the live ones and cancels it.
+        if (!(await rooms.isCurrent(call.session.principal))) throw noLongerKnown()
         // The call is live from here on, so every later reload rechecks it; one that came between its decision and here
         // has not. Bounded: a policy that keeps changing under a call denies it.
         for (let tries = 0; entry.judged.decision.policyVersion !== rooms.policyVersion(); tries++) {
@@ -205,6 +211,10 @@ function noLongerAllowed(judged: Judged, decision: Decision, masks: readonly Col
     return 'The masks of this target changed while the call ran.'
   }
   return undefined
+}
+
+function noLongerKnown(): SallyportError {
+  return new SallyportError('ERR_UNAUTHENTICATED', 'The token of this call was revoked or has expired.')
 }
 
 function throwIfDenied(decision: Decision): void {

@@ -24,8 +24,11 @@ export interface Sessions {
   /** Opens a session for a caller that has a connection; the door closes it with the connection. */
   open(caller: Caller): Promise<OwnedSession>
   /**
-   * Returns the session of a caller that has no connection (MCP 2026 era): the one its principal, token, door and run
-   * already have, or a new one. It ends after {@link IDLE_MS} without a call (DESIGN §8).
+   * Returns the session of a caller that has no connection (MCP 2026 era): the one this very principal (as it is now,
+   * groups, roles and token included), door and run already have, or a new one. It ends after {@link IDLE_MS} without a
+   * call (DESIGN §8), when the principal's groups or roles change, and when the principal needs room for another.
+   *
+   * @throws SallyportError `ERR_LIMIT_CONCURRENCY`, `ERR_RECORDING_FAILED`, `ERR_SHUTTING_DOWN`.
    */
   join(caller: Caller): Promise<Session>
   list(): readonly Session[]
@@ -37,6 +40,9 @@ export interface Sessions {
 
 /** How long a session without a connection outlives its last call. */
 export const IDLE_MS = 30 * 60_000
+
+/** Sessions without a connection one principal may have: each keeps a recording open, and a caller names its own runs. */
+export const JOINED_PER_PRINCIPAL_MAX = 32
 
 /** What the sessions need of the recorder. */
 export interface SessionRecorder {
@@ -60,7 +66,8 @@ export function createSessions(
   onCloseError: (error: unknown) => void = () => undefined,
 ): Sessions {
   const open = new Map<string, OwnedSession & { readonly controller: AbortController }>()
-  const joined = new Map<string, { owned: Promise<OwnedSession>; timer: NodeJS.Timeout | undefined }>()
+  /** By {@link keyOf}; the one that was used last stands last. */
+  const joined = new Map<string, Joined>()
   let closing: SallyportError | undefined
 
   async function create(caller: Caller): Promise<OwnedSession> {
@@ -88,43 +95,67 @@ export function createSessions(
     return owned
   }
 
+  function forget(entry: Joined): void {
+    clearTimeout(entry.timer)
+    if (joined.get(entry.key) === entry) joined.delete(entry.key)
+  }
+
+  /** Ends a session that is not joined any more. Its calls are cancelled with `why`. */
+  function dismiss(entry: Joined, why: SallyportError): void {
+    forget(entry)
+    const end = async (): Promise<void> => {
+      const owned = await entry.owned
+      open.get(owned.session.id)?.controller.abort(why)
+      await owned.close()
+    }
+    end().catch(onCloseError)
+  }
+
+  function makeRoom(caller: Caller): void {
+    const own = [...joined.values()].filter(({ principal }) => principal.id === caller.principal.id)
+    const who = whoOf(caller.principal)
+    // Groups or roles changed since: a call is judged by what its principal is now, so what began before ends here.
+    const outdated = own.filter(({ principal }) => whoOf(principal) === who)
+    for (const entry of outdated) {
+      if (principalOf(entry.principal) !== principalOf(caller.principal)) dismiss(entry, identityChanged())
+    }
+    const left = own.filter((entry) => joined.get(entry.key) === entry)
+    if (left.length < JOINED_PER_PRINCIPAL_MAX) return
+    const idle = left.find(({ session }) => session !== undefined && !isBusy(session))
+    if (idle === undefined) throw tooMany()
+    dismiss(idle, new SallyportError('ERR_CANCELLED', 'The session made room for another one of the same caller.'))
+  }
+
   return {
     open: create,
 
     async join(caller) {
-      // The token is part of the key: a session never outlives, or is shared beyond, the credential that opened it.
-      const key = JSON.stringify([
-        caller.principal.id,
-        caller.principal.credentialId ?? '',
-        caller.door,
-        caller.run ?? '',
-      ])
+      const key = keyOf(caller)
       let entry = joined.get(key)
       if (entry === undefined) {
-        entry = { owned: create(caller), timer: undefined }
-        joined.set(key, entry)
+        makeRoom(caller)
+        entry = { key, principal: caller.principal, owned: create(caller), session: undefined, timer: undefined }
       }
       const current = entry
-      const forget = (): void => {
-        clearTimeout(current.timer)
-        if (joined.get(key) === current) joined.delete(key)
-      }
+      joined.delete(key)
+      joined.set(key, current)
       let owned: OwnedSession
       try {
         owned = await current.owned
       } catch (error) {
-        forget()
+        forget(current)
         throw error
       }
+      current.session = owned.session
       if (owned.session.signal.aborted) {
-        forget()
+        forget(current)
         return this.join(caller)
       }
       const arm = (): void => {
         clearTimeout(current.timer)
         current.timer = setTimeout(() => {
           if (isBusy(owned.session)) return arm()
-          forget()
+          forget(current)
           owned.close().catch(onCloseError)
         }, IDLE_MS)
         current.timer.unref()
@@ -149,4 +180,40 @@ export function createSessions(
       await this.end(() => true, closing)
     },
   }
+}
+
+/** A session without a connection. */
+interface Joined {
+  readonly key: string
+  readonly principal: Principal
+  readonly owned: Promise<OwnedSession>
+  /** Set once it is open. */
+  session: Session | undefined
+  timer: NodeJS.Timeout | undefined
+}
+
+/** Whose session it is, where and for what: nothing a decision may read can differ within one session. */
+function keyOf({ principal, door, run }: Caller): string {
+  return JSON.stringify([principalOf(principal), door, run ?? null])
+}
+
+function principalOf(principal: Principal): string {
+  const { groups, roles } = principal
+  return JSON.stringify([whoOf(principal), [...groups].sort(), [...roles].sort()])
+}
+
+/** What of a principal can never change. The token is part of it: a session is never shared beyond its credential. */
+function whoOf({ id, kind, owner, actsFor, credentialId }: Principal): string {
+  return JSON.stringify([id, kind, owner, actsFor ?? null, credentialId ?? null])
+}
+
+function identityChanged(): SallyportError {
+  return new SallyportError('ERR_CANCELLED', 'The identity behind this session changed.')
+}
+
+function tooMany(): SallyportError {
+  return new SallyportError(
+    'ERR_LIMIT_CONCURRENCY',
+    `${JOINED_PER_PRINCIPAL_MAX} declared runs of yours have calls under way; wait until those of one have ended.`,
+  )
 }

@@ -216,6 +216,14 @@ rules:
     expect(upstream.runs).toBe(0)
   })
 
+  it('C2: runs nothing of a caller whose token was revoked while the call was planned', async () => {
+    const upstream = counted()
+    const world = kit(upstream, { isCurrent: async () => false })
+    expect(await codeOf(collect(world.run(world.call({ verb: 'ssh.exec' }))))).toBe('ERR_UNAUTHENTICATED')
+    expect(upstream.runs).toBe(0)
+    expect(world.permits.live()).toEqual([])
+  })
+
   it('C12: does not spend a grant whose use cannot be recorded', async () => {
     const claimed: string[] = []
     const upstream = counted()

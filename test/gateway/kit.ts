@@ -87,7 +87,10 @@ const NO_APPROVALS: Approvals = {
   consent: () => Promise.reject(new SallyportError('ERR_APPROVAL_PENDING', 'Nobody answers here.')),
 }
 
-export function kit(script: Script, options: { yaml?: string; approvals?: Approvals; now?: () => number } = {}): Kit {
+export function kit(
+  script: Script,
+  options: { yaml?: string; approvals?: Approvals; now?: () => number; isCurrent?: () => Promise<boolean> } = {},
+): Kit {
   let policy = policyOf(options.yaml ?? ALLOW_ALL)
   const recorded: Recorded[] = []
   const now = options.now ?? ((): number => 1_700_000_000_000)
@@ -117,6 +120,7 @@ export function kit(script: Script, options: { yaml?: string; approvals?: Approv
       approvals: options.approvals ?? NO_APPROVALS,
       limits: createLimits({ now }),
       policyVersion: () => policy.version,
+      isCurrent: options.isCurrent ?? (async () => true),
     }),
     get rooms() {
       return rooms

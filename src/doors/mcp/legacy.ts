@@ -265,7 +265,7 @@ function bindingOf({ id, actsFor, credentialId }: Principal, bearer: string): st
 }
 
 /** Whether nothing that a decision may read changed about a principal. */
-export function isSame(a: Principal, b: Principal): boolean {
+function isSame(a: Principal, b: Principal): boolean {
   return canonical(a) === canonical(b)
 }
 

@@ -26,7 +26,7 @@ import { Caller } from './caller.ts'
 import type { DoorLimits, McpDoorDeps } from './deps.ts'
 import { DOOR_LIMITS } from './deps.ts'
 import type { LegacySession } from './legacy.ts'
-import { createLegacySessions, isSame, opensSession } from './legacy.ts'
+import { createLegacySessions, opensSession } from './legacy.ts'
 import { callIdsOf, isToolCall, namedTool } from './messages.ts'
 import { replyError, replyFailure, RPC, sendResponse } from './reply.ts'
 import { POLICY_URI, TARGETS_URI } from './resources.ts'
@@ -115,9 +115,11 @@ export function mountMcp(app: Express, deps: McpDoorDeps): McpDoor {
       return
     }
     const body = await readJson(req, { bytesMax: limits.bodyBytesMax, depthMax: limits.bodyDepthMax })
+    // The body may have taken its time: whoever sends it counts as what their token is worth now.
+    const now = { ...known, principal: await deps.authenticate(known.bearer) }
     const request = await webRequestOf(req, body, known.gone)
-    if (await isLegacyRequest(request, body)) await serveSession(known, body)
-    else await serveRequest(known, body, request)
+    if (await isLegacyRequest(request, body)) await serveSession(now, body)
+    else await serveRequest(now, body, request)
   }
 
   /** The 2026 era: every request stands for itself. */
@@ -177,15 +179,8 @@ export function mountMcp(app: Express, deps: McpDoorDeps): McpDoor {
     await sent
   }
 
-  /** The session of a caller without a connection, as this caller is now. */
-  async function joinSession({ principal, run }: Known): Promise<Session> {
-    const caller = { principal, door: 'mcp', ...(run !== undefined && { run }) }
-    const session = await deps.sessions.join(caller)
-    if (isSame(session.principal, principal)) return session
-    // Groups or roles changed since: calls are judged by what a principal is now, so the old session ends here.
-    const why = new SallyportError('ERR_CANCELLED', 'The identity behind this session changed.')
-    await deps.sessions.end((other) => other === session, why)
-    return deps.sessions.join(caller)
+  function joinSession({ principal, run }: Known): Promise<Session> {
+    return deps.sessions.join({ principal, door: 'mcp', ...(run !== undefined && { run }) })
   }
 
   /** Records tool calls the protocol layer refused, which no handler saw. */
