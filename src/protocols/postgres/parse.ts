@@ -19,7 +19,7 @@ export interface Parsed {
 /** A text that is no statement we can read; `reason` quotes nothing of it. */
 export interface Unparsed {
   readonly ok: false
-  readonly reason: 'nul' | 'surrogate' | 'too_large' | 'syntax'
+  readonly reason: 'nul' | 'surrogate' | 'too_large' | 'operators' | 'syntax'
   readonly message: string
 }
 
@@ -57,6 +57,9 @@ export function parse(sql: string): Parsed | Unparsed {
   if (/\p{Surrogate}/u.test(sql)) return refused('surrogate', 'The statement holds half a surrogate pair.')
   const bytes = toBytes(sql)
   if (bytes.length > STATEMENT_BYTES_MAX) return tooLarge()
+  if (hasCostlyRuns(bytes)) {
+    return refused('operators', 'The statement holds thousands of operator characters in a row; put data into params.')
+  }
   // The library refuses an empty text; PostgreSQL calls it a statement that does nothing.
   if (sql === '') return { ok: true, statements: [], bytes }
   const { parseSync } = loaded()
@@ -93,6 +96,19 @@ export function fromBytes(bytes: string): string {
     if (bytes.charCodeAt(i) > 0x7f) return Buffer.from(bytes, 'latin1').toString('utf8')
   }
   return bytes
+}
+
+/** Characters operators are made of (`scan.l`); comments begin and end with them. */
+const OPERATOR_RUN = /[~!@#^&|`?+\-*/%<>=]{100,}/g
+
+/** Scanning a run of them takes time in the square of its length: this much is a tenth of a second. */
+const RUN_COST_MAX = 100_000_000
+
+/** Every comment in a row of comments is first read, as an operator, to the end of the row: 64 KB took four seconds. */
+function hasCostlyRuns(bytes: string): boolean {
+  let cost = 0
+  for (const [run] of bytes.matchAll(OPERATOR_RUN)) cost += run.length ** 2
+  return cost > RUN_COST_MAX
 }
 
 function loaded(): Library {

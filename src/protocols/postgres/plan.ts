@@ -22,6 +22,7 @@ import { parse, type Parsed } from './parse.ts'
 import { partsOf, unknownPart } from './parts.ts'
 import { recognise, recogniseInto } from './recognise.ts'
 import { rewrite } from './rewrite.ts'
+import { TooManySteps, withinSteps } from './scope.ts'
 import { shownAsLength, shownPlainly, shownWithoutValues } from './shown.ts'
 import { walk, type Findings } from './walk.ts'
 
@@ -102,6 +103,10 @@ interface Request {
  * @throws SallyportError `ERR_INVALID_INPUT`, `ERR_TOO_LARGE`; `ERR_DENIED` with `facts.construct` where masks forbid it.
  */
 export function planQuery(payload: unknown, catalog: Catalog, under: PlanUnder): PostgresPlan {
+  return withinSteps(() => plan(payload, catalog, under))
+}
+
+function plan(payload: unknown, catalog: Catalog, under: PlanUnder): PostgresPlan {
   const request = readPayload(payload)
   const masks = bindMasks(catalog, under.masks)
   const parsed = parse(request.sql)
@@ -116,7 +121,8 @@ export function planQuery(payload: unknown, catalog: Catalog, under: PlanUnder):
   } catch (error) {
     // Thousands of nested expressions parse, yet are too deep to walk.
     if (error instanceof RangeError) {
-      return notUnderstood(request, catalog, under, masks, 1, [], ['The statement is nested too deeply.'])
+      const reason = error instanceof TooManySteps ? 'is too complex' : 'is nested too deeply'
+      return notUnderstood(request, catalog, under, masks, 1, [], [`The statement ${reason}.`])
     }
     throw error
   }

@@ -11,9 +11,10 @@
 import { SallyportError } from '../../core/errors.ts'
 import { asList, text, unwrap, type Ast } from './ast.ts'
 import { maskedSource } from './mask-source.ts'
+import type { Relation } from './catalog.ts'
 import type { BoundMasks } from './masks.ts'
 import { pinned, quoteIdentifier } from './names.ts'
-import { fromBytes, parse, scan, toBytes, type Token } from './parse.ts'
+import { fromBytes, parse, scan, STATEMENT_BYTES_MAX, toBytes, type Token } from './parse.ts'
 import { itemsNamed, type Use } from './scope.ts'
 import type { Findings, QualifiedRef } from './walk.ts'
 
@@ -39,13 +40,23 @@ export function rewrite(sql: string, bytes: string, statement: unknown, findings
   const source = new Source(sql, bytes)
   const expected = new Map<Ast, Expected>()
   const edits: Edit[] = []
+  const sources = new Map<Relation, readonly [string, string]>()
+  let length = 0
   for (const use of findings.uses) {
     const named = use.role === 'read' ? masks.byRelation.get(use.relation.oid) : undefined
     if (named === undefined) {
       edits.push({ ...source.nameSpan(use.ref), text: pinned(use.relation) })
       expected.set(use.ref, { kind: 'pinned', use })
     } else {
-      const masked = maskedSource(use.relation, named, use.ref['inh'] !== true)
+      let both = sources.get(use.relation)
+      if (both === undefined) {
+        both = [maskedSource(use.relation, named, false), maskedSource(use.relation, named, true)]
+        sources.set(use.relation, both)
+      }
+      const masked = both[use.ref['inh'] === true ? 0 : 1]
+      length += masked.length
+      // What is longer is not parsed, and thousands of mentions of a wide table are millions of characters.
+      if (length > STATEMENT_BYTES_MAX) throw doubt('a result that is too long')
       edits.push(...source.maskedEdits(use, masked))
       expected.set(use.ref, { kind: 'masked', use, source: masked })
     }
@@ -87,11 +98,15 @@ const COMMENTS = new Set([275, 276])
 class Source {
   readonly #sql: string
   readonly #bytes: string
+  /** Whether the keyword TABLE may stand anywhere in it. */
+  readonly #hasTable: boolean
   #tokens: readonly Token[] | undefined
+  #starts: ReadonlyMap<number, number> | undefined
 
   constructor(sql: string, bytes: string) {
     this.#sql = sql
     this.#bytes = bytes
+    this.#hasTable = /\btable\b/i.test(bytes)
   }
 
   nameSpan(ref: Ast): { readonly start: number; readonly end: number } {
@@ -106,13 +121,14 @@ class Source {
     const hasAlias = use.ref['alias'] !== undefined
     const replacement = hasAlias ? masked : `${masked} AS ${quoteIdentifier(text(use.ref['relname']))}`
     const isOnly = use.ref['inh'] !== true
-    if (!isOnly && !/\btable\b/i.test(this.#bytes) && !/^\s*\*/.test(this.#bytes.slice(span.end, span.end + 64))) {
+    if (!isOnly && !this.#hasTable && !/^\s*\*/.test(this.#bytes.slice(span.end, span.end + 64))) {
       return [{ ...span, text: replacement }]
     }
     const tokens = this.#significant()
-    const first = tokens.findIndex((token) => token.start === span.start)
-    const last = tokens.findIndex((token) => token.end === span.end)
-    if (first < 0 || last < 0) throw doubt('a name that is not where it should be')
+    const first = this.#tokenAt(span.start)
+    let last = first
+    while (last >= 0 && (tokens[last]?.end ?? span.end) < span.end) last += 1
+    if (first < 0 || tokens[last]?.end !== span.end) throw doubt('a name that is not where it should be')
     let start = span.start
     let end = span.end
     let before = first - 1
@@ -175,7 +191,7 @@ class Source {
 
   #scannedChainEnd(start: number, count: number): number {
     const tokens = this.#significant()
-    let at = tokens.findIndex((token) => token.start === start)
+    let at = this.#tokenAt(start)
     for (let i = 0; i < count; i++) {
       if (i > 0) {
         if (word(tokens[at]) !== '.') throw doubt('a qualified name')
@@ -189,6 +205,12 @@ class Source {
     const end = tokens[at - 1]?.end
     if (end === undefined) throw doubt('a name')
     return end
+  }
+
+  /** The index of the significant token that starts there, or -1. */
+  #tokenAt(start: number): number {
+    this.#starts ??= new Map(this.#significant().map((token, index) => [token.start, index]))
+    return this.#starts.get(start) ?? -1
   }
 
   #significant(): readonly Token[] {

@@ -85,12 +85,47 @@ export interface Reading {
   readonly isReturning: boolean
 }
 
+/**
+ * How many steps the names of one text may take to look up. Each takes some ten nanoseconds and nothing else runs
+ * meanwhile; statements that people and their tools write take thousands.
+ */
+const STEPS_MAX = 1_000_000
+
+/** Thrown when names take more than {@link STEPS_MAX} steps: joins and sub-selects can make them grow exponentially. */
+export class TooManySteps extends RangeError {}
+
+// A walk is synchronous, so that one counter serves one text at a time.
+let stepsLeft = Number.POSITIVE_INFINITY
+
+/**
+ * Runs `work` with a bound on the steps of all look-ups in it.
+ *
+ * @throws TooManySteps
+ */
+export function withinSteps<T>(work: () => T): T {
+  stepsLeft = STEPS_MAX
+  try {
+    return work()
+  } finally {
+    stepsLeft = Number.POSITIVE_INFINITY
+  }
+}
+
+/** Counts steps that were, or are about to be, taken. */
+export function step(count = 1): void {
+  stepsLeft -= count
+  if (stepsLeft < 0) throw new TooManySteps('The names of the statement take too many steps to look up.')
+}
+
 /** System columns of tables (`catalog/heap.c`); no user column can have these names. */
 export const SYSTEM_COLUMNS: ReadonlySet<string> = new Set(['tableoid', 'ctid', 'xmin', 'xmax', 'cmin', 'cmax'])
 
 /** Finds the WITH query a bare name means. */
 export function findCte(scope: CteScope | undefined, name: string): Cte | undefined {
-  for (let at = scope; at !== undefined; at = at.parent) if (at.cte.name === name) return at.cte
+  for (let at = scope; at !== undefined; at = at.parent) {
+    step()
+    if (at.cte.name === name) return at.cte
+  }
   return undefined
 }
 
@@ -111,6 +146,7 @@ export function relationItem(use: Use, name: string, hasAlias: boolean, renamed:
  */
 export function derivedItem(name: string | undefined, output: Output | undefined, renamed: readonly string[]): Item {
   const known = renamed.length > 0 ? renamed : (output?.names ?? [])
+  step(known.length)
   return {
     name,
     columns: new Map(known.map((column) => [column, ''])),
@@ -120,6 +156,7 @@ export function derivedItem(name: string | undefined, output: Output | undefined
 
 /** Whether an item has a column of that name for certain. */
 export function hasColumn(item: Item, name: string): boolean {
+  step()
   if (item.columns.has(name)) return true
   if (item.use !== undefined && SYSTEM_COLUMNS.has(name)) return true
   return item.parts !== undefined && item.isOpaque !== true && item.parts.some((part) => hasColumn(part, name))
@@ -127,6 +164,7 @@ export function hasColumn(item: Item, name: string): boolean {
 
 /** Whether an item may have columns that are not known. */
 export function isOpen(item: Item): boolean {
+  step()
   return item.isOpen || (item.parts !== undefined && item.parts.some(isOpen))
 }
 
@@ -146,12 +184,14 @@ export function readColumn(item: Item, name: string, reading: Reading): void {
 /** Marks the whole row as read: `t`, `t.*`, `*`. */
 export function readAll(item: Item, reading: Reading): void {
   for (const part of item.parts ?? []) readAll(part, reading)
+  step(1 + item.columns.size)
   if (item.use === undefined) return
   for (const column of item.columns.values()) mark(item.use, column, reading)
 }
 
 /** Behind a column list of a join any name may be any of its columns. */
 function readOpaque(item: Item, reading: Reading): void {
+  step()
   if (item.isOpaque === true) readAll(item, reading)
   else for (const part of item.parts ?? []) readOpaque(part, reading)
 }
@@ -163,6 +203,7 @@ export type Found = 'found' | 'open' | 'none'
 export function readUnqualified(level: Level | undefined, name: string, reading: Reading): Found {
   let found: Found = 'none'
   for (let at = level; at !== undefined; at = at.parent) {
+    step()
     const holders = at.items.filter((item) => hasColumn(item, name))
     for (const item of holders) readColumn(item, name, reading)
     if (holders.length > 0) return found === 'open' ? 'open' : 'found'
@@ -175,6 +216,7 @@ export function readUnqualified(level: Level | undefined, name: string, reading:
 /** Items a qualifier speaks of: those of the innermost level that has one of that name. */
 export function itemsNamed(level: Level | undefined, name: string): readonly Item[] {
   for (let at = level; at !== undefined; at = at.parent) {
+    step(1 + at.items.length)
     const named = at.items.filter((item) => item.name === name)
     if (named.length > 0) return named
   }
@@ -184,6 +226,7 @@ export function itemsNamed(level: Level | undefined, name: string): readonly Ite
 /** Items `schema.relation` speaks of: mentions of that relation without an alias. */
 export function itemsOfRelation(level: Level | undefined, schema: string, name: string): readonly Item[] {
   for (let at = level; at !== undefined; at = at.parent) {
+    step(1 + at.items.length)
     const named = at.items.filter((item) => item.unaliased?.schema === schema && item.unaliased.name === name)
     if (named.length > 0) return named
   }
@@ -195,11 +238,13 @@ export function outputOf(items: readonly Item[]): Output {
   const names: string[] = []
   let open = false
   for (const item of items) {
+    step(1 + item.columns.size)
     if (item.isOpaque === true) open = true
-    names.push(...item.columns.keys())
+    for (const name of item.columns.keys()) names.push(name)
     if (item.parts !== undefined) {
       const inner = outputOf(item.parts)
-      if (item.isOpaque !== true) names.push(...inner.names)
+      step(inner.names.length)
+      if (item.isOpaque !== true) for (const name of inner.names) names.push(name)
       open ||= inner.isOpen
     }
     open ||= item.isOpen
@@ -224,5 +269,6 @@ function plainColumns(relation: Relation): ReadonlyMap<string, string> {
 }
 
 function renamedColumns(relation: Relation, renamed: readonly string[]): ReadonlyMap<string, string> {
+  step(relation.columns.length)
   return new Map(relation.columns.map((column, i) => [renamed[i] ?? column.name, column.name]))
 }

@@ -25,6 +25,7 @@ import {
   readColumn,
   readUnqualified,
   relationItem,
+  step,
   type Cte,
   type CteScope,
   type Item,
@@ -219,9 +220,14 @@ class Walk {
       if (sort?.type === 'SortBy') this.#operator(sort.fields['useOp'])
       const ref = unwrap(inner)
       const name = ref?.type === 'ColumnRef' ? words(ref.fields['fields']) : undefined
-      if (name?.length === 1 && (output.isOpen || output.names.includes(name[0] ?? ''))) {
+      const [word = ''] = name ?? []
+      step(output.names.length)
+      if (name?.length === 1 && (output.isOpen || output.names.includes(word))) {
         // An input column of that name is read as well, in case it is the one meant.
-        readUnqualified(context.level, name[0] ?? '', context)
+        const found = readUnqualified(context.level, word, context)
+        // Without an output column that is certain to have the name, it may also be a whole row.
+        if (found !== 'found' && !output.names.includes(word))
+          for (const item of itemsNamed(context.level, word)) readAll(item, context)
         continue
       }
       this.#node(inner, context)
@@ -329,6 +335,7 @@ class Walk {
     const larg = this.#fromItem(fields['larg'], context, left, direct)
     const rarg = this.#fromItem(fields['rarg'], context, [...left, ...larg], direct)
     const both = [...larg, ...rarg]
+    step(left.length + both.length)
     const predicate: Reading = { isPredicate: true, isReturning: false }
     const using = words(fields['usingClause']) ?? []
     if (using.length > 0 || fields['isNatural'] === true) this.#operatorNamed(undefined, '=')
@@ -351,18 +358,20 @@ class Walk {
     }
     const usingAlias = asFields(fields['join_using_alias'])
     if (usingAlias['aliasname'] === undefined) return both
-    return [...both, { name: text(usingAlias['aliasname']), columns: new Map(), isOpen: false, parts: both }]
+    // It has the merged columns and no others, and those were marked as read above.
+    return [...both, derivedItem(text(usingAlias['aliasname']), { names: using, isOpen: false }, [])]
   }
 
   #natural(left: readonly Item[], right: readonly Item[], reading: Reading): void {
     const a = outputOf(left)
     const b = outputOf(right)
+    const [named, others] = [new Set(a.names), new Set(b.names)]
     for (const item of left)
-      for (const name of a.names)
-        if ((b.isOpen || b.names.includes(name)) && hasColumn(item, name)) readColumn(item, name, reading)
+      for (const name of named)
+        if ((b.isOpen || others.has(name)) && hasColumn(item, name)) readColumn(item, name, reading)
     for (const item of right)
-      for (const name of b.names)
-        if ((a.isOpen || a.names.includes(name)) && hasColumn(item, name)) readColumn(item, name, reading)
+      for (const name of others)
+        if ((a.isOpen || named.has(name)) && hasColumn(item, name)) readColumn(item, name, reading)
     for (const item of [...left, ...right]) if (item.isOpaque === true) readAll(item, reading)
   }
 
@@ -847,7 +856,8 @@ class Walk {
       const star = starOf(fields['val'])
       if (star !== undefined && fields['name'] === undefined) {
         const all = outputOf(star === '' ? items : items.filter((item) => item.name === star))
-        names.push(...all.names)
+        step(all.names.length)
+        for (const one of all.names) names.push(one)
         open ||= all.isOpen || (star !== '' && all.names.length === 0)
         continue
       }
