@@ -48,6 +48,14 @@ function throwUnlessBindable(call: Call, judged: Judged): void {
       { facts: { rules: judged.decision.rules } },
     )
   }
+  if (judged.isReduced === true) {
+    throw new SallyportError(
+      'ERR_DENIED',
+      'Something in the request looks like a secret, and hiding it would hide more of the request than that, so nobody ' +
+        'could see what they approve. Hand values over as parameters, and leave comments out.',
+      { facts: { rules: judged.decision.rules } },
+    )
+  }
   if (judged.decision.approvals.length === 0) {
     throw new SallyportError('ERR_DENIED', 'The policy asks for an approval and names nobody who could give it.', {
       facts: { rules: judged.decision.rules },

@@ -95,6 +95,8 @@ export interface Judged<P extends Plan = Plan> {
   readonly decision: Decision
   /** `plan.shown` after the detectors. Nothing else of the request is written down anywhere. */
   readonly shown: ShownRequest
+  /** Set when `shown` had to leave out more than what the detectors found. Nobody can approve what they do not see. */
+  readonly isReduced?: true
   /** The agent's words, after the detectors. */
   readonly reason?: string
 }
@@ -127,6 +129,12 @@ export interface Protocol<P extends Plan = Plan> {
   readonly name: string
   /** Works out what the call means. Executes nothing of it. What it cannot understand becomes `<prefix>.unknown`. */
   plan(call: Call, context: PlanContext): Promise<P>
+  /**
+   * Compares a shown request with what masking made of it. Returns `undefined` when `masked` still says the same but for
+   * values; else the request in words, with every value and comment left out, for each word to be masked by itself. An
+   * agent could otherwise write what looks like the beginning of a secret around what it wants nobody to read.
+   */
+  withoutValues?(shown: string, masked: string): readonly string[] | undefined
   /** Runs exactly the plan. Ends upstream work when the iterator is closed or the permit's signal aborts. */
   execute(call: Call, plan: P, permit: Permit, secret: Secret): AsyncIterable<Chunk>
   /** Lists what the target holds, for callers who would otherwise guess. Reads the catalog only. */

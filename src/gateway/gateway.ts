@@ -6,7 +6,7 @@
  *
  * @packageDocumentation
  */
-import type { Call, Ending, Judged, Protocol } from '../core/call.ts'
+import type { Call, Ending, Judged, Plan, Protocol } from '../core/call.ts'
 import type { Chunk } from '../core/chunk.ts'
 import type { Decision } from '../core/decision.ts'
 import { SallyportError } from '../core/errors.ts'
@@ -96,9 +96,27 @@ export async function judge(
   return {
     plan,
     decision,
-    shown: rooms.masking.request(plan.shown, decision),
+    ...shownOf(call, plan, decision, rooms),
     ...(call.reason !== undefined && { reason: rooms.masking.text(call.reason, decision) }),
   }
+}
+
+/** The request as others may see it: all of it but values, whatever in it looks like one. */
+function shownOf(
+  call: Call,
+  { shown }: Plan,
+  decision: Decision,
+  rooms: Pick<Rooms, 'protocols' | 'masking'>,
+): Pick<Judged, 'shown' | 'isReduced'> {
+  const masked = rooms.masking.request(shown, decision)
+  if (masked.text === shown.text) return { shown: masked }
+  const protocol = protocolOf(call, rooms)
+  // Fail closed: what cannot be compared may hide anything.
+  if (protocol.withoutValues === undefined) return { shown: masked, isReduced: true }
+  const words = protocol.withoutValues(shown.text, masked.text)
+  if (words === undefined) return { shown: masked }
+  const text = words.map((word) => rooms.masking.text(word, decision)).join('')
+  return { shown: { ...masked, text }, isReduced: true }
 }
 
 async function* execute(call: Call, claim: Claim, rooms: Rooms): AsyncGenerator<Chunk, void, undefined> {

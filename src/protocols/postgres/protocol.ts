@@ -19,6 +19,7 @@ import { resourceName } from './names.ts'
 import { endpointOf, type PostgresOptions } from './options.ts'
 import { refusal, type PostgresPlan } from './plan.ts'
 import { Pool } from './pool.ts'
+import { withoutValues } from './shown.ts'
 
 /** Works out what a payload means. Pure. */
 export type Planner = (
@@ -138,6 +139,8 @@ export function postgresProtocol(planner: Planner): Protocol<PostgresPlan> {
       const { catalog } = await catalogNow(backendOf(call.target), context.masks, context.secret, context.signal)
       return planner(call.payload, catalog, { masks: context.masks })
     },
+
+    withoutValues,
 
     async *execute(call, plan, permit, secret) {
       try {

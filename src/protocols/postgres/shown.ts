@@ -20,9 +20,24 @@ export function shownPlainly(sql: string, params: readonly Param[]): ShownReques
  * constant meets a masked column is not worth being wrong about.
  */
 export function shownWithoutValues(sql: string, params: readonly Param[]): ShownRequest {
-  const tokens = scan(sql)
+  const words = wordsOf(sql)
+  if (words === undefined) return shownAsLength(sql)
   const hidden = params.map((param) => (param === null ? null : PLACEHOLDER))
-  if (tokens === undefined) return shownAsLength(sql)
+  return { text: words.join('').trim(), ...(hidden.length > 0 && { params: hidden }) }
+}
+
+/** See `Protocol.withoutValues`. */
+export function withoutValues(shown: string, masked: string): readonly string[] | undefined {
+  const words = wordsOf(shown)
+  if (words === undefined) return [shownAsLength(shown).text]
+  const after = wordsOf(masked)
+  return after !== undefined && words.join('').trim() === after.join('').trim() ? undefined : words
+}
+
+/** A text in words and the blanks between them, each constant a placeholder and no comment; undefined if unreadable. */
+function wordsOf(sql: string): readonly string[] | undefined {
+  const tokens = scan(sql)
+  if (tokens === undefined) return undefined
   const words: string[] = []
   const bytes = Buffer.from(sql, 'utf8')
   let at = 0
@@ -39,7 +54,7 @@ export function shownWithoutValues(sql: string, params: readonly Param[]): Shown
     if (!CONSTANTS.has(token.tokenType)) words.push(token.text)
     else words.push(TEXTUAL.has(token.tokenType) ? `'${PLACEHOLDER}'` : PLACEHOLDER)
   }
-  return { text: words.join('').trim(), ...(hidden.length > 0 && { params: hidden }) }
+  return words
 }
 
 /** All that can be said of a text nobody could read. */
