@@ -6,7 +6,7 @@
  *
  * @packageDocumentation
  */
-import type { Call, Ending, Judged, Plan, Protocol } from '../core/call.ts'
+import type { Call, Ending, Judged, Plan, Protocol, Secret } from '../core/call.ts'
 import type { Chunk } from '../core/chunk.ts'
 import type { Decision } from '../core/decision.ts'
 import { SallyportError } from '../core/errors.ts'
@@ -44,11 +44,18 @@ export async function* govern(call: Call, rooms: Rooms): AsyncGenerator<Chunk, v
   let ending: Ending = 'abandoned'
   let failure: SallyportError | undefined
   let claim: Claim | undefined
+  let reading: Promise<Secret> | undefined
+  // One use of the secret is one judgement and what follows from it; a judgement after a wait reads it anew.
+  const secret = (): Promise<Secret> => (reading ??= rooms.credentials.read(call.target))
+  const judgeNow = (): Promise<Judged> => {
+    reading = undefined
+    return judge(call, rooms, secret)
+  }
   try {
-    const judged = await judge(call, rooms)
+    const judged = await judgeNow()
     await entry.decided(judged) // written before anything runs (C15)
-    claim = await rooms.permits.take(call, judged, () => judge(call, rooms), entry)
-    const source = claim.replay ?? execute(call, claim, rooms)
+    claim = await rooms.permits.take(call, judged, judgeNow, entry)
+    const source = claim.replay ?? execute(call, claim, rooms, secret)
     for await (const chunk of rooms.masking.stream(source, claim.judged.decision)) {
       await entry.shown(chunk) // recorded before it is shown
       claim.shown(chunk)
@@ -73,11 +80,12 @@ export async function* govern(call: Call, rooms: Rooms): AsyncGenerator<Chunk, v
 export async function judge(
   call: Call,
   rooms: Pick<Rooms, 'protocols' | 'policy' | 'credentials' | 'masking' | 'now' | 'onDecision'>,
+  secret: () => Promise<Secret> = () => rooms.credentials.read(call.target),
 ): Promise<Judged> {
   const policy = rooms.policy()
   const plan = await protocolOf(call, rooms).plan(call, {
     masks: policy.masksFor(call.session.principal, call.target),
-    secret: () => rooms.credentials.read(call.target),
+    secret,
     signal: call.signal,
   })
   const startedAt = performance.now()
@@ -119,10 +127,14 @@ function shownOf(
   return { shown: { ...masked, text }, isReduced: true }
 }
 
-async function* execute(call: Call, claim: Claim, rooms: Rooms): AsyncGenerator<Chunk, void, undefined> {
-  const secret = await rooms.credentials.read(call.target)
+async function* execute(
+  call: Call,
+  claim: Claim,
+  rooms: Rooms,
+  secret: () => Promise<Secret>,
+): AsyncGenerator<Chunk, void, undefined> {
   try {
-    yield* protocolOf(call, rooms).execute(call, claim.judged.plan, claim.permit, secret)
+    yield* protocolOf(call, rooms).execute(call, claim.judged.plan, claim.permit, await secret())
   } catch (error) {
     // A backend quotes values in its errors (C10); whatever it said passes the detectors like any other text.
     throw rooms.masking.error(SallyportError.from(error), claim.judged.decision)
