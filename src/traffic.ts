@@ -81,7 +81,7 @@ function stopwatch(call: Call, metrics: Metrics) {
       facts = { ...facts, ending: 'done' }
     },
     failed(error: SallyportError) {
-      if (error.code === 'ERR_RECORDING_FAILED') metrics.recordingFailed()
+      if (isRecordingFailure(error) || isRecordingFailure(error.cause)) metrics.recordingFailed()
       facts = { ...facts, ending: endingOf(error), code: error.code }
     },
     end(effect: Effect | undefined) {
@@ -94,4 +94,8 @@ function stopwatch(call: Call, metrics: Metrics) {
       })
     },
   }
+}
+
+function isRecordingFailure(error: unknown): boolean {
+  return error instanceof SallyportError && error.code === 'ERR_RECORDING_FAILED'
 }

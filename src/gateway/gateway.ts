@@ -10,6 +10,7 @@ import type { Call, Ending, Judged, Plan, Protocol, Secret } from '../core/call.
 import type { Chunk } from '../core/chunk.ts'
 import type { Decision } from '../core/decision.ts'
 import { SallyportError } from '../core/errors.ts'
+import type { CallRecording } from '../core/recording.ts'
 import type { ProtocolName } from '../core/target.ts'
 import type { Credentials } from '../credentials/credentials.ts'
 import type { Masking } from '../masking/masking.ts'
@@ -57,7 +58,7 @@ export async function* govern(call: Call, rooms: Rooms): AsyncGenerator<Chunk, v
     claim = await rooms.permits.take(call, judged, judgeNow, entry)
     const source = claim.replay ?? execute(call, claim, rooms, secret)
     for await (const chunk of rooms.masking.stream(source, claim.judged.decision)) {
-      await entry.shown(chunk) // recorded before it is shown
+      await recorded(entry, chunk) // before it is shown
       claim.shown(chunk)
       yield chunk
     }
@@ -69,11 +70,30 @@ export async function* govern(call: Call, rooms: Rooms): AsyncGenerator<Chunk, v
   } finally {
     if (ending === 'abandoned') ending = call.signal.aborted ? 'cancelled' : (call.stopped?.() ?? 'abandoned')
     try {
-      await claim?.end(ending, failure)
+      await claim?.end(ending, failure).catch(unlessStoreFailed)
     } finally {
       await entry.close(ending, failure)
     }
   }
+}
+
+async function recorded(entry: CallRecording, chunk: Chunk): Promise<void> {
+  try {
+    await entry.shown(chunk)
+  } catch (cause) {
+    if (chunk.kind !== 'exit' && chunk.kind !== 'notice') throw cause
+    // A backend has confirmed the end before these come: "it failed" would invite a second run.
+    throw new SallyportError(
+      'ERR_OUTCOME_UNKNOWN',
+      `The call ran to its end, but that could not be recorded, so nothing of its result is shown: ${SallyportError.from(cause).message}`,
+      { cause },
+    )
+  }
+}
+
+/** What became of the call is known, and a ticket that could not be settled is tried again by its own room. */
+function unlessStoreFailed(error: unknown): void {
+  if (!(error instanceof SallyportError) || error.code !== 'ERR_STORE_FAILED') throw error
 }
 
 /** Plans the call and decides it, against the policy of this moment. Runs nothing of it. */
