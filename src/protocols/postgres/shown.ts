@@ -22,8 +22,13 @@ export function shownPlainly(sql: string, params: readonly Param[]): ShownReques
 export function shownWithoutValues(sql: string, params: readonly Param[]): ShownRequest {
   const words = wordsOf(sql)
   if (words === undefined) return shownAsLength(sql)
+  return withoutParams(words.join('').trim(), params)
+}
+
+/** A text that holds no value any more, with its parameters hidden. */
+export function withoutParams(text: string, params: readonly Param[]): ShownRequest {
   const hidden = params.map((param) => (param === null ? null : PLACEHOLDER))
-  return { text: words.join('').trim(), ...(hidden.length > 0 && { params: hidden }) }
+  return { text, ...(hidden.length > 0 && { params: hidden }) }
 }
 
 /** See `Protocol.withoutValues`. */
