@@ -69,7 +69,7 @@ async function showRecording(dir: string, session: string, resultBytesMax: numbe
   })()
 }
 
-function policyDesk({ config, policies, policyState, metrics }: Building): AdminRooms['policy'] {
+function policyDesk({ config, policies, policyState }: Building): AdminRooms['policy'] {
   const status = (): PolicyStatus => ({
     version: policies.current().version,
     directory: config.policiesDir,
@@ -81,7 +81,6 @@ function policyDesk({ config, policies, policyState, metrics }: Building): Admin
     status,
     async reload() {
       const { problems } = await policies.reload()
-      metrics.policyLoaded({ isGood: problems.length === 0 })
       if (problems.length === 0) return status()
       const text = formatProblems(problems)
       throw new SallyportError('ERR_POLICY_INVALID', `The files were not taken; the policy in force stays:\n${text}`)

@@ -71,6 +71,8 @@ export interface PolicyState {
   loadedAt: number
   /** Why newer files were not taken. */
   problem: string | undefined
+  /** Counts loads, whatever caused them. */
+  onLoad: (isGood: boolean) => void
 }
 
 /**
@@ -120,16 +122,21 @@ async function build(config: Config, log: Log, closers: Closers): Promise<Buildi
   closers.add('postgres', () => postgres.close())
 
   const policyListeners: ((policy: Policy) => void)[] = []
-  const policyState: PolicyState = { loadedAt: now(), problem: undefined }
+  const policyState: PolicyState = { loadedAt: now(), problem: undefined, onLoad: () => undefined }
   const policies = await watchPolicies({
     directory: config.policiesDir,
     known: knownOf(config.targets),
     onPolicy: (policy) => {
       log.info({ policy: policy.version, rules: policy.rules.length }, 'another policy is in force')
-      Object.assign(policyState, { loadedAt: now(), problem: undefined })
+      policyState.loadedAt = now()
       for (const listener of policyListeners) listener(policy)
     },
+    onTaken: () => {
+      policyState.problem = undefined
+      policyState.onLoad(true)
+    },
     onProblems: (problems) => {
+      policyState.onLoad(false)
       policyState.problem = formatProblems(problems)
       log.error({ problems: policyState.problem }, 'the policy files were not taken; the policy in force stays')
     },
@@ -192,6 +199,7 @@ async function build(config: Config, log: Log, closers: Closers): Promise<Buildi
     held: () => held.size,
     sessions: () => sessions.list().length,
   })
+  policyState.onLoad = (isGood) => metrics.policyLoaded({ isGood })
   const traffic = createTraffic(metrics)
   const rooms: Rooms = {
     protocols: { postgres },

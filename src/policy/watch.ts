@@ -38,6 +38,8 @@ export interface WatchOptions {
   readonly known: Known
   /** Told after the swap, when another policy is in force; C2 decides live calls again here. */
   readonly onPolicy?: (policy: Policy, previous: Policy) => void
+  /** Told after each reload whose files were taken, also when they say what is in force already. */
+  readonly onTaken?: () => void
   /** Told when files were not taken: the last good policy stays in force. */
   readonly onProblems?: (problems: readonly Problem[]) => void
   /** Told of what is valid and probably not meant; also when nothing at all is allowed. */
@@ -98,6 +100,7 @@ function follow(initial: Policy, initialDirectories: readonly string[], options:
       // The swap is one assignment: a call decides under the old policy or the new one, never under half of each.
       if (isChanged) policy = loaded.policy
       if (loaded.warnings.length > 0) options.onWarnings?.(loaded.warnings)
+      options.onTaken?.()
       if (isChanged) options.onPolicy?.(policy, previous)
       return { isChanged, policy, problems: [], warnings: loaded.warnings }
     } catch {
