@@ -65,6 +65,8 @@ async function visit(path: string, base: string, depth: number, found: Found): P
     const entry = await stat(path)
     if (entry.isDirectory()) return await walk(path, base, depth + 1, found)
     if (!isPolicy) return
+    // Opening a FIFO would wait for a writer for ever, and every later reload with it.
+    if (!entry.isFile()) return void found.problems.push(problem(shown, 'This is not a file.'))
     if (found.files.length + found.fixtures.length >= FILES_MAX) {
       return void found.problems.push(problem(shown, `There are more than ${FILES_MAX} policy files.`))
     }

@@ -4,7 +4,7 @@ import { SallyportError } from '../../core/errors.ts'
 /**
  * Reads a JSON request body within bounds. Depth is checked on the text, before anything recursive sees it.
  *
- * @throws SallyportError `ERR_TOO_LARGE`, `ERR_INVALID_INPUT`
+ * @throws SallyportError `ERR_TOO_LARGE`, `ERR_INVALID_INPUT`, `ERR_CANCELLED`
  */
 export async function readJson(
   req: IncomingMessage,
@@ -29,10 +29,15 @@ async function readText(req: IncomingMessage, bytesMax: number): Promise<string>
   const pieces: Buffer[] = []
   let size = 0
   // The stream is left alive on refusal, so that the answer still reaches the client.
-  for await (const piece of req.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
-    size += piece.length
-    if (size > bytesMax) throw tooLarge()
-    pieces.push(piece)
+  try {
+    for await (const piece of req.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
+      size += piece.length
+      if (size > bytesMax) throw tooLarge()
+      pieces.push(piece)
+    }
+  } catch (cause) {
+    if (cause instanceof SallyportError) throw cause
+    throw new SallyportError('ERR_CANCELLED', 'The client went away before its request was complete.', { cause })
   }
   try {
     return new TextDecoder('utf-8', { fatal: true }).decode(Buffer.concat(pieces))
