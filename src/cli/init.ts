@@ -36,7 +36,7 @@ targets: {}
 #     credential: {user: sallyport_agent, file: secrets/shop-db}
 `
 
-const POLICY = `# What callers may do. Nothing is allowed that no rule allows. See docs/policy.md
+const POLICY = `# What callers may do. Nothing is allowed that no rule allows. See docs/policies.md
 #
 # targets: [shop-db]
 #
