@@ -1,5 +1,6 @@
 /** A statement of at most 256 KiB may not keep the process from everything else: nothing runs beside the planner. */
 import { beforeAll, describe, expect, it } from 'vitest'
+import { SallyportError } from '../../src/core/errors.ts'
 import type { ColumnMask } from '../../src/core/decision.ts'
 import { loadParser, planQuery } from '../../src/protocols/postgres/plan.ts'
 import { shopCatalog } from '../postgres/plan-fixture.ts'
@@ -27,6 +28,16 @@ function nested(depth: number): string {
   let from = 'orders o'
   for (let i = 0; i < depth; i++) from = `(${from} JOIN orders o${i} USING (id)) AS j${i}`
   return from
+}
+
+/** By what the statement is refused. */
+function constructOf(sql: string): string | undefined {
+  try {
+    return planQuery({ sql }, catalog, { masks }).refused?.construct
+  } catch (error) {
+    if (error instanceof SallyportError) return error.facts.construct
+    throw error
+  }
 }
 
 const ATTACKS: readonly (readonly [string, string])[] = [
@@ -58,12 +69,7 @@ describe('planning takes bounded time', () => {
   it.each(ATTACKS)('with %s', (_, sql) => {
     expect(Buffer.byteLength(sql)).toBeLessThanOrEqual(LIMIT)
     const before = performance.now()
-    try {
-      const plan = planQuery({ sql }, catalog, { masks })
-      expect(plan.refused?.construct).toBe('sql.unknown')
-    } catch (error) {
-      expect(error).toMatchObject({ code: 'ERR_DENIED' })
-    }
+    expect(constructOf(sql)).toMatch(/^sql\.(unknown|rewrite)$/)
     expect(performance.now() - before).toBeLessThan(MS_MAX)
   })
 

@@ -174,6 +174,9 @@ async function loadCatalog(connection: UpstreamConnection, builtins?: Builtins):
     keys: ask.json(sql.KEYS_SQL),
     unique: ask.json(sql.UNIQUE_SQL),
     uses: ask.json(sql.USES_SQL),
+    ties: ask.json(sql.TIES_SQL),
+    policyReads: ask.json(sql.POLICY_READS_SQL),
+    viewBuiltins: ask.json(sql.VIEW_BUILTINS_SQL),
     operators: ask.json(sql.OPERATORS_SQL),
     casts: ask.json(sql.CASTS_SQL),
   }

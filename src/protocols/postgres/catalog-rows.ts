@@ -12,11 +12,15 @@ import type {
   ForeignKeyAction,
   Relation,
   RelationKind,
+  Tie,
   UserCast,
   UserOperator,
   UserType,
 } from './catalog.ts'
 import { FIRST_USER_OID } from './catalog.ts'
+import { makesJson, mayReadAnything } from './functions.ts'
+import { isJsonCast } from './indexes.ts'
+import { isSensitiveName } from './sensitive-catalogs.ts'
 
 /** The answers, one array per query, as their JSON says. */
 export interface CatalogAnswers {
@@ -31,6 +35,9 @@ export interface CatalogAnswers {
   readonly keys: readonly KeyRow[]
   readonly unique: readonly { readonly relation: number; readonly name: string }[]
   readonly uses: readonly UseRow[]
+  readonly ties: readonly (Tie & { readonly relation: number })[]
+  readonly policyReads: readonly { readonly relation: number; readonly uses: number; readonly column: string }[]
+  readonly viewBuiltins: readonly { readonly relation: number; readonly isRelation: boolean; readonly oid: number }[]
   readonly functions: readonly FunctionRow[]
   readonly operators: readonly UserOperator[]
   readonly casts: readonly UserCast[]
@@ -169,7 +176,7 @@ export function catalogRows(
       functions: answers.functions.map((row) => functionOf(row, types)),
       operators: answers.operators,
       casts: answers.casts,
-      types: answers.types.filter(isMadeByUser).map(userType),
+      types: answers.types.filter(isMadeByUser).map((type) => userType(type, types)),
     },
   }
 }
@@ -177,6 +184,7 @@ export function catalogRows(
 function relations(answers: CatalogAnswers, types: ReadonlyMap<number, TypeRow>): Relation[] {
   const by = groups(answers)
   const columns = columnsOf(answers, types)
+  const opaque = opaqueViews(answers)
   const hasRules = new Set(answers.rules.map(({ relation }) => relation))
   return answers.relations.map((row): Relation => {
     const own = columns.get(row.oid) ?? []
@@ -207,6 +215,14 @@ function relations(answers: CatalogAnswers, types: ReadonlyMap<number, TypeRow>)
           onUpdate: ACTIONS[key.onUpdate] ?? 'cascade',
         })),
       uniqueColumns: (by.unique.get(row.oid) ?? []).map(({ name }) => name),
+      ties: (by.ties.get(row.oid) ?? []).map(({ kind, columns, evaluates, countsNull }) => ({
+        kind,
+        columns,
+        evaluates,
+        countsNull,
+      })),
+      policyReads: (by.policyReads.get(row.oid) ?? []).map(({ uses: relation, column }) => ({ relation, column })),
+      readsOpaquely: opaque.has(row.oid),
       dependsOn: used(uses, ['rule'], 'uses'),
       policyDependsOn: used(uses, ['policy'], 'uses'),
       readFunctions: used(uses, ['rule', 'policy'], 'function'),
@@ -221,9 +237,32 @@ function groups(answers: CatalogAnswers) {
     uses: groupBy(answers.uses, ({ relation }) => relation),
     triggers: groupBy(answers.triggers, ({ relation }) => relation),
     unique: groupBy(answers.unique, ({ relation }) => relation),
+    ties: groupBy(answers.ties, ({ relation }) => relation),
+    policyReads: groupBy(answers.policyReads, ({ relation }) => relation),
     parents: groupBy(answers.inherits, ({ child }) => child),
     children: groupBy(answers.inherits, ({ parent }) => parent),
   }
+}
+
+/** Users' views that reach data through something of PostgreSQL itself that says nothing of what it reads. */
+function opaqueViews(answers: CatalogAnswers): ReadonlySet<number> {
+  const hasJsonCasts = answers.casts.some(isJsonCast)
+  const functions = new Set(
+    answers.functions
+      .filter(({ oid, name, volatility }) => {
+        const fn = { oid, name, volatility: VOLATILITIES[volatility] ?? 'volatile' }
+        return mayReadAnything(fn) || (hasJsonCasts && oid < FIRST_USER_OID && makesJson(name))
+      })
+      .map(({ oid }) => oid),
+  )
+  const relations = new Set(
+    answers.relations.filter(({ oid, name }) => oid < FIRST_USER_OID && isSensitiveName(name)).map(({ oid }) => oid),
+  )
+  const found = new Set<number>()
+  for (const { relation, isRelation, oid } of answers.viewBuiltins) {
+    if ((isRelation ? relations : functions).has(oid)) found.add(relation)
+  }
+  return found
 }
 
 function used(rows: readonly UseRow[], via: readonly UseRow['via'][], what: 'uses' | 'function'): number[] {
@@ -304,8 +343,12 @@ function isMadeByUser(type: TypeRow): boolean {
   return type.kind !== 'c' || type.rowKind === 'c'
 }
 
-function userType({ schema, name, kind, functions, extension }: TypeRow): UserType {
-  const functionOids = functions.filter((oid) => oid >= FIRST_USER_OID)
+function userType(type: TypeRow, types: ReadonlyMap<number, TypeRow>): UserType {
+  const { schema, name, kind, extension } = type
+  // A domain over a domain is checked by both.
+  const functionOids = domainLayers(type.oid, types)
+    .flatMap(({ functions }) => functions)
+    .filter((oid) => oid >= FIRST_USER_OID)
   return { schema, name, kind, functionOids: [...new Set(functionOids)], extension }
 }
 

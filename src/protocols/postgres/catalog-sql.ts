@@ -173,6 +173,52 @@ export const UNIQUE_SQL = `SELECT row_to_json(x)::text FROM (
       AND d.refobjsubid = a.attnum))
   WHERE (i.indisunique OR i.indisexclusion) AND i.indrelid >= 16384) x`
 
+/** Columns that are read together by one check, index, foreign key, generated column, policy or partition key. */
+export const TIES_SQL = `SELECT row_to_json(x)::text FROM (
+  WITH tie AS (
+    SELECT conrelid AS relation, CASE contype WHEN 'c' THEN 'check' ELSE 'key' END AS kind, contype = 'c' AS evaluates,
+      false AS "countsNull", conkey::int2[] AS attnums, 'pg_constraint'::regclass AS classid, oid AS objid
+    FROM pg_constraint WHERE contype IN ('c', 'f') AND conrelid <> 0
+    UNION ALL SELECT indrelid, CASE WHEN indisunique OR indisexclusion THEN 'unique' ELSE 'index' END,
+      indexprs IS NOT NULL OR indpred IS NOT NULL,
+      indisexclusion OR indexprs IS NOT NULL OR indpred IS NOT NULL
+        OR COALESCE((to_jsonb(i) ->> 'indnullsnotdistinct')::bool, false),
+      array_remove(indkey::int2[], 0::int2), 'pg_class'::regclass, indexrelid
+    FROM pg_index i WHERE indrelid >= 16384
+    UNION ALL SELECT adrelid, 'generated', true, false, ARRAY[adnum], 'pg_attrdef'::regclass, d.oid
+    FROM pg_attrdef d JOIN pg_attribute a ON a.attrelid = adrelid AND a.attnum = adnum AND a.attgenerated <> ''
+    UNION ALL SELECT polrelid, 'policy', true, false, '{}', 'pg_policy'::regclass, oid FROM pg_policy
+    UNION ALL SELECT partrelid, 'partition', true, false, partattrs::int2[], 'pg_class'::regclass, 0
+    FROM pg_partitioned_table
+  )
+  SELECT t.relation::int8 AS relation, kind, evaluates, "countsNull", ARRAY(
+      SELECT a.attname FROM pg_attribute a
+      WHERE a.attrelid = t.relation AND a.attnum > 0 AND NOT a.attisdropped AND (
+        a.attnum = ANY (t.attnums) OR 0 = ANY (t.attnums) OR EXISTS (
+          SELECT FROM pg_depend d WHERE d.classid = t.classid AND d.objid = t.objid
+            AND d.refclassid = 'pg_class'::regclass AND d.refobjid = t.relation AND d.refobjsubid = a.attnum))
+      ORDER BY a.attnum) AS columns
+  FROM tie t ORDER BY t.relation, kind, objid) x`
+
+/** Columns of other relations that policies read; every column of those one reads a whole row of. */
+export const POLICY_READS_SQL = `SELECT row_to_json(x)::text FROM (
+  SELECT DISTINCT p.polrelid::int8 AS relation, d.refobjid::int8 AS uses, a.attname AS column
+  FROM pg_policy p
+  JOIN pg_depend d ON d.classid = 'pg_policy'::regclass AND d.objid = p.oid
+    AND d.refclassid = 'pg_class'::regclass AND d.refobjid <> p.polrelid
+  JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum > 0 AND NOT a.attisdropped AND (
+    a.attnum = d.refobjsubid OR concat(p.polqual::text, p.polwithcheck::text) LIKE '%:varattno 0 %')) x`
+
+/**
+ * What of PostgreSQL itself the rules of users' views use. \`pg_depend\` does not tell: what cannot be dropped is not in
+ * it, so the stored trees are read.
+ */
+export const VIEW_BUILTINS_SQL = `SELECT row_to_json(x)::text FROM (
+  SELECT DISTINCT r.ev_class::int8 AS relation, m[1] = 'relid' AS "isRelation", m[2]::int8 AS oid
+  FROM pg_rewrite r,
+    regexp_matches(r.ev_action::text, ':(relid|funcid|opfuncid|aggfnoid|winfnoid) (\\d+)', 'g') m
+  WHERE r.oid >= 16384 AND m[2]::int8 BETWEEN 1 AND 16383) x`
+
 /**
  * What relations use through code that is stored with them. \`via\`: view rules and other rules, row security policies,
  * and what runs at a write: defaults and generated columns, checks, index expressions. A user operator counts as its

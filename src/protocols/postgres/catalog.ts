@@ -68,6 +68,17 @@ export interface ForeignKey {
   readonly onUpdate: ForeignKeyAction
 }
 
+/** Columns that a constraint, an index or a policy reads together, so that what happens to one may tell of another. */
+export interface Tie {
+  /** `unique` stands for exclusion constraints too, `index` for all other indexes, `key` for foreign keys. */
+  readonly kind: 'check' | 'generated' | 'index' | 'key' | 'partition' | 'policy' | 'unique'
+  readonly columns: readonly string[]
+  /** Whether it computes something from them, which may fail. */
+  readonly evaluates: boolean
+  /** For `unique`: whether two rows may be equal where a column is NULL. */
+  readonly countsNull: boolean
+}
+
 /** A table, view, sequence or row type. */
 export interface Relation {
   readonly oid: number
@@ -92,6 +103,11 @@ export interface Relation {
   readonly foreignKeys: readonly ForeignKey[]
   /** Names of columns in any unique index or exclusion constraint, keys and predicates alike, primary key included. */
   readonly uniqueColumns: readonly string[]
+  readonly ties: readonly Tie[]
+  /** Columns of other relations its row security policies read. */
+  readonly policyReads: readonly { readonly relation: number; readonly column: string }[]
+  /** For views: whether their rule reads what it does not name, by a function that can read anything or a statistic. */
+  readonly readsOpaquely: boolean
   /** For views and tables with rules: OIDs of relations its rules use, direct ones at least; without itself. */
   readonly dependsOn: readonly number[]
   /** OIDs of relations its row security policies read. */

@@ -55,13 +55,17 @@ function pinnedSettings(options: PostgresOptions): Readonly<Record<string, strin
  * All pins were checked at the start, and nothing of a caller has run since the session was last reset to them; these
  * three are looked at again because a wrong one makes another statement of the same text.
  */
-export function pinGuard(options: PostgresOptions, timeoutMs: number): RunStep {
+export function pinGuard(options: PostgresOptions, timeoutMs: number, hidesOrder = false): RunStep {
   return {
     do: 'run',
-    sql: PIN_GUARD_SQL,
+    sql: hidesOrder ? PIN_GUARD_SQL.replace('SELECT ', `SELECT ${IN_HEAP_ORDER} `) : PIN_GUARD_SQL,
     params: [String(timeoutMs), searchPathOf(options)],
   }
 }
+
+/** Indexes are then read as bitmaps, whose rows come as they lie in the table. */
+const IN_HEAP_ORDER = `pg_catalog.set_config('enable_indexscan', 'off', true),
+  pg_catalog.set_config('enable_indexonlyscan', 'off', true),`
 
 const PIN_GUARD_SQL = `SELECT pg_catalog.set_config('statement_timeout', $1::pg_catalog.text, true),
   1 OPERATOR(pg_catalog./) CASE WHEN

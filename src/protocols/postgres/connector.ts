@@ -187,7 +187,7 @@ class Attempt {
     const { plan, options, catalog } = this.#execution
     const script: Step[] = [
       { do: 'run', sql: `BEGIN ISOLATION LEVEL READ COMMITTED ${plan.readOnly ? 'READ ONLY' : 'READ WRITE'}` },
-      pinGuard(options, this.#limits.timeoutMs),
+      pinGuard(options, this.#limits.timeoutMs, plan.hidesOrder),
       {
         do: 'open',
         portal: PORTAL,

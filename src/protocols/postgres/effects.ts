@@ -16,10 +16,19 @@ export interface Cascade {
   readonly columns: ReadonlySet<string>
 }
 
+/** A relation whose rows are written: the one that was meant, its partitions and children, and where keys pass it on. */
+export interface Change {
+  readonly relation: Relation
+  readonly verb: Verb
+  /** Columns that are given values, by the statement or by a foreign key. */
+  readonly columns: ReadonlySet<string>
+}
+
 /** Everything reached through the catalog. */
 export interface Effects {
   readonly functions: readonly FunctionUse[]
   readonly cascades: readonly Cascade[]
+  readonly changes: readonly Change[]
   /** Relations whose foreign key columns decide whether the write fails: an oracle when those are masked. */
   readonly consulted: readonly { readonly relation: Relation; readonly columns: readonly string[] }[]
 }
@@ -32,7 +41,7 @@ export function effectsOf(catalog: Catalog, uses: readonly Use[]): Effects {
   for (const use of uses) {
     const via = use.relation.kind === 'view' || use.relation.kind === 'materialized_view' ? 'view' : 'policy'
     reach.functions(use.relation.readFunctions, via)
-    for (const verb of use.writes) reach.write(use.relation, verb, use.updated)
+    for (const verb of use.writes) reach.write(use.relation, verb, verb === 'insert' ? use.inserted : use.updated)
   }
   return reach.effects()
 }
@@ -44,6 +53,7 @@ class Reach {
     string,
     { readonly relation: Relation; readonly verb: Verb; readonly columns: Set<string> }
   >()
+  readonly #changes: Change[] = []
   readonly #consulted: { readonly relation: Relation; readonly columns: readonly string[] }[] = []
 
   constructor(catalog: Catalog) {
@@ -54,7 +64,7 @@ class Reach {
     const cascades = [...this.#cascades.values()].flatMap((cascade): readonly Cascade[] =>
       cascade.verb === 'insert' ? [] : [{ relation: cascade.relation, verb: cascade.verb, columns: cascade.columns }],
     )
-    return { functions: [...this.#functions.values()], cascades, consulted: this.#consulted }
+    return { functions: [...this.#functions.values()], cascades, changes: this.#changes, consulted: this.#consulted }
   }
 
   functions(oids: readonly number[], via: string): void {
@@ -67,6 +77,7 @@ class Reach {
     // A row of a parent lives in a child, so the children's triggers and keys count; a key may point at the parent too.
     const down = this.#family(relation, 'children')
     for (const member of down) {
+      this.#changes.push({ relation: member, verb, columns })
       this.functions(member.writeFunctions, 'default')
       this.functions(member.readFunctions, 'policy')
       // A value of a domain is checked where it is stored, at whatever depth it lies in a row or an array.

@@ -161,6 +161,25 @@ export function judgeFunction(
   }
 }
 
+/** Whether a function of PostgreSQL itself turns values into JSON: by a user's cast, where their type has one. */
+export function makesJson(name: string): boolean {
+  return name.includes('json')
+}
+
+/** Whether a function of PostgreSQL itself makes values of types its arguments have: their domains' checks run. */
+export function makesRows(name: string): boolean {
+  return /^jsonb?_populate_record/.test(name)
+}
+
+/**
+ * Whether a function of PostgreSQL itself reads, or runs code that reads, more than its arguments. Asked of the functions
+ * inside a view, where nobody judges the arguments.
+ */
+export function mayReadAnything(fn: Pick<CatalogFunction, 'oid' | 'name' | 'volatility'>): boolean {
+  if (fn.oid >= FIRST_USER_OID) return false
+  return RUNS_ARGUMENT.has(fn.name) || makesRows(fn.name) || (!rides(fn) && !HARMLESS_UNDER_MASKS.has(fn.name))
+}
+
 /** Judges functions the catalog names by OID: behind an operator, a cast, a trigger, a default. */
 export function functionsOf(catalog: Catalog, oids: readonly number[]): readonly CatalogFunction[] {
   return oids.flatMap((oid) => catalog.functionsByOid.get(oid) ?? [])
@@ -171,7 +190,7 @@ export function isBuiltin(fn: CatalogFunction): boolean {
   return fn.oid < FIRST_USER_OID && (fn.schema === 'pg_catalog' || fn.schema === 'information_schema')
 }
 
-function rides(fn: CatalogFunction): boolean {
+function rides(fn: Pick<CatalogFunction, 'name' | 'volatility'>): boolean {
   if (REVEALING.has(fn.name)) return false
   return fn.volatility !== 'volatile' || HARMLESS_VOLATILE.has(fn.name)
 }

@@ -1,4 +1,4 @@
-import type { Catalog, CatalogFunction, ForeignKey, Relation, UserOperator, UserType } from './catalog.ts'
+import type { Catalog, CatalogFunction, ForeignKey, Relation, UserCast, UserOperator, UserType } from './catalog.ts'
 import { functionsOf, isBuiltin } from './functions.ts'
 
 /** What the planner looks up in a catalog besides names. Made once per snapshot. */
@@ -9,6 +9,8 @@ export interface CatalogIndex {
   readonly implicitCasts: readonly CatalogFunction[]
   /** User functions behind casts that are written down. */
   readonly explicitCasts: readonly CatalogFunction[]
+  /** User functions behind casts to JSON, which every function that makes JSON looks for by itself. */
+  readonly jsonCasts: readonly CatalogFunction[]
   readonly typesByName: ReadonlyMap<string, readonly UserType[]>
   /** User functions behind any type a user made. */
   readonly typeFunctions: readonly CatalogFunction[]
@@ -55,6 +57,7 @@ export function indexOf(catalog: Catalog): CatalogIndex {
       catalog,
       casts.filter((cast) => cast.context === 'e'),
     ),
+    jsonCasts: castFunctions(catalog, casts.filter(isJsonCast)),
     typesByName: grouped(catalog.types, (type) => type.name),
     typeFunctions: functionsOf(
       catalog,
@@ -67,6 +70,11 @@ export function indexOf(catalog: Catalog): CatalogIndex {
   }
   indexes.set(catalog, made)
   return made
+}
+
+/** Whether it is a cast to JSON that runs a function nobody vouches for. */
+export function isJsonCast(cast: UserCast): boolean {
+  return cast.functionOid !== 0 && !isTrusted(cast.extension) && /^jsonb?$/.test(cast.target)
 }
 
 function castFunctions(

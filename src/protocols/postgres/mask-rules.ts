@@ -7,7 +7,8 @@
  * @packageDocumentation
  */
 import { SallyportError } from '../../core/errors.ts'
-import type { Effects } from './effects.ts'
+import type { Relation } from './catalog.ts'
+import type { Change, Effects } from './effects.ts'
 import type { BoundMasks } from './masks.ts'
 import { functionName, resourceName } from './names.ts'
 import type { Use } from './scope.ts'
@@ -44,6 +45,7 @@ export function refuseUnderMasks(
     else if (isWrite) refuseSource(use, hidden)
     else refusePredicate(use, named)
   }
+  for (const change of effects.changes) refuseTies(change, masks)
   for (const { relation, columns } of effects.consulted) {
     const hidden = masks.byRelation.get(relation.oid)
     if (hidden === undefined || !columns.some((column) => hidden.has(column))) continue
@@ -64,12 +66,15 @@ function refuseUse(use: Use, masks: BoundMasks): void {
   if (masks.tainted.has(use.relation.oid)) {
     refuse(
       'sql.view_over_mask',
-      `${name} is a view over a table with masked columns.`,
+      `${name} is a view over a table with masked columns, or may read one.`,
       'Read the table itself, or have the operator mask columns of the view.',
     )
   }
   if (isSensitiveCatalog(use.relation)) {
     refuse('sql.mask.catalog', `${name} shows data of columns that this database masks.`)
+  }
+  if (use.relation.builtin && use.relation.name === 'pg_attribute' && use.read.has('attmissingval')) {
+    refuse('sql.mask.catalog', `${name}.attmissingval holds values of columns.`, 'Name the columns you need.')
   }
   if (!masks.byRelation.has(use.relation.oid)) return
   if (use.sampled)
@@ -123,6 +128,51 @@ function refuseTarget(use: Use, hidden: ReadonlySet<string>): void {
       `Whether inserting ${name}.${guessed.name} succeeds would tell whether a masked value exists.`,
     )
   }
+}
+
+/** Whether a write succeeds must not depend on a masked value, of the rows it changes or of others. */
+function refuseTies(change: Change, masks: BoundMasks): void {
+  const { relation, verb, columns } = change
+  if (verb === 'delete') return
+  const name = resourceName(relation)
+  const isGiven = (column: string): boolean =>
+    columns.has(column) || (verb === 'insert' && relation.columns.some((one) => one.name === column && one.hasDefault))
+  for (const key of relation.foreignKeys) {
+    const looked = masks.byRelation.get(key.references)
+    if (looked === undefined || !key.referencedColumns.some((column) => looked.has(column))) continue
+    if (key.columns.some(isGiven)) {
+      refuse('sql.mask.foreign_key', `Whether this succeeds would tell whether a masked value exists (${name}).`)
+    }
+  }
+  const reads = relation.hasRls ? relation.policyReads : []
+  if (reads.some(({ relation: oid, column }) => masks.byRelation.get(oid)?.has(column) === true)) {
+    refuse('sql.mask.policy', `A row security policy of ${name} compares with masked values.`)
+  }
+  const hidden = masks.byRelation.get(relation.oid)
+  if (hidden === undefined) return
+  const changed = new Set([...columns, ...generatedFrom(relation, columns)])
+  for (const tie of relation.ties) {
+    const masked = tie.columns.filter((column) => hidden.has(column))
+    if (masked.length === 0) continue
+    if (verb === 'insert') {
+      if (tie.kind !== 'unique' || !(tie.countsNull || masked.some(isGiven))) continue
+      refuse('sql.mask.unique', `Whether inserting into ${name} succeeds would tell whether a masked value exists.`)
+    }
+    if (tie.kind === 'index' && !tie.evaluates) continue
+    const given = among(changed, new Set(tie.columns))
+    if (given === undefined) continue
+    refuse(
+      'sql.mask.constraint',
+      `Whether changing ${name}.${given} succeeds would tell something of ${name}.${masked[0] ?? ''}, which is masked.`,
+    )
+  }
+}
+
+/** Columns that are computed from any of those. */
+function generatedFrom(relation: Relation, columns: ReadonlySet<string>): readonly string[] {
+  return relation.columns
+    .filter(({ generatedFrom: sources }) => sources.some((source) => columns.has(source)))
+    .map(({ name }) => name)
 }
 
 /** What a write reads elsewhere would be stored as its mask. */

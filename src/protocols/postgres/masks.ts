@@ -17,8 +17,10 @@ export type RelationMasks = ReadonlyMap<string, Transform>
 export interface BoundMasks {
   /** By relation OID; empty when the principal sees everything. */
   readonly byRelation: ReadonlyMap<number, RelationMasks>
-  /** Relations whose rules read a masked relation and that have no masks of their own. */
+  /** Relations whose rules read, or may read, a masked relation and that have no masks of their own. */
   readonly tainted: ReadonlySet<number>
+  /** Masked relations that an index may give in an order that tells of a masked column. */
+  readonly ordered: ReadonlySet<number>
   /** Every masked column, for the tripwire. */
   readonly columns: readonly MaskedColumn[]
 }
@@ -64,7 +66,7 @@ function bind(catalog: Catalog, masks: readonly ColumnMask[]): BoundMasks {
       if (transform !== undefined) columns.push({ relation: oid, attnum: column.attnum, transform })
     }
   }
-  return { byRelation, tainted: taintedBy(catalog, byRelation), columns }
+  return { byRelation, tainted: taintedBy(catalog, byRelation), ordered: orderedBy(catalog, byRelation), columns }
 }
 
 /** Masks a column and, by name, the same column of every parent, partition and child (R5). */
@@ -113,7 +115,10 @@ function holdsRowsOf(catalog: Catalog, masked: ReadonlyMap<number, unknown>, row
   return rowType !== 0 && masked.has(rowType) && catalog.relationsByOid.has(rowType)
 }
 
-/** Views and materialized views over a masked relation, however far, unless they have masks of their own (R12). */
+/**
+ * Views and materialized views over a masked relation, however far, unless they have masks of their own (R12); and those
+ * of which nobody can tell what they read.
+ */
 function taintedBy(catalog: Catalog, masked: ReadonlyMap<number, unknown>): ReadonlySet<number> {
   const tainted = new Set<number>()
   if (masked.size === 0) return tainted
@@ -122,12 +127,40 @@ function taintedBy(catalog: Catalog, masked: ReadonlyMap<number, unknown>): Read
     for (const relation of catalog.relations) {
       if (tainted.has(relation.oid) || masked.has(relation.oid)) continue
       if (relation.kind !== 'view' && relation.kind !== 'materialized_view') continue
-      if (!relation.dependsOn.some((oid) => masked.has(oid) || tainted.has(oid))) continue
+      if (!relation.readsOpaquely && !relation.dependsOn.some((oid) => masked.has(oid) || tainted.has(oid))) continue
       tainted.add(relation.oid)
       grew = true
     }
   }
   return tainted
+}
+
+/**
+ * Rows come in the order of the index they were found by. An index over a masked column and another one so shows how
+ * masked values compare, and a row inserted for comparison shows the values themselves.
+ */
+function orderedBy(catalog: Catalog, masked: ReadonlyMap<number, RelationMasks>): ReadonlySet<number> {
+  const ordered = new Set<number>()
+  for (const [oid, named] of masked) {
+    const relation = catalog.relationsByOid.get(oid)
+    if (relation === undefined) continue
+    const tells = relation.ties.some(
+      ({ kind, columns }) =>
+        (kind === 'index' || kind === 'unique') && columns.length > 1 && columns.some((column) => named.has(column)),
+    )
+    // What indexes the tables behind a view have, their masks do not say.
+    if (tells || relation.kind === 'view') addWithParents(catalog, ordered, relation)
+  }
+  return ordered
+}
+
+function addWithParents(catalog: Catalog, into: Set<number>, relation: Relation): void {
+  if (into.has(relation.oid)) return
+  into.add(relation.oid)
+  for (const oid of relation.parents) {
+    const parent = catalog.relationsByOid.get(oid)
+    if (parent !== undefined) addWithParents(catalog, into, parent)
+  }
 }
 
 function unbound(mask: ColumnMask): SallyportError {

@@ -10,6 +10,7 @@ const SENSITIVE = new Set([
   'pg_backend_memory_contexts',
   'pg_config',
   'pg_cursors',
+  'pg_db_role_setting',
   'pg_file_settings',
   'pg_hba_file_rules',
   'pg_ident_file_mappings',
@@ -46,6 +47,11 @@ const SENSITIVE_ANYWHERE = new Set([
   'pg_stat_monitor',
   'pg_buffercache',
 ])
+
+/** Whether a relation of PostgreSQL itself with that name is one of these. */
+export function isSensitiveName(name: string): boolean {
+  return SENSITIVE.has(name)
+}
 
 /** Whether reading this relation needs `sql.monitor`. */
 export function isSensitiveCatalog(relation: Relation): boolean {

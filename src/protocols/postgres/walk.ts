@@ -10,7 +10,7 @@
 import { asList, eachChild, text, unknownShapes, unwrap, words, type Ast } from './ast.ts'
 import type { Catalog, CatalogFunction, Relation } from './catalog.ts'
 import { findRelation } from './catalog.ts'
-import { functionsOf, isBuiltin, judgeFunction } from './functions.ts'
+import { functionsOf, isBuiltin, judgeFunction, makesJson, makesRows } from './functions.ts'
 import { indexOf, TRUSTED_OPERATOR_EXTENSIONS } from './indexes.ts'
 import { outputName } from './output-name.ts'
 import {
@@ -623,6 +623,21 @@ class Walk {
       case 'FuncCall':
         this.#functionCall(fields)
         break
+      case 'JsonArrayConstructor':
+      case 'JsonArrayQueryConstructor':
+      case 'JsonArrayAgg':
+      case 'JsonFuncExpr':
+      case 'JsonParseExpr':
+      case 'JsonObjectAgg':
+      case 'JsonObjectConstructor':
+      case 'JsonScalarExpr':
+      case 'JsonSerializeExpr':
+      case 'JsonTable':
+        this.#json(OLDER_NAMES.get(type) ?? [])
+        break
+      case 'MergeSupportFunc':
+        this.#olderNames(['merge_action'])
+        break
       case 'A_Expr':
         this.#operatorOf(fields)
         break
@@ -716,6 +731,17 @@ class Walk {
     return verdict.unknown === undefined
   }
 
+  /** What makes JSON of a value looks for a cast of its type by itself. */
+  #json(names: readonly string[]): void {
+    for (const fn of indexOf(this.#catalog).jsonCasts) this.#call(fn, 'cast')
+    this.#olderNames(names)
+  }
+
+  /** Grammar of newer servers; to an older one the same text is a call of a function that a user may have made. */
+  #olderNames(names: readonly string[]): void {
+    for (const name of names) if (this.#hasUserFunction(name)) this.#unknown(`${name} may be a function of a user`)
+  }
+
   #functionCall(fields: Ast): void {
     const name = words(fields['funcname'])
     const last = name?.at(-1)
@@ -732,6 +758,8 @@ class Walk {
       isFlexible ? undefined : args.length,
     )
     if (verdict.unknown !== undefined) this.#unknown(verdict.unknown)
+    if (makesJson(last)) this.#json([])
+    if (makesRows(last)) for (const fn of indexOf(this.#catalog).typeFunctions) this.#call(fn, 'type')
     for (const fn of verdict.calls) {
       if (isBuiltin(fn) && last === 'current_setting' && readsPlainSetting(args)) continue
       this.#call(fn, '', verdict.refusedUnderMasks)
@@ -792,6 +820,10 @@ class Walk {
     for (const type of indexOf(this.#catalog).typesByName.get(last.replace(/^_+/, '')) ?? []) {
       if (schema !== undefined && type.schema !== schema) continue
       if (type.extension !== null && TRUSTED_OPERATOR_EXTENSIONS.has(type.extension)) continue
+      // A range or multirange holds values of another type, whatever that one checks.
+      if (type.kind === 'r' || type.kind === 'm') {
+        for (const fn of indexOf(this.#catalog).typeFunctions) this.#call(fn, 'type')
+      }
       for (const fn of functionsOf(this.#catalog, type.functionOids)) if (!isBuiltin(fn)) this.#call(fn, 'type')
     }
   }
@@ -868,6 +900,20 @@ class Walk {
     return { names, isOpen: open }
   }
 }
+
+/** Function names that became grammar in PostgreSQL 16 and 17. */
+const OLDER_NAMES: ReadonlyMap<string, readonly string[]> = new Map([
+  ['JsonArrayConstructor', ['json_array']],
+  ['JsonArrayQueryConstructor', ['json_array']],
+  ['JsonArrayAgg', ['json_arrayagg']],
+  ['JsonFuncExpr', ['json_exists', 'json_query', 'json_value']],
+  ['JsonObjectAgg', ['json_objectagg']],
+  ['JsonParseExpr', ['json']],
+  ['JsonObjectConstructor', ['json_object']],
+  ['JsonScalarExpr', ['json_scalar']],
+  ['JsonSerializeExpr', ['json_serialize']],
+  ['JsonTable', ['json_table']],
+])
 
 const EXPLAIN_OPTIONS = new Set([
   'verbose',

@@ -1,0 +1,86 @@
+/** Functions of users that PostgreSQL runs by itself, and views whose text names nothing of what they read. */
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { copies, mask, type Copies } from './sql-kit.ts'
+
+const TABLES = (ssn: string): string => `
+  CREATE TABLE people (id int PRIMARY KEY, ssn text);
+  INSERT INTO people VALUES (1, '${ssn}');
+  CREATE FUNCTION is_new(text) RETURNS bool LANGUAGE sql STABLE AS
+    $$ SELECT NOT EXISTS (SELECT FROM public.people p WHERE p.ssn = $1) $$;
+  CREATE DOMAIN fresh AS text CHECK (is_new(VALUE));
+  CREATE DOMAIN fresher AS fresh;
+  CREATE TYPE fresh_range AS RANGE (SUBTYPE = fresh);
+  CREATE TYPE pair AS (a fresh);
+  CREATE TABLE pairs (id int, p pair);
+  INSERT INTO pairs VALUES (1, NULL);
+  CREATE TABLE late (id int);
+  INSERT INTO late VALUES (1);
+  ALTER TABLE late ADD COLUMN ssn text DEFAULT '${ssn}';
+  CREATE VIEW statistics AS SELECT tablename, histogram_bounds::text, most_common_vals::text FROM pg_stats;
+  CREATE VIEW over_statistics AS SELECT * FROM statistics;
+  CREATE VIEW as_xml AS SELECT query_to_xml('SELECT ssn FROM people', true, false, '');
+  CREATE VIEW plain AS SELECT id, now() > 'epoch' AS at, upper('x') AS x FROM pairs;`
+
+const CAST = `
+  CREATE TYPE mood AS ENUM ('fine');
+  CREATE FUNCTION mood_json(mood) RETURNS json LANGUAGE sql STABLE AS $$ SELECT to_json(ssn) FROM public.people $$;
+  CREATE CAST (mood AS json) WITH FUNCTION mood_json(mood);
+  CREATE TABLE moods (id int, m mood);
+  INSERT INTO moods VALUES (1, 'fine');
+  CREATE VIEW mood_view AS SELECT to_json(m) FROM moods;`
+
+const MASKS = ['people.ssn', 'late.ssn'].map((name) => mask(name))
+
+let plain: Copies
+let casts: Copies
+beforeAll(async () => {
+  plain = await copies([TABLES('zq1'), TABLES('zq2')], MASKS)
+  casts = await copies([TABLES('zq1') + CAST, TABLES('zq2') + CAST], MASKS)
+}, 60_000)
+afterAll(async () => {
+  await plain.close()
+  await casts.close()
+})
+
+describe('C9: what runs without being called is refused where anything is masked', () => {
+  it.each([
+    `SELECT 'zq1'::fresh`,
+    `SELECT 'zq1'::fresher`,
+    `SELECT CAST('zq1' AS fresher)`,
+    `SELECT '[zq1,zq3]'::fresh_range`,
+    `SELECT '{[zq1,zq3]}'::fresh_multirange`,
+    `SELECT '(zq1)'::pair`,
+    `SELECT jsonb_populate_record(p, '{"a": "zq1"}') FROM pairs`,
+    `SELECT json_populate_recordset(p, '[{"a": "zq1"}]') FROM pairs`,
+    `SELECT * FROM statistics`,
+    `SELECT * FROM over_statistics`,
+    `SELECT * FROM as_xml`,
+    `SELECT attmissingval::text FROM pg_attribute WHERE attrelid = 'late'::regclass`,
+    `SELECT * FROM pg_attribute`,
+  ])('%s', async (sql) => {
+    for (const answer of await plain.ask(sql)) expect(answer).toMatch(/^refused /)
+  })
+
+  it.each([
+    'SELECT to_json(m) FROM moods',
+    'SELECT row_to_json(moods) FROM moods',
+    'SELECT json_agg(m) FROM moods',
+    'SELECT jsonb_build_object($$a$$, m) FROM moods',
+    'SELECT json_array(m) FROM moods',
+    'SELECT json_arrayagg(m) FROM moods',
+    `SELECT json_object('a': m) FROM moods`,
+    `SELECT json_objectagg('a': m) FROM moods`,
+    'SELECT json_scalar(m) FROM moods',
+    'SELECT * FROM mood_view',
+  ])('a cast to JSON: %s', async (sql) => {
+    for (const answer of await casts.ask(sql)) expect(answer).toMatch(/^refused /)
+  })
+
+  it.each(['SELECT * FROM plain', 'SELECT id, m FROM moods', `SELECT json_build_object('a', 1)`])(
+    'and what runs no such thing is answered: %s',
+    async (sql) => {
+      const world = sql.includes('moods') ? casts : plain
+      for (const answer of await world.ask(sql)) expect(answer).toContain('"kind":"exit"')
+    },
+  )
+})
