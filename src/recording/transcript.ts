@@ -42,8 +42,8 @@ const facts = z.record(z.string(), z.unknown())
 
 const rendered = z.object({
   call: z.string().optional(),
-  target: z.unknown(),
-  tool: z.unknown(),
+  target: z.unknown().optional(),
+  tool: z.unknown().optional(),
   request: z.object({ text: z.string(), params: z.array(z.string().nullable()).optional() }).optional(),
   reason: z.string().optional(),
   effect: text.optional(),
@@ -73,8 +73,12 @@ type Rendered = z.infer<typeof rendered>
 function* renderEntry(entry: Entry): Generator<string> {
   const head = `${entry.at.slice(11, 23)}  `
   const parsed = rendered.safeParse(entry.members)
-  // What does not have the shape it should is shown as it is, not left out.
-  const members: Rendered = parsed.success ? parsed.data : { target: undefined, tool: undefined }
+  if (!parsed.success) {
+    // What does not have the shape it should is shown as it is, not left out.
+    yield `${head}${entry.type} ${visible(JSON.stringify(restOf(entry)))}`
+    return
+  }
+  const members = parsed.data
   const call = members.call === undefined ? '' : `${visible(members.call)}  `
   switch (entry.type) {
     case 'open':
