@@ -4,6 +4,7 @@
  *
  * @packageDocumentation
  */
+import type { Part } from '../core/action.ts'
 import type { Effect } from '../core/decision.ts'
 import { effectiveGrants } from './effective.ts'
 import type { Matching, PartMatch } from './match.ts'
@@ -21,6 +22,9 @@ export interface Reason {
 
 /** Longer hints would drown the reason; a cut says so. */
 const HINT_ENTRIES_MAX = 6
+/** Callers correct one mistake after the other; hundreds at once would help nobody. */
+const UNKNOWN_REASONS_MAX = 3
+const REASON_CHARS_MAX = 120
 
 export function reasonFor(
   effect: Effect,
@@ -75,9 +79,21 @@ function denialReason(rules: readonly Rule[], matches: readonly PartMatch[], mat
   return withHint(`No rule allows ${shown.slice(0, 3).join(', ')}${more}.`, uncovered, matching)
 }
 
-/** `sql.select on public.orders(id,total)`. */
+/** `sql.select on public.orders(id,total)`; for what was not understood, what of it: `sql.unknown (the reasons)`. */
 function describe({ part }: PartMatch): string {
-  return part.resource.type === 'none' ? part.verb : `${part.verb} on ${renderResource(part.resource)}`
+  const what = part.resource.type === 'none' ? part.verb : `${part.verb} on ${renderResource(part.resource)}`
+  const why = whyOf(part)
+  return why === '' ? what : `${what} (${why})`
+}
+
+/** What the plan says it did not understand; plans write it for callers, without their data. */
+function whyOf({ attributes }: Part): string {
+  const { reasons } = attributes
+  if (!Array.isArray(reasons)) return ''
+  const words = reasons.filter((reason) => typeof reason === 'string').map((reason) => reason.replace(/\.$/, ''))
+  const more = words.length - UNKNOWN_REASONS_MAX
+  const shown = words.slice(0, UNKNOWN_REASONS_MAX).map((reason) => reason.slice(0, REASON_CHARS_MAX))
+  return `${shown.join('; ')}${more > 0 ? `; and ${more} more` : ''}`
 }
 
 function withHint(reason: string, matches: readonly PartMatch[], matching: Matching): Reason {

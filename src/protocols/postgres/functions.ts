@@ -7,6 +7,7 @@
  * @packageDocumentation
  */
 import { FIRST_USER_OID, type Catalog, type CatalogFunction } from './catalog.ts'
+import { spoken } from './names.ts'
 
 /** What a function name in a statement comes to. */
 export interface FunctionVerdict {
@@ -147,11 +148,12 @@ export function judgeFunction(
   const candidates = named.filter((fn) =>
     schema === undefined ? catalog.searchPath.includes(fn.schema) : fn.schema === schema,
   )
-  if (candidates.length === 0) return notUnderstood(`function ${name} was not found`)
+  if (candidates.length === 0) return notUnderstood(`function ${spoken(name)} was not found`)
   const users = candidates.filter((fn) => !isBuiltin(fn) && accepts(fn, count))
   const builtins = candidates.filter(isBuiltin)
   if (builtins.length > 0 && RUNS_ARGUMENT.has(name)) return notUnderstood(`function ${name} runs what it is given`)
-  if (builtins.length === 0 && users.length === 0) return notUnderstood(`no overload of ${name} takes these arguments`)
+  if (builtins.length === 0 && users.length === 0)
+    return notUnderstood(`no overload of ${spoken(name)} takes these arguments`)
   const notable = builtins.filter((fn) => !rides(fn))
   const calls = [...users, ...notable]
   return {

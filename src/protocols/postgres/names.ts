@@ -28,3 +28,11 @@ export function functionName(fn: {
 function word(name: string): string {
   return /[."*?(),\s]/.test(name) || name === '' ? quoteIdentifier(name) : name
 }
+
+/**
+ * A name as a caller may be told it. Names a caller quoted may be values it meant to compare with, so only plain words
+ * are repeated.
+ */
+export function spoken(...words: readonly string[]): string {
+  return words.every((name) => /^[\p{L}_][\p{L}\p{N}_$]{0,62}$/u.test(name)) ? `"${words.join('.')}"` : 'a quoted name'
+}

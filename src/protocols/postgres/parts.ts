@@ -44,9 +44,12 @@ export function partsOf(findings: Findings, effects: Effects): readonly Part[] {
   return [...parts, ...callParts([...findings.functions, ...effects.functions])]
 }
 
+/** Reasons told of one statement; a long text can hold thousands of mistakes. */
+const REASONS_MAX = 20
+
 /** The part of whatever was not understood. Only its own name allows it (C4). */
 export function unknownPart(reasons: readonly string[]): Part {
-  return { verb: 'sql.unknown', resource: { type: 'none' }, attributes: { reasons: [...reasons] } }
+  return { verb: 'sql.unknown', resource: { type: 'none' }, attributes: { reasons: reasons.slice(0, REASONS_MAX) } }
 }
 
 const NOTHING_READ: Part = {

@@ -12,6 +12,7 @@ import type { Catalog, CatalogFunction, Relation } from './catalog.ts'
 import { findRelation } from './catalog.ts'
 import { functionsOf, isBuiltin, judgeFunction, makesJson, makesRows } from './functions.ts'
 import { indexOf, TRUSTED_OPERATOR_EXTENSIONS } from './indexes.ts'
+import { spoken } from './names.ts'
 import { outputName } from './output-name.ts'
 import {
   derivedItem,
@@ -156,7 +157,7 @@ class Walk {
       const name = text(one?.fields['defname'])
       // Any mention counts, also `analyze off`: the last of several wins, and spellings are many.
       if (name === 'analyze') analyze = true
-      else if (!EXPLAIN_OPTIONS.has(name)) this.#unknown(`EXPLAIN (${name}) is not understood`)
+      else if (!EXPLAIN_OPTIONS.has(name)) this.#unknown(`an option of EXPLAIN, ${spoken(name)}, is not understood`)
     }
     this.#explain = { analyze }
     const query = unwrap(fields['query'])
@@ -312,7 +313,7 @@ class Walk {
     if (cte !== undefined) return derivedItem(alias.name ?? relname, cte.output, alias.columns)
     const relation = this.#relation(fields)
     if (relation === undefined) return derivedItem(alias.name ?? relname, undefined, alias.columns)
-    if (relation.kind === 'composite_type') this.#unknown(`${relname} is a type`)
+    if (relation.kind === 'composite_type') this.#unknown(`${spoken(relname)} is a type`)
     const use = this.#use(relation, 'read', fields)
     direct.push(use)
     return relationItem(use, alias.name ?? relname, alias.name !== undefined, alias.columns)
@@ -440,7 +441,7 @@ class Walk {
       const index = asFields(unwrap(element)?.fields)
       const name = text(index['name'])
       if (name !== '' && hasColumn(target.item, name)) readColumn(target.item, name, predicate)
-      else if (name !== '') this.#unknown(`column "${name}" was not found`)
+      else if (name !== '') this.#unknown(`column ${spoken(name)} was not found`)
       this.#node(index['expr'], predicate)
     }
     this.#node(infer['whereClause'], predicate)
@@ -540,7 +541,7 @@ class Walk {
   #assigned(use: Use, into: Set<string>, fields: Ast | undefined): void {
     const name = text(fields?.['name'])
     if (use.relation.columns.some((column) => column.name === name)) into.add(name)
-    else this.#unknown(`column "${name}" was not found`)
+    else this.#unknown(`column ${spoken(name)} was not found`)
   }
 
   #returning(clause: unknown, target: { readonly use: Use; readonly item: Item }, context: Context): Output {
@@ -694,7 +695,7 @@ class Walk {
     if (found === 'found') return
     const rows = itemsNamed(context.level, name)
     for (const item of rows) readAll(item, context)
-    if (rows.length === 0 && found === 'none') this.#unknown(`column "${name}" was not found`)
+    if (rows.length === 0 && found === 'none') this.#unknown(`column ${spoken(name)} was not found`)
   }
 
   #qualified(ref: Ast, qualifier: readonly string[], column: string | undefined, context: Context): void {
@@ -704,7 +705,7 @@ class Walk {
     else if (qualifier.length === 2) items = itemsOfRelation(context.level, first, second)
     else if (first === this.#catalog.database) items = itemsOfRelation(context.level, second, third)
     if (items.length === 0) {
-      this.#unknown(`"${qualifier.join('.')}" is not in the FROM clause here`)
+      this.#unknown(`${spoken(...qualifier)} is not in the FROM clause here`)
       return
     }
     for (const item of items) {
@@ -720,7 +721,7 @@ class Walk {
   /** `row.name` where `name` is no column calls the function `name(row)`. */
   #computed(item: Item, name: string, context: Context): void {
     readAll(item, context)
-    if (!this.#attribute(name) && !isOpen(item)) this.#unknown(`column "${name}" was not found`)
+    if (!this.#attribute(name) && !isOpen(item)) this.#unknown(`column ${spoken(name)} was not found`)
   }
 
   #attribute(name: string): boolean {
@@ -839,7 +840,7 @@ class Walk {
     const schema = ref['schemaname'] === undefined ? undefined : text(ref['schemaname'])
     const found = findRelation(this.#catalog, schema, name)
     if (found === undefined)
-      this.#unknown(`relation "${schema === undefined ? name : `${schema}.${name}`}" was not found`)
+      this.#unknown(`relation ${schema === undefined ? spoken(name) : spoken(schema, name)} was not found`)
     return found
   }
 
