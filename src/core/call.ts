@@ -79,6 +79,18 @@ export interface Plan {
   readonly shown: ShownRequest
   /** The masks the plan was made under: `PlanContext.masks`, whole. A live call whose masks change cannot go on (C2). */
   readonly masks: readonly ColumnMask[]
+  /** Set when this cannot be carried out as the policy's obligations demand: denied, whatever the rules say. */
+  readonly refused?: PlanRefusal
+}
+
+/** Why a plan must not run: an obligation the gateway cannot perform on it (XACML: then it must deny). */
+export interface PlanRefusal {
+  /** The construct that stands in the way, such as `sql.view_over_mask`. */
+  readonly construct: string
+  /** One sentence for the caller. */
+  readonly message: string
+  /** What would be accepted instead, when there is such a form. */
+  readonly hint?: string
 }
 
 /** A request in a form that holds no masked value. */

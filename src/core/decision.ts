@@ -71,6 +71,8 @@ export interface Decision {
   readonly reason: string
   /** What would be allowed instead, when the policy knows. */
   readonly hint?: string
+  /** The construct the gateway could not carry out under the obligations, when that is why it is denied. */
+  readonly construct?: string
   readonly obligations: Obligations
   /** Requirements of every matching `require_approval` rule; empty unless that is the effect. */
   readonly approvals: readonly ApprovalRequirement[]

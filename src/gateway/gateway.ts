@@ -118,6 +118,7 @@ export async function judge(
       ...(call.session.run !== undefined && { run: call.session.run }),
     },
     action: plan.action,
+    ...(plan.refused !== undefined && { refused: plan.refused }),
     now: rooms.now(),
   })
   rooms.onDecision?.(call, decision, (performance.now() - startedAt) / 1000)

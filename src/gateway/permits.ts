@@ -220,7 +220,11 @@ function noLongerKnown(): SallyportError {
 function throwIfDenied(decision: Decision): void {
   if (decision.effect !== 'deny') return
   throw new SallyportError('ERR_DENIED', decision.reason, {
-    facts: { rules: decision.rules, ...(decision.hint !== undefined && { hint: decision.hint }) },
+    facts: {
+      rules: decision.rules,
+      ...(decision.hint !== undefined && { hint: decision.hint }),
+      ...(decision.construct !== undefined && { construct: decision.construct }),
+    },
   })
 }
 

@@ -8,6 +8,7 @@
  * @packageDocumentation
  */
 import type { Action } from '../core/action.ts'
+import type { PlanRefusal } from '../core/call.ts'
 import type { Decision, Effect, PartDecision } from '../core/decision.ts'
 import type { Principal } from '../core/principal.ts'
 import type { Target } from '../core/target.ts'
@@ -24,6 +25,8 @@ export interface Question {
   readonly target: Target
   readonly session: { readonly id: string; readonly door: string; readonly run?: string }
   readonly action: Action
+  /** Set when the plan cannot be carried out as the obligations demand; then it is denied, whatever the rules say. */
+  readonly refused?: PlanRefusal
   /** Milliseconds since the epoch; the policy reads no clock. */
   readonly now: number
 }
@@ -41,12 +44,21 @@ export function decideWithMatches(
   const matching = startMatching(policy, question)
   const matches = question.action.parts.map((part) => matchPart(part, matching))
   const effect = strictest(matches)
-  const decided = decisionOf(effect, matches, matching)
+  const { refused, target } = question
+  const decided = decisionOf(refused === undefined ? effect : 'deny', matches, matching)
+  // A rule that denies is heard with its own reason; where the rules would let it through, the refusal speaks.
+  const heard = refused === undefined || effect === 'deny' ? decided : withRefusal(decided, refused)
   return {
-    decision: question.target.mode === 'observe' ? observe(decided, matches, matching) : decided,
+    decision: target.mode === 'observe' && refused === undefined ? observe(decided, matches, matching) : heard,
     matches,
     matching,
   }
+}
+
+/** What the gateway cannot perform, it denies (obligation, DESIGN §2); not even an observed target is let go unmasked. */
+function withRefusal(decision: Decision, { construct, message, hint }: PlanRefusal): Decision {
+  const { hint: _hint, ...rest } = decision
+  return { ...rest, rules: [], reason: message, construct, ...(hint !== undefined && { hint }) }
 }
 
 /** The effect on one part. */

@@ -92,6 +92,10 @@ function* renderEntry(entry: Entry): Generator<string> {
       yield `${head}${call}approval ${show(members.ticket)}: ${show(members.state)}${members.by === undefined ? '' : ` by ${show([members.by].flat().join(', '))}`}`
       return
     case 'end':
+      // A call that was never decided says here what it was.
+      if (members.tool !== undefined) {
+        yield `${head}${call}${name(members.tool)} on ${name(members.target)} (${members.payload?.bytes ?? '?'} bytes not kept)`
+      }
       yield `${head}${call}${renderEnding(members)}`
       return
     case 'refused':

@@ -3,7 +3,7 @@ import type { Approvals, Consent } from '../../src/approval/approvals.ts'
 import type { Chunk } from '../../src/core/chunk.ts'
 import { SallyportError, type ErrorCode } from '../../src/core/errors.ts'
 import { endingOf } from '../../src/gateway/gateway.ts'
-import { codeOf, collect, kit, rows, type Script } from './kit.ts'
+import { codeOf, collect, kit, rows, TARGET, type Script } from './kit.ts'
 
 const EXIT: Chunk = { kind: 'exit', status: 'ok', truncated: false }
 
@@ -88,6 +88,41 @@ describe('govern', () => {
     }
     expect(await codeOf(run())).toBe('ERR_RECORDING_FAILED')
     expect(seen).toEqual([])
+  })
+
+  it('C9: denies what the masks make impossible although a rule allows it, and the recording says what was asked', async () => {
+    const upstream = counted()
+    const world = kit(upstream)
+    world.refused = {
+      construct: 'sql.view_over_mask',
+      message: 'v is a view over a masked table.',
+      hint: 'Read the table.',
+    }
+    const error = await collect(world.run(world.call({ verb: 'ssh.exec' }))).catch((caught: unknown) => caught)
+    expect(error).toMatchObject({
+      code: 'ERR_DENIED',
+      message: 'v is a view over a masked table.',
+      facts: { construct: 'sql.view_over_mask', hint: 'Read the table.' },
+    })
+    expect(upstream.runs).toBe(0)
+    expect(world.recorded[0]?.judged[0]).toMatchObject({ decision: { effect: 'deny' }, shown: { text: 'ssh.exec' } })
+  })
+
+  it('C9: asks nobody to approve what cannot be carried out', async () => {
+    const claimed: string[] = []
+    const world = kit(counted(), { yaml: ASK, approvals: consenting(claimed) })
+    world.refused = { construct: 'sql.mask.update', message: 'ssn is masked.' }
+    expect(await codeOf(collect(world.run(world.call({ verb: 'ssh.exec' }))))).toBe('ERR_DENIED')
+    expect(claimed).toEqual([])
+  })
+
+  it('C9: refuses it on a target that is only observed, too', async () => {
+    const upstream = counted()
+    const world = kit(upstream, { yaml: DENY_ALL })
+    world.refused = { construct: 'sql.view_over_mask', message: 'v is a view over a masked table.' }
+    const call = world.call({ verb: 'ssh.exec' }, { target: { ...TARGET, mode: 'observe' } })
+    expect(await codeOf(collect(world.run(call)))).toBe('ERR_DENIED')
+    expect(upstream.runs).toBe(0)
   })
 
   it('C10: lets nothing of an unforeseen error out', async () => {

@@ -4,7 +4,17 @@
  */
 import type { Approvals } from '../../src/approval/approvals.ts'
 import type { Part, Taxonomy } from '../../src/core/action.ts'
-import type { Call, Ending, Judged, Permit, Plan, PlanContext, Protocol, Session } from '../../src/core/call.ts'
+import type {
+  Call,
+  Ending,
+  Judged,
+  Permit,
+  Plan,
+  PlanContext,
+  PlanRefusal,
+  Protocol,
+  Session,
+} from '../../src/core/call.ts'
 import type { Chunk } from '../../src/core/chunk.ts'
 import type { ColumnMask } from '../../src/core/decision.ts'
 import { SallyportError } from '../../src/core/errors.ts'
@@ -80,6 +90,8 @@ export interface Kit {
   run(call: Call): AsyncGenerator<Chunk, void, undefined>
   setPolicy(yaml: string): void
   masks: readonly ColumnMask[]
+  /** What the plans of this world are refused for. */
+  refused?: PlanRefusal
 }
 
 /** No approval ever comes: for tests that do not ask. */
@@ -154,6 +166,7 @@ export function kit(
         exact: { verb, on: on ?? null },
         shown: { text: verb },
         masks: context.masks,
+        ...(self.refused !== undefined && { refused: self.refused }),
       }
     },
     execute: (call, plan, permit) => script.execute(call, plan, permit),

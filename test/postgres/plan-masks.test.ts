@@ -194,7 +194,7 @@ describe('C9: what cannot be rewritten is refused by name', () => {
   it('runs functions an operator vouches for', () => {
     const under = { masks: MASKS, trustedFunctions: ['public.add_one(integer)'] }
     expect(planQuery({ sql: 'select add_one(id) from customers' }, shop, under).sql).toContain(SOURCE)
-    expect(() => planQuery({ sql: 'select leak(c) from customers c' }, shop, under)).toThrow(/leak/)
+    expect(planQuery({ sql: 'select leak(c) from customers c' }, shop, under).refused?.message).toMatch(/leak/)
   })
 
   it('refuses guesses against a unique, exclusion or foreign key of a masked column', () => {

@@ -10,7 +10,7 @@
  */
 import { z } from 'zod'
 import type { Part } from '../../core/action.ts'
-import type { Plan, ShownRequest } from '../../core/call.ts'
+import type { Plan, PlanRefusal, ShownRequest } from '../../core/call.ts'
 import type { ColumnMask, Transform } from '../../core/decision.ts'
 import { SallyportError } from '../../core/errors.ts'
 import { text, unwrap, type Ast } from './ast.ts'
@@ -68,10 +68,11 @@ export interface PostgresPlan extends Plan {
   /** For result columns that are, provably and directly, a masked column: which transform made them. By position. */
   readonly maskedOutputs: ReadonlyMap<number, Transform>
   /**
-   * Set when this must not run whatever the policy says: not understood, on a database with masks (C4). The policy still
-   * decides it, so that a rule's own reason is heard; `execute` throws {@link refusal} instead of sending anything.
+   * Set when this must not run whatever the policy says: not understood, on a database with masks (C4), or a form that
+   * masks make impossible (C9). The policy still decides it, so that a rule's own reason is heard and the recording holds
+   * what was asked; `execute` throws {@link refusal} instead of sending anything.
    */
-  readonly refused?: { readonly construct: string; readonly message: string }
+  readonly refused?: PlanRefusal
 }
 
 /** What a plan is made under. */
@@ -111,7 +112,13 @@ export function planQuery(payload: unknown, catalog: Catalog, under: PlanUnder):
 
 function plan(payload: unknown, catalog: Catalog, under: PlanUnder): PostgresPlan {
   const request = readPayload(payload)
-  const masks = bindMasks(catalog, under.masks)
+  let masks: BoundMasks
+  try {
+    masks = bindMasks(catalog, under.masks)
+  } catch (error) {
+    const reason = 'The masks of this database do not fit its tables.'
+    return refusedPlan(error, notUnderstood(request, catalog, under, NO_MASKS, 1, [], [reason]))
+  }
   const remembered =
     under.trustedFunctions === undefined ? recall(masks, request.sql, request.params.length) : undefined
   if (remembered !== undefined) return planAgain(request, catalog, under, remembered)
@@ -166,7 +173,8 @@ function exactOf(request: Request, catalog: Catalog, sent: string): Plan['exact'
 /** What `execute` throws for a plan with {@link PostgresPlan.refused}. */
 export function refusal(plan: PostgresPlan): SallyportError | undefined {
   if (plan.refused === undefined) return undefined
-  return new SallyportError('ERR_DENIED', plan.refused.message, { facts: { construct: plan.refused.construct } })
+  const { construct, message, hint } = plan.refused
+  return new SallyportError('ERR_DENIED', message, { facts: { construct, ...(hint !== undefined && { hint }) } })
 }
 
 function planStatement(
@@ -191,8 +199,13 @@ function planStatement(
     return notUnderstood(request, catalog, under, masks, 1, parts, findings.unknowns, kind)
   }
   checkParams(request, findings)
-  refuseUnderMasks(findings, effects, masks, new Set(under.trustedFunctions))
-  const sql = rewrite(request.sql, parsed.bytes, parsed.statements[0]?.['stmt'], findings, masks)
+  let sql: string
+  try {
+    refuseUnderMasks(findings, effects, masks, new Set(under.trustedFunctions))
+    sql = rewrite(request.sql, parsed.bytes, parsed.statements[0]?.['stmt'], findings, masks)
+  } catch (error) {
+    return refusedPlan(error, base(request, catalog, under, masks, 1, parts, kind))
+  }
   const touchesMasked =
     findings.uses.some((use) => masks.byRelation.has(use.relation.oid)) ||
     effects.cascades.some((cascade) => masks.byRelation.has(cascade.relation.oid))
@@ -267,6 +280,24 @@ function notUnderstood(
   const plan = base(request, catalog, under, masks, count, [...parts, unknownPart(reasons)], kind)
   return { ...plan, ...whileMasked(request, masks, reasons[0], count === 0) }
 }
+
+/**
+ * The plan of what masks make impossible: decided and recorded like any other, without its values, and never sent.
+ *
+ * @throws whatever `error` is, when it names no construct.
+ */
+function refusedPlan(error: unknown, plan: PostgresPlan): PostgresPlan {
+  if (!(error instanceof SallyportError) || error.facts.construct === undefined) throw error
+  const { construct, hint } = error.facts
+  return {
+    ...plan,
+    shown: shownWithoutValues(plan.sql, plan.params),
+    touchesMasked: true,
+    refused: { construct, message: error.message, ...(hint !== undefined && { hint }) },
+  }
+}
+
+const NO_MASKS: BoundMasks = { byRelation: new Map(), ordered: new Set(), tainted: new Set(), columns: [] }
 
 /** What is not understood may touch anything: on a database with masks it is neither run nor shown with its values. */
 function whileMasked(
