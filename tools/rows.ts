@@ -27,12 +27,15 @@ interface Collected {
 
 /** Reads a result with rows to its end and answers with it. */
 export async function answerRows(chunks: AsyncIterable<Chunk>, context: AnswerContext): Promise<Answer> {
-  const result = await collect(chunks, context.bytesMax)
+  const result = await collect(chunks, context)
   const structured = structure(result, context.target)
   return { structured, text: write(result, context), isError: false }
 }
 
-async function collect(chunks: AsyncIterable<Chunk>, bytesMax: number): Promise<Collected> {
+async function collect(
+  chunks: AsyncIterable<Chunk>,
+  { bytesMax, takeRoom = () => true }: AnswerContext,
+): Promise<Collected> {
   const result: Collected = { columns: [], rows: [], notices: [], noticesLeftOut: 0, exit: undefined, isCut: false }
   let bytes = 0
   for await (const chunk of chunks) {
@@ -50,13 +53,12 @@ async function collect(chunks: AsyncIterable<Chunk>, bytesMax: number): Promise<
       case 'data':
         if (chunk.channel !== 'rows') break
         for (const row of chunk.rows) {
-          bytes += sizeOf(row)
-          if (bytes > bytesMax) {
-            // Leaving the loop closes the call: nothing more is fetched for an answer that cannot hold it.
-            result.isCut = true
-            return result
-          }
-          result.rows.push(row)
+          // The rest is read and dropped. Leaving here would stop the call, and a write that is stopped is undone.
+          if (result.isCut) break
+          const size = sizeOf(row)
+          bytes += size
+          if (bytes > bytesMax || !takeRoom(size)) result.isCut = true
+          else result.rows.push(row)
         }
         break
     }

@@ -51,7 +51,7 @@ export interface RunTool extends ToolDescription {
   readonly protocol: ProtocolName
   /** @throws SallyportError `ERR_INVALID_INPUT` */
   read(args: unknown): ToolRequest
-  /** Reads a result to its end, or to `bytesMax` of it, whichever comes first. */
+  /** Reads a result to its end, and holds as much of it as the context has room for. */
   answer(chunks: AsyncIterable<Chunk>, context: AnswerContext): Promise<Answer>
 }
 
@@ -60,6 +60,8 @@ export interface AnswerContext {
   readonly target: string
   /** The most of a result, in bytes, this answer may hold; the rest is cut, and said to be. */
   readonly bytesMax: number
+  /** Takes room for so many bytes more; `false` when there is none, and then the rest is cut in the same way. */
+  readonly takeRoom?: (bytes: number) => boolean
   /** Unguessable text around data, so that data cannot pretend to end. */
   readonly fence: string
 }

@@ -2,6 +2,7 @@ import type { AuthInfo, RequestId, ServerContext } from '@modelcontextprotocol/s
 import type { Session } from '../../core/call.ts'
 import { SallyportError } from '../../core/errors.ts'
 import type { Principal } from '../../core/principal.ts'
+import type { TakeRoom } from './unread.ts'
 
 /**
  * One HTTP request and who sent it. It travels beside the message, in the place the MCP libraries keep for verified
@@ -13,11 +14,19 @@ export class Caller {
   readonly gone: AbortSignal
   /** Ids of the tool calls of this request that reached a handler; the others were refused before. */
   readonly reached = new Set<RequestId>()
+  /** Takes room in memory for what the answer holds until it is sent. */
+  readonly takeRoom: TakeRoom
   readonly #session: () => Promise<Session>
 
-  constructor(principal: Principal, gone: AbortSignal, session: () => Promise<Session>) {
+  constructor(
+    principal: Principal,
+    gone: AbortSignal,
+    session: () => Promise<Session>,
+    takeRoom: TakeRoom = () => true,
+  ) {
     this.principal = principal
     this.gone = gone
+    this.takeRoom = takeRoom
     this.#session = session
   }
 

@@ -115,8 +115,13 @@ async function describe(tool: DescribeTool, args: unknown, context: Context): Pr
     target,
     0,
     context,
-    async (call) =>
-      tool.answer(await context.deps.describe(call), { target: target.name, ...(table !== undefined && { table }) }),
+    async (call) => {
+      const tables = await context.deps.describe(call)
+      const answer = tool.answer(tables, { target: target.name, ...(table !== undefined && { table }) })
+      // The same facts stand in it twice.
+      if (callerOf(context.ctx).takeRoom(answer.text.length * 3)) return answer
+      throw new SallyportError('ERR_LIMIT_CONCURRENCY', 'Too many answers to you wait to be read; read them first.')
+    },
   )
 }
 
@@ -132,6 +137,7 @@ function execute(
     tool.answer(context.deps.run(call), {
       target: target.name,
       bytesMax: context.limits.resultBytesMax,
+      takeRoom: callerOf(context.ctx).takeRoom,
       fence,
     }),
   )

@@ -64,6 +64,12 @@ export interface DoorLimits {
   readonly bodyDepthMax: number
   /** Most bytes of a result an answer holds. */
   readonly resultBytesMax: number
+  /** Most bytes of results that wait to be read by the clients of one principal. */
+  readonly unreadBytesPerPrincipalMax: number
+  /** The same for all clients. */
+  readonly unreadBytesMax: number
+  /** A client that has not taken its answer after this long is cut off. */
+  readonly unreadMs: number
   /** How long a call is held for a person when its client asked for no progress: under the usual 60 s timeout. */
   readonly holdMs: number
   /** The same for a client that asked for progress, and therefore hears that the call is alive. */
@@ -89,6 +95,9 @@ export const DOOR_LIMITS: DoorLimits = {
   bodyBytesMax: 1024 * 1024,
   bodyDepthMax: 64,
   resultBytesMax: 8 * 1024 * 1024,
+  unreadBytesPerPrincipalMax: 64 * 1024 * 1024,
+  unreadBytesMax: 256 * 1024 * 1024,
+  unreadMs: 5 * 60_000,
   holdMs: 45_000,
   holdWithProgressMs: 10 * 60_000,
   heartbeatMs: 10_000,

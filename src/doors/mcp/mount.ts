@@ -31,6 +31,7 @@ import { callIdsOf, isToolCall, namedTool } from './messages.ts'
 import { replyError, replyFailure, RPC, sendResponse } from './reply.ts'
 import { POLICY_URI, TARGETS_URI } from './resources.ts'
 import { createServer } from './server.ts'
+import { Unread } from './unread.ts'
 
 /** The open door. */
 export interface McpDoor {
@@ -66,6 +67,7 @@ export function mountMcp(app: Express, deps: McpDoorDeps): McpDoor {
   // A call may wait for a person: its headers go out at once, so that nothing between here and there gives up.
   const streaming = createMcpHandler(factory, { legacy: 'reject', onerror, responseMode: 'sse' })
   const answering = new Map<string, number>()
+  const unread = new Unread(limits)
 
   async function handle(req: IncomingMessage, res: ServerResponse): Promise<void> {
     if (req.method !== 'POST' && req.method !== 'GET' && req.method !== 'DELETE') {
@@ -124,12 +126,13 @@ export function mountMcp(app: Express, deps: McpDoorDeps): McpDoor {
 
   /** The 2026 era: every request stands for itself. */
   async function serveRequest(known: Known, body: unknown, request: Request): Promise<void> {
-    const caller = new Caller(known.principal, known.gone, () => joinSession(known))
+    const room = unread.roomOf(known.principal, known.res)
+    const caller = new Caller(known.principal, known.gone, () => joinSession(known), room)
     recordUnreached(caller, body, known.res)
     if (isListen(body)) await endWithSession(caller, known.res)
     const handler = isToolCall(body) ? streaming : plain
     const response = await handler.fetch(request, { authInfo: caller.asAuthInfo(), parsedBody: body })
-    await sendResponse(known.res, response, known.gone)
+    await sendResponse(known.res, response, known.gone, limits.unreadMs)
   }
 
   /** The 2025 era: a session is opened, used, listened to and ended. */
@@ -147,8 +150,11 @@ export function mountMcp(app: Express, deps: McpDoorDeps): McpDoor {
       replyError(res, 404, RPC.sessionNotFound, 'Session not found')
       return
     }
-    const caller = new Caller(principal, known.gone, () =>
-      session === undefined ? joinSession(known) : Promise.resolve(session.session),
+    const caller = new Caller(
+      principal,
+      known.gone,
+      () => (session === undefined ? joinSession(known) : Promise.resolve(session.session)),
+      unread.roomOf(principal, res),
     )
     recordUnreached(caller, body, res)
     if (session === undefined) {
@@ -174,7 +180,7 @@ export function mountMcp(app: Express, deps: McpDoorDeps): McpDoor {
       ...(body !== undefined && { parsedBody: body }),
     })
     if (isOpening && !response.ok) await sessions.end(session)
-    const sent = sendResponse(res, response, gone)
+    const sent = sendResponse(res, response, gone, limits.unreadMs)
     if (req.method === 'GET' && response.ok) sessions.listens(session)
     await sent
   }

@@ -54,8 +54,16 @@ function rpcCodeOf(error: SallyportError, status: number): number {
   return status >= 500 ? RPC.internal : RPC.server
 }
 
-/** Writes a web response to a Node one, as fast as the client reads, and cancels it when the client goes away. */
-export async function sendResponse(res: ServerResponse, response: Response, gone: AbortSignal): Promise<void> {
+/**
+ * Writes a web response to a Node one, as fast as the client reads, and cancels it when the client goes away. A client
+ * that has not taken a piece after `unreadMs` is cut off: what waits for it takes the room of others.
+ */
+export async function sendResponse(
+  res: ServerResponse,
+  response: Response,
+  gone: AbortSignal,
+  unreadMs: number,
+): Promise<void> {
   if (gone.aborted) {
     await response.body?.cancel()
     return
@@ -74,12 +82,22 @@ export async function sendResponse(res: ServerResponse, response: Response, gone
     for (;;) {
       const { done, value } = await reader.read()
       if (done) break
-      if (!res.write(value)) await once(res, 'drain', { signal: gone })
+      if (!res.write(value)) await drained(res, gone, unreadMs)
     }
   } catch (error) {
     if (!gone.aborted) throw error
   } finally {
     gone.removeEventListener('abort', cancel)
     res.end()
+  }
+}
+
+async function drained(res: ServerResponse, gone: AbortSignal, unreadMs: number): Promise<void> {
+  const timer = setTimeout(() => res.destroy(), unreadMs)
+  timer.unref()
+  try {
+    await once(res, 'drain', { signal: gone })
+  } finally {
+    clearTimeout(timer)
   }
 }

@@ -1,0 +1,50 @@
+/** A client that asked hundreds of times and read nothing had the gateway keep every answer: gigabytes for one token. */
+import { once } from 'node:events'
+import { connect, type Socket } from 'node:net'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { callTool, openWorld, type ToolResult, type World } from '../e2e/world.ts'
+import { AGENT, notesWorld, rawCall } from './kit.ts'
+
+const SQL = 'SELECT body FROM notes ORDER BY id'
+
+describe('a client that does not read its answers', () => {
+  let world: World
+  let greedy: string
+  let other: string
+  const ask = (token: string): Promise<ToolResult> =>
+    callTool(world.mcpUrl, token, 'query_database', { target: 'db', sql: SQL })
+
+  beforeAll(async () => {
+    const notes = notesWorld()
+    world = await openWorld({
+      ...notes,
+      schema: `${notes.schema} INSERT INTO notes SELECT g, repeat('x', 1024 * 1024) FROM generate_series(3, 8) g;`,
+      policy: notes.policy.replace('public.ledger]}', 'public.ledger], limits: {bytes: 32MiB}}'),
+    })
+    greedy = await world.token(AGENT)
+    other = await world.token({ ...AGENT, principal: 'other' })
+  })
+  afterAll(() => world?.close())
+
+  it('gets less and less of them, hears so, and takes no room of others', async () => {
+    expect((await ask(greedy)).structuredContent).toMatchObject({ truncated: false })
+    const url = new URL(world.mcpUrl)
+    const sockets: Socket[] = []
+    for (let index = 0; index < 16; index++) {
+      const { head, body } = rawCall(world.mcpUrl, greedy, { args: { target: 'db', sql: SQL } })
+      const socket = connect(Number(url.port), url.hostname).pause()
+      socket.on('error', () => undefined)
+      await once(socket, 'connect')
+      socket.write(head + body)
+      sockets.push(socket)
+    }
+    await expect
+      .poll(async () => (await ask(greedy)).structuredContent, { timeout: 20_000 })
+      .toMatchObject({ status: 'ok', truncated: true, truncated_by: 'bytes' })
+    expect((await ask(other)).structuredContent).toMatchObject({ status: 'ok', truncated: false })
+    for (const socket of sockets) socket.destroy()
+    await expect
+      .poll(async () => (await ask(greedy)).structuredContent, { timeout: 20_000 })
+      .toMatchObject({ status: 'ok', truncated: false })
+  })
+})
