@@ -36,6 +36,7 @@ const TEXT_OF_CODE: Readonly<Record<string, string>> = {
   '42501': 'the database role may not do this',
   '42601': 'a syntax error',
   '42703': 'a column does not exist',
+  '42803': 'a column is neither in GROUP BY nor in an aggregate; where a table has masked columns, list each',
   '42804': 'a type does not fit',
   '42883': 'no function or operator takes these argument types',
   '42P01': 'a relation does not exist',

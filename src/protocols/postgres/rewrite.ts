@@ -16,6 +16,7 @@ import type { BoundMasks } from './masks.ts'
 import { pinned, quoteIdentifier } from './names.ts'
 import { fromBytes, parse, scan, STATEMENT_BYTES_MAX, toBytes, type Token } from './parse.ts'
 import { itemsNamed, type Use } from './scope.ts'
+import { groupByStart, type Grouping } from './group-by.ts'
 import type { Findings, QualifiedRef } from './walk.ts'
 
 interface Edit {
@@ -29,6 +30,7 @@ type Expected =
   | { readonly kind: 'pinned'; readonly use: Use }
   | { readonly kind: 'masked'; readonly use: Use; readonly source: string }
   | { readonly kind: 'unqualified'; readonly name: string }
+  | { readonly kind: 'grouped'; readonly columns: readonly (readonly [table: string, column: string])[] }
 
 /**
  * Rewrites one understood statement.
@@ -66,10 +68,34 @@ export function rewrite(sql: string, bytes: string, statement: unknown, findings
     edits.push(source.unqualify(ref))
     expected.set(ref.ref, { kind: 'unqualified', name: ref.name })
   }
+  for (const [select, columns] of addedToGroupBy(findings.groupings, masks)) {
+    const start = groupByStart(select)
+    const added = columns.map((column) => column.map(quoteIdentifier).join('.'))
+    edits.push({ start, end: start, text: `${added.join(', ')}, ` })
+    expected.set(select, { kind: 'grouped', columns })
+  }
   if (edits.length === 0) return sql
   const rewritten = fromBytes(splice(bytes, edits))
   assertRewritten(rewritten, statement, expected)
   return rewritten
+}
+
+/** Columns that a primary key in GROUP BY stood for, before its table became a sub-select. */
+function addedToGroupBy(
+  found: readonly Grouping[],
+  masks: BoundMasks,
+): ReadonlyMap<Ast, readonly (readonly [string, string])[]> {
+  const added = new Map<Ast, (readonly [string, string])[]>()
+  for (const { select, use, name, others } of found) {
+    const named = use.role === 'read' ? masks.byRelation.get(use.relation.oid) : undefined
+    // A masked key is no key.
+    if (named === undefined || use.relation.primaryKey.some((column) => named.has(column))) continue
+    const columns = [...others].filter(([, column]) => use.read.has(column))
+    if (columns.length === 0) continue
+    const before = added.get(select) ?? []
+    added.set(select, [...before, ...columns.map(([column]) => [name, column] as const)])
+  }
+  return added
 }
 
 function splice(bytes: string, edits: readonly Edit[]): string {
@@ -245,6 +271,7 @@ function isAsExpected(before: unknown, after: unknown, expected: ReadonlyMap<Ast
     seen.add(before as Ast)
     if (change.kind === 'pinned') return isPinned(before as Ast, after as Ast, change.use, expected, seen)
     if (change.kind === 'unqualified') return isUnqualified(before as Ast, after as Ast, change.name)
+    if (change.kind === 'grouped') return isGrouped(before as Ast, after as Ast, change.columns, expected, seen)
     return false
   }
   const wrapped = unwrap(before)
@@ -273,6 +300,18 @@ function isPinned(before: Ast, after: Ast, use: Use, expected: ReadonlyMap<Ast, 
 function isUnqualified(before: Ast, after: Ast, name: string): boolean {
   const fields = [{ String: { sval: name } }, asList(before['fields']).at(-1)]
   return sameFields({ fields }, after, new Map(), new Set())
+}
+
+function isGrouped(
+  before: Ast,
+  after: Ast,
+  columns: readonly (readonly [string, string])[],
+  expected: ReadonlyMap<Ast, Expected>,
+  seen: Set<Ast>,
+): boolean {
+  const added = columns.map((column) => ({ ColumnRef: { fields: column.map((sval) => ({ String: { sval } })) } }))
+  const groupClause = [...added, ...asList(before['groupClause'])]
+  return sameFields({ ...before, groupClause }, after, expected, seen)
 }
 
 function isMasked(before: Ast, after: Ast, source: string): boolean {

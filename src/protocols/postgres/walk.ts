@@ -11,6 +11,7 @@ import { asList, eachChild, text, unknownShapes, unwrap, words, type Ast } from 
 import type { Catalog, CatalogFunction, Relation } from './catalog.ts'
 import { findRelation } from './catalog.ts'
 import { functionsOf, isBuiltin, judgeFunction, makesJson, makesRows } from './functions.ts'
+import { groupings, type Grouping } from './group-by.ts'
 import { indexOf, TRUSTED_OPERATOR_EXTENSIONS } from './indexes.ts'
 import { spoken } from './names.ts'
 import { outputName } from './output-name.ts'
@@ -61,6 +62,7 @@ export interface Findings {
   readonly uses: readonly Use[]
   readonly functions: readonly FunctionUse[]
   readonly qualifiedRefs: readonly QualifiedRef[]
+  readonly groupings: readonly Grouping[]
   /** One sentence each; not empty means not understood. */
   readonly unknowns: readonly string[]
   /** Highest `$n`. */
@@ -99,6 +101,7 @@ class Walk {
   readonly #uses: Use[] = []
   readonly #functions = new Map<string, FunctionUse>()
   readonly #qualifiedRefs: QualifiedRef[] = []
+  readonly #groupings: Grouping[] = []
   readonly #unknowns = new Set<string>()
   #paramsMax = 0
   #mayWrite = false
@@ -121,6 +124,7 @@ class Walk {
       uses: this.#uses,
       functions: [...this.#functions.values()],
       qualifiedRefs: this.#qualifiedRefs,
+      groupings: this.#groupings,
       unknowns: [...this.#unknowns],
       paramsMax: this.#paramsMax,
       ...(this.#explain !== undefined && { explain: this.#explain }),
@@ -189,6 +193,7 @@ class Walk {
     const output = this.#outputs(fields['targetList'], items)
     this.#named(fields['distinctClause'], inner, output)
     this.#named(fields['groupClause'], inner, output)
+    this.#groupings.push(...groupings(fields, items))
     this.#tail(fields, inner, output)
     for (const clause of asList(fields['lockingClause'])) this.#lock(clause, items, this.#uses.slice(before))
     if (context === TOP) this.#origins = originsOf(fields, items)
