@@ -34,8 +34,9 @@ export function effectiveGrants(rules: readonly Rule[], tokens: Tokens): readonl
   })
 }
 
-/** Resources of a rule as the policy writes them. */
+/** Resources of a rule as the policy writes them; those of a bundle are its own affair, and listed in the reference. */
 function resourcesOf(rule: Rule): readonly string[] {
+  if (rule.actions.every((action) => action.startsWith('bundle:'))) return []
   const texts = rule.grants.flatMap(({ resources }) => resources?.map(({ text }) => text) ?? ['**'])
   return [...new Set(texts)]
 }
@@ -55,5 +56,6 @@ function sentence(grant: Omit<EffectiveGrant, 'text'>): string {
   const approval = grant.effect === 'allow' ? '' : `, after approval by ${grant.approvers.join(' or ')}`
   const condition = grant.conditional ? ', under a condition' : ''
   const limits = grant.limits.length === 0 ? '' : `; at most ${grant.limits.join(', ')}`
-  return `${grant.actions.join(', ')} on ${resources.join(', ')}${condition}${approval}${limits}`
+  const on = resources.length === 0 ? '' : ` on ${resources.join(', ')}`
+  return `${grant.actions.join(', ')}${on}${condition}${approval}${limits}`
 }

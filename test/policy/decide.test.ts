@@ -442,6 +442,14 @@ describe('bundles', () => {
     expect(decided([rule], [sql('select', 'search_path')]).effect).toBe('deny')
     expect(decided([rule], [sql('show', '-')]).effect).toBe('deny')
   })
+
+  it('are told to callers by name, not setting by setting', () => {
+    const rule = '{id: client, effect: allow, principals: ["*"], actions: ["bundle:sql.client"], limits: {rows: 5}}'
+    const texts = load(rules(rule))
+      .effectiveFor(AGENT, DB)
+      .map(({ text }) => text)
+    expect(texts).toEqual(['bundle:sql.client; at most 5 rows'])
+  })
 })
 
 describe('wildcards over actions', () => {
