@@ -3,7 +3,7 @@ import type { Approvals, Consent } from '../../src/approval/approvals.ts'
 import type { Chunk } from '../../src/core/chunk.ts'
 import { SallyportError, type ErrorCode } from '../../src/core/errors.ts'
 import { endingOf } from '../../src/gateway/gateway.ts'
-import { codeOf, collect, kit, rows, TARGET, type Script } from './kit.ts'
+import { ALLOW_ALL, codeOf, collect, kit, rows, TARGET, type Script } from './kit.ts'
 
 const EXIT: Chunk = { kind: 'exit', status: 'ok', truncated: false }
 
@@ -88,6 +88,30 @@ describe('govern', () => {
     }
     expect(await codeOf(run())).toBe('ERR_RECORDING_FAILED')
     expect(seen).toEqual([])
+  })
+
+  it('C10: shows and records only what passed the detectors, rows and errors alike', async () => {
+    let fails = false
+    const world = kit(
+      {
+        async *execute() {
+          if (fails)
+            throw new SallyportError('ERR_UPSTREAM_REJECTED', 'no user ada@example.org', { detail: 'ada@example.org' })
+          yield { kind: 'data', channel: 'rows', rows: [['ada@example.org']] }
+          yield EXIT
+        },
+      },
+      { yaml: `${ALLOW_ALL}masks: [{detect: [email], transform: redact}]\n` },
+    )
+    const shown = await collect(world.run(world.call({ verb: 'ssh.exec' })))
+    expect(JSON.stringify([shown, world.recorded[0]?.shown])).not.toContain('ada@')
+    expect(shown.at(-1)).toMatchObject({ kind: 'exit', masked: { email: 1 } })
+    fails = true
+    const error = await collect(world.run(world.call({ verb: 'ssh.exec' }))).catch((caught: unknown) => caught)
+    expect(error).toMatchObject({ code: 'ERR_UPSTREAM_REJECTED' })
+    expect(`${String(error)} ${world.recorded[1]?.error?.message} ${world.recorded[1]?.error?.detail}`).not.toContain(
+      'ada@',
+    )
   })
 
   it('C9: denies what the masks make impossible although a rule allows it, and the recording says what was asked', async () => {
@@ -257,6 +281,22 @@ rules:
     expect(await codeOf(collect(world.run(world.call({ verb: 'ssh.exec' }))))).toBe('ERR_UNAUTHENTICATED')
     expect(upstream.runs).toBe(0)
     expect(world.permits.live()).toEqual([])
+  })
+
+  it('gives the rate back when the call is refused after it was reserved', async () => {
+    const world = kit(counted(), {
+      yaml: ASK.replace('expires: 15m}', 'expires: 15m}, limits: {rate: 1/min}'),
+      approvals: consenting([]),
+    })
+    const begin = world.session.recording.begin.bind(world.session.recording)
+    world.session.recording.begin = (call) => ({
+      ...begin(call),
+      approval: () => Promise.reject(new SallyportError('ERR_RECORDING_FAILED', 'The recording cannot be written.')),
+    })
+    const once = (): Promise<string> => codeOf(collect(world.run(world.call({ verb: 'ssh.exec' }))))
+    expect(await once()).toBe('ERR_RECORDING_FAILED')
+    world.session.recording.begin = begin
+    expect(await once()).toBe('resolved')
   })
 
   it('C12: does not spend a grant whose use cannot be recorded', async () => {
