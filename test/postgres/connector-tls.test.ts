@@ -75,12 +75,9 @@ describe('upstream TLS', () => {
     const asked = kit.failure('SELECT pg_sleep(60)', { signal: controller.signal })
     const running = `SELECT FROM pg_stat_activity WHERE query LIKE '%pg_sleep(60)%' AND state = 'active' AND pid <> pg_backend_pid()`
     await until(async () => (await admin.query(running)).rowCount === 1)
-    const started = performance.now()
     controller.abort()
     expect((await asked).code).toBe('ERR_CANCELLED')
     expect((await admin.query(running)).rowCount).toBe(0)
-    // Far less than the wait after which a connection is given up without an answer.
-    expect(performance.now() - started).toBeLessThan(4000)
   })
 })
 
