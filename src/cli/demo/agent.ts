@@ -23,6 +23,7 @@ const answerSchema = z.looseObject({
   ticket: z.string().optional(),
   retry_after_ms: z.number().optional(),
   columns: z.array(z.looseObject({ name: z.string(), masked: z.string().optional() })).optional(),
+  masked: z.looseObject({ detectors: z.record(z.string(), z.number()).optional() }).optional(),
   rows: z.array(z.array(z.unknown())).optional(),
   row_count: z.number().optional(),
   command: z.string().optional(),

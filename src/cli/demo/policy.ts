@@ -38,9 +38,6 @@ masks:
   - columns: [public.customers.ssn, public.customers.card]
     transform: redact
     unless: [group:privacy]
-  - columns: [public.customers.email]
-    transform: partial
-    unless: [group:privacy]
   - detect: [email, credit_card, us_ssn]
     transform: partial
     unless: [group:privacy]

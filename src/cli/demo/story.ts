@@ -45,7 +45,7 @@ export async function play(cast: Cast): Promise<void> {
 async function maskedRead({ stage, agent, truth }: Cast): Promise<void> {
   stage.scene(
     'A read, with masked columns',
-    'The policy lets agents read customers; ssn, card and email are masked where PostgreSQL reads them.',
+    'ssn and card are masked where PostgreSQL reads them, e-mail addresses wherever they show up in a result.',
   )
   const answer = await ask(stage, agent, READ_CUSTOMERS)
   expect(answer.status === 'ok', 'the read was not allowed', answer)
@@ -60,7 +60,11 @@ async function maskedRead({ stage, agent, truth }: Cast): Promise<void> {
   )
   showRows(stage, answer)
   const masked = answer.columns?.flatMap((column) => (column.masked === undefined ? [] : [column.name])) ?? []
-  stage.outcome('good', `Allowed by the rule read-customers-and-orders. Masked: ${masked.join(', ')}.`)
+  const found = Object.entries(answer.masked?.detectors ?? {}).map(([detector, count]) => `${count} × ${detector}`)
+  stage.outcome(
+    'good',
+    `Allowed by the rule read-customers-and-orders. Masked: ${masked.join(', ')}; found in text: ${found.join(', ')}.`,
+  )
 }
 
 async function limitedRead({ stage, agent }: Cast): Promise<void> {
