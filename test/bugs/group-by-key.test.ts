@@ -20,7 +20,7 @@ afterAll(() => world.close())
 async function expected(sql: string): Promise<unknown> {
   const [db] = world.databases
   const { rows } = (await db?.admin.query({ text: sql, rowMode: 'array' })) ?? { rows: [] }
-  return (rows as unknown[][]).map((row) => row.map((cell) => (cell === null ? null : String(cell))))
+  return (rows as (string | number | null)[][]).map((row) => row.map((cell) => (cell === null ? null : String(cell))))
 }
 
 describe('GROUP BY a primary key of a masked table', () => {
