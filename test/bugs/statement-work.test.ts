@@ -3,6 +3,7 @@ import { beforeAll, describe, expect, it } from 'vitest'
 import { SallyportError } from '../../src/core/errors.ts'
 import type { ColumnMask } from '../../src/core/decision.ts'
 import { loadParser, planQuery } from '../../src/protocols/postgres/plan.ts'
+import { withoutValues } from '../../src/protocols/postgres/shown.ts'
 import { shopCatalog } from '../postgres/plan-fixture.ts'
 
 const LIMIT = 256 * 1024
@@ -70,6 +71,17 @@ describe('planning takes bounded time', () => {
     expect(Buffer.byteLength(sql)).toBeLessThanOrEqual(LIMIT)
     const before = process.cpuUsage()
     expect(constructOf(sql)).toMatch(/^sql\.(unknown|rewrite)$/)
+    expect(process.cpuUsage(before).user / 1000).toBeLessThan(CPU_MS_MAX)
+  })
+
+  it('also where a text is only read into words', () => {
+    const before = process.cpuUsage()
+    expect(
+      withoutValues(
+        fill('SELECT 1', () => '/**/'),
+        'SELECT 1',
+      ),
+    ).toHaveLength(1)
     expect(process.cpuUsage(before).user / 1000).toBeLessThan(CPU_MS_MAX)
   })
 

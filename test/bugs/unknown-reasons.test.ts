@@ -56,6 +56,13 @@ describe('a denial of what was not understood says what that was', () => {
     }
   })
 
+  it('C10: and the request that is shown holds no such value either', () => {
+    const shown = (sql: string): string => planQuery({ sql }, catalog, { masks: MASKS }).shown.text
+    expect(shown('SELECT * FROM customers WHERE ssn = "123-45-6789"')).toBe('SELECT * FROM customers WHERE ssn = "•"')
+    expect(shown('SELECT U&"123\\002d45" FROM orders')).toBe('SELECT "•" FROM orders')
+    expect(shown('SELECT "note", "odd" FROM orders')).toBe('SELECT "note", "odd" FROM orders')
+  })
+
   it('and stays short', () => {
     const columns = Array.from({ length: 500 }, (_, i) => `missing_column_${i}`).join()
     expect(reasonOf(`SELECT ${columns} FROM orders`).length).toBeLessThan(600)

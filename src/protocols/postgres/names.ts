@@ -34,5 +34,7 @@ function word(name: string): string {
  * are repeated.
  */
 export function spoken(...words: readonly string[]): string {
-  return words.every((name) => /^[\p{L}_][\p{L}\p{N}_$]{0,62}$/u.test(name)) ? `"${words.join('.')}"` : 'a quoted name'
+  return words.every((name) => /^[\p{L}_][\p{L}\p{N}_$]{0,62}$/u.test(name))
+    ? `"${words.join('.')}"`
+    : '(name not repeated)'
 }

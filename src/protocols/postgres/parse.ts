@@ -74,6 +74,7 @@ export function parse(sql: string): Parsed | Unparsed {
 /** Splits into tokens, comments included; undefined when the scanner cannot. */
 export function scan(sql: string): readonly Token[] | undefined {
   if (sql === '') return []
+  if (hasCostlyRuns(sql)) return undefined
   const { scanSync } = loaded()
   try {
     return scanSync(sql).tokens
@@ -105,9 +106,9 @@ const OPERATOR_RUN = /[~!@#^&|`?+\-*/%<>=]{100,}/g
 const RUN_COST_MAX = 100_000_000
 
 /** Every comment in a row of comments is first read, as an operator, to the end of the row: 64 KB took four seconds. */
-function hasCostlyRuns(bytes: string): boolean {
+function hasCostlyRuns(text: string): boolean {
   let cost = 0
-  for (const [run] of bytes.matchAll(OPERATOR_RUN)) cost += run.length ** 2
+  for (const [run] of text.matchAll(OPERATOR_RUN)) cost += run.length ** 2
   return cost > RUN_COST_MAX
 }
 

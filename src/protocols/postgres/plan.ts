@@ -24,7 +24,7 @@ import { partsOf, unknownPart } from './parts.ts'
 import { recognise, recogniseInto } from './recognise.ts'
 import { rewrite } from './rewrite.ts'
 import { TooManySteps, withinSteps } from './scope.ts'
-import { shownAsLength, shownPlainly, shownWithoutValues, withoutParams } from './shown.ts'
+import { shownAsLength, shownPlainly, shownWithoutNames, shownWithoutValues, withoutParams } from './shown.ts'
 import { walk, type Findings } from './walk.ts'
 
 export { loadParser } from './parse.ts'
@@ -307,9 +307,7 @@ function whileMasked(
   isUnreadable = false,
 ): Partial<PostgresPlan> {
   if (masks.byRelation.size === 0) return {}
-  const shown: ShownRequest = isUnreadable
-    ? shownAsLength(request.sql)
-    : shownWithoutValues(request.sql, request.params)
+  const shown: ShownRequest = isUnreadable ? shownAsLength(request.sql) : shownWithoutNames(request.sql, request.params)
   return {
     shown,
     touchesMasked: true,

@@ -25,6 +25,19 @@ export function shownWithoutValues(sql: string, params: readonly Param[]): Shown
   return withoutParams(words.join('').trim(), params)
 }
 
+/**
+ * The same of a statement that was not understood. Some write strings in double quotes, which makes names of them that
+ * nothing has, so quoted names other than plain words are replaced too.
+ */
+export function shownWithoutNames(sql: string, params: readonly Param[]): ShownRequest {
+  const words = wordsOf(sql)
+  if (words === undefined) return shownAsLength(sql)
+  const hidden = words.map((word) => (/^(u&)?"/i.test(word) && !PLAIN_NAME.test(word) ? `"${PLACEHOLDER}"` : word))
+  return withoutParams(hidden.join('').trim(), params)
+}
+
+const PLAIN_NAME = /^"[\p{L}_][\p{L}\p{N}_$]{0,62}"$/u
+
 /** A text that holds no value any more, with its parameters hidden. */
 export function withoutParams(text: string, params: readonly Param[]): ShownRequest {
   const hidden = params.map((param) => (param === null ? null : PLACEHOLDER))
