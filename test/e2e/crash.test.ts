@@ -206,8 +206,10 @@ describe('C12, C15, C16: a gateway that is killed', () => {
     const missing = answered.filter((marker) => !written.includes(`"${marker}"`))
     expect(missing).toEqual([])
     expect(answered.length).toBeGreaterThan(KILLS)
+    const took = unknown.filter(({ executions }) => executions === 1).length
     console.log(
-      `${KILLS} kills: ${claims} claims, ${done.length} done, ${unknown.length} outcome_unknown, ${answered.length} reads answered`,
+      `${KILLS} kills: ${claims} claims, ${done.length} done, ${unknown.length} outcome_unknown ` +
+        `(of which the database ran ${took}), ${answered.length} reads answered`,
     )
   }
 })
