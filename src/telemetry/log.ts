@@ -57,8 +57,18 @@ export function createLog(options: { readonly level?: LogLevel; readonly stream?
       },
       redact: { paths: NEVER.flatMap((key) => [key, `*.${key}`, `*.*.${key}`]), censor: '[REDACTED]' },
     },
-    options.stream ?? destination({ fd: 2, sync: true }),
+    options.stream ?? standardError(),
   )
+}
+
+/** What waits for a full disk to have room again; what comes after it is dropped. */
+const WAITING_BYTES_MAX = 1024 * 1024
+
+/** A log that cannot be written must not end the process: the recordings, not it, are what nothing runs without. */
+function standardError(): DestinationStream {
+  const stream = destination({ fd: 2, sync: true, maxLength: WAITING_BYTES_MAX })
+  stream.on('error', () => undefined)
+  return stream
 }
 
 /**
