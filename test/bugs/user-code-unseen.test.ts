@@ -29,17 +29,32 @@ const CAST = `
   INSERT INTO moods VALUES (1, 'fine');
   CREATE VIEW mood_view AS SELECT to_json(m) FROM moods;`
 
+const COMPARISON = `
+  CREATE TABLE docs (id int, doc json);
+  INSERT INTO docs VALUES (1, '1'), (2, '2');
+  CREATE FUNCTION json_cmp(json, json) RETURNS int LANGUAGE sql STABLE AS
+    $$ SELECT CASE WHEN (SELECT max(ssn) FROM public.people) = 'zq1' THEN 0 ELSE bttextcmp($1::text, $2::text) END $$;
+  CREATE FUNCTION json_eq(json, json) RETURNS bool LANGUAGE sql STABLE AS $$ SELECT json_cmp($1, $2) = 0 $$;
+  CREATE FUNCTION json_lt(json, json) RETURNS bool LANGUAGE sql STABLE AS $$ SELECT json_cmp($1, $2) < 0 $$;
+  CREATE OPERATOR = (LEFTARG = json, RIGHTARG = json, PROCEDURE = json_eq);
+  CREATE OPERATOR < (LEFTARG = json, RIGHTARG = json, PROCEDURE = json_lt);
+  CREATE OPERATOR CLASS json_ops DEFAULT FOR TYPE json USING btree AS
+    OPERATOR 1 <, OPERATOR 3 =, FUNCTION 1 json_cmp(json, json);`
+
 const MASKS = ['people.ssn', 'late.ssn'].map((name) => mask(name))
 
 let plain: Copies
 let casts: Copies
+let comparisons: Copies
 beforeAll(async () => {
   plain = await copies([TABLES('zq1'), TABLES('zq2')], MASKS)
   casts = await copies([TABLES('zq1') + CAST, TABLES('zq2') + CAST], MASKS)
+  comparisons = await copies([TABLES('zq1') + COMPARISON, TABLES('zq2') + COMPARISON], MASKS)
 }, 60_000)
 afterAll(async () => {
   await plain.close()
   await casts.close()
+  await comparisons.close()
 })
 
 describe('C9: what runs without being called is refused where anything is masked', () => {
@@ -74,6 +89,16 @@ describe('C9: what runs without being called is refused where anything is masked
     'SELECT * FROM mood_view',
   ])('a cast to JSON: %s', async (sql) => {
     for (const answer of await casts.ask(sql)) expect(answer).toMatch(/^refused /)
+  })
+
+  it.each([
+    'SELECT count(*) FROM docs GROUP BY doc',
+    'SELECT count(DISTINCT doc) FROM docs',
+    'SELECT doc FROM docs UNION SELECT doc FROM docs',
+    'SELECT id, rank() OVER (ORDER BY doc) FROM docs',
+    'SELECT d FROM docs d ORDER BY d',
+  ])('a comparison of a type: %s', async (sql) => {
+    for (const answer of await comparisons.ask(sql)) expect(answer).toMatch(/^refused /)
   })
 
   it.each(['SELECT * FROM plain', 'SELECT id, m FROM moods', `SELECT json_build_object('a', 1)`])(

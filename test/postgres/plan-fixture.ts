@@ -203,6 +203,7 @@ export function shopCatalog(more: Partial<CatalogRows> = {}): Catalog {
     searchPath: ['pg_catalog', 'public'],
     operators: [],
     casts: [],
+    comparisons: [],
     types: [],
     ...more,
     relations: [...RELATIONS, ...(more.relations ?? [])],

@@ -179,6 +179,7 @@ async function loadCatalog(connection: UpstreamConnection, builtins?: Builtins):
     viewBuiltins: ask.json(sql.VIEW_BUILTINS_SQL),
     operators: ask.json(sql.OPERATORS_SQL),
     casts: ask.json(sql.CASTS_SQL),
+    comparisons: ask.json(sql.COMPARISONS_SQL),
   }
   await ask.all(connection)
   const [database, version, snapshot, fingerprint] = head[0] ?? []

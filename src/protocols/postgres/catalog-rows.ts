@@ -41,6 +41,7 @@ export interface CatalogAnswers {
   readonly functions: readonly FunctionRow[]
   readonly operators: readonly UserOperator[]
   readonly casts: readonly UserCast[]
+  readonly comparisons: readonly { readonly function: number }[]
 }
 
 interface TypeRow {
@@ -176,6 +177,7 @@ export function catalogRows(
       functions: answers.functions.map((row) => functionOf(row, types)),
       operators: answers.operators,
       casts: answers.casts,
+      comparisons: answers.comparisons.map((row) => row.function),
       types: answers.types.filter(isMadeByUser).map((type) => userType(type, types)),
     },
   }

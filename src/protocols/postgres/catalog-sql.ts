@@ -54,6 +54,8 @@ const FINGERPRINT = [
     `inhrelid NOT IN ${TEMPORARY}`,
   ),
   rowsOf('pg_operator', OID, `oid >= ${FIRST_USER_OID}`),
+  rowsOf('pg_opclass', OID, `oid >= ${FIRST_USER_OID}`),
+  rowsOf('pg_amproc', OID, `oid >= ${FIRST_USER_OID}`),
   rowsOf('pg_cast', OID, `oid >= ${FIRST_USER_OID}`),
   rowsOf('pg_namespace', OID, String.raw`nspname OPERATOR(pg_catalog.!~) '^pg_(toast_)?temp_'::pg_catalog.text`),
   `pg_catalog.array_to_string(${SEARCH_PATH}, ','::pg_catalog.text)`,
@@ -256,6 +258,16 @@ export const OPERATORS_SQL = `SELECT row_to_json(x)::text FROM (
   LEFT JOIN pg_depend m ON m.classid = 'pg_operator'::regclass AND m.objid = o.oid AND m.deptype = 'e'
   LEFT JOIN pg_extension e ON e.oid = m.refobjid
   WHERE o.oid >= 16384) x`
+
+/** Functions of users by which sorting, grouping and DISTINCT compare values of some type, without being named. */
+export const COMPARISONS_SQL = `SELECT row_to_json(x)::text FROM (
+  SELECT DISTINCT f.function::int8 AS function
+  FROM pg_opclass c JOIN pg_am m ON m.oid = c.opcmethod AND m.amname IN ('btree', 'hash')
+  JOIN (SELECT amprocfamily AS family, amproc::oid AS function FROM pg_amproc
+    UNION ALL SELECT amopfamily, o.oprcode::oid FROM pg_amop JOIN pg_operator o ON o.oid = amopopr) f
+    ON f.family = c.opcfamily
+  WHERE f.function >= 16384 AND NOT EXISTS (SELECT FROM pg_depend d
+    WHERE d.classid = 'pg_proc'::regclass AND d.objid = f.function AND d.deptype = 'e')) x`
 
 export const CASTS_SQL = `SELECT row_to_json(x)::text FROM (
   SELECT format_type(k.castsource, NULL) AS source, format_type(k.casttarget, NULL) AS target,

@@ -183,6 +183,8 @@ export interface CatalogRows {
   readonly functions: readonly CatalogFunction[]
   readonly operators: readonly UserOperator[]
   readonly casts: readonly UserCast[]
+  /** OIDs of functions users made, outside extensions, by which values are sorted, grouped and told apart. */
+  readonly comparisons: readonly number[]
   readonly types: readonly UserType[]
 }
 

@@ -7,6 +7,8 @@ export interface CatalogIndex {
   readonly operators: ReadonlyMap<string, readonly UserOperator[]>
   /** User functions behind casts that need no syntax. */
   readonly implicitCasts: readonly CatalogFunction[]
+  /** User functions that compare values where no operator is written: in ORDER BY, GROUP BY, DISTINCT, UNION. */
+  readonly comparisons: readonly CatalogFunction[]
   /** User functions behind casts that are written down. */
   readonly explicitCasts: readonly CatalogFunction[]
   /** User functions behind casts to JSON, which every function that makes JSON looks for by itself. */
@@ -53,6 +55,7 @@ export function indexOf(catalog: Catalog): CatalogIndex {
       catalog,
       casts.filter((cast) => cast.context !== 'e'),
     ),
+    comparisons: functionsOf(catalog, catalog.comparisons),
     explicitCasts: castFunctions(
       catalog,
       casts.filter((cast) => cast.context === 'e'),

@@ -117,6 +117,8 @@ class Walk {
     for (const shape of unknownShapes(type, fields)) this.#unknown(`${shape} is not understood`)
     // Implicit and assignment casts need no syntax: while a user made one, any statement may run it.
     for (const fn of indexOf(this.#catalog).implicitCasts) this.#call(fn, 'cast')
+    // So do comparisons: which types are sorted or grouped is only known to the backend.
+    for (const fn of indexOf(this.#catalog).comparisons) this.#call(fn, 'operator')
     const output = type === 'ExplainStmt' ? this.#explainStatement(fields) : this.#statement(type, fields, TOP)
     // INVARIANT: every relation in the tree was met. One that was not would be sent as it is, unmasked.
     for (const ref of relationRefs(fields)) if (!this.#known.has(ref)) this.#unknown('a relation was not met')
