@@ -1,3 +1,4 @@
+import { setTimeout } from 'node:timers/promises'
 import express from 'express'
 import type { Closers } from './closers.ts'
 import type { Config } from './config.ts'
@@ -22,6 +23,10 @@ export interface Doors {
 
 /** How long answers that are complete may take to be read at the end. */
 const GRACE_MS = 1_000
+
+/** How long calls that are cancelled at the end may take to end, and their answers to be written. */
+const CANCEL_MS = 6_000
+const LAST_WORDS_MS = 200
 
 const LOOPBACK_HOSTS = ['127.0.0.1', 'localhost', '::1']
 
@@ -70,7 +75,10 @@ export async function openDoors(building: Building, closers: Closers): Promise<D
     },
     async drain(ms) {
       await traffic.drain(ms)
-      rooms.permits.cancel(() => true, shuttingDown())
+      if (rooms.permits.cancel(() => true, shuttingDown()) === 0) return
+      // A cancelled call ends when its backend has ended it; then its client hears why.
+      await traffic.drain(CANCEL_MS)
+      await setTimeout(LAST_WORDS_MS)
     },
   }
 }
