@@ -14,7 +14,7 @@ import { approversOf, isSatisfied, progressOf } from './eligibility.ts'
 import { blobOf, storeRequest } from './requests.ts'
 import { keptChunks, masksOf } from './results.ts'
 import { unseal } from './seal.ts'
-import { deadlineOf, moved, type Ticket } from './ticket.ts'
+import { deadlineOf, isFinal, moved, type Ticket } from './ticket.ts'
 import { FILING, newTicketId, STANDING, standingKey } from './tickets.ts'
 
 /** The longest a ticket may wait, whatever a rule says. */
@@ -156,6 +156,7 @@ async function file(desk: Desk, ticket: Ticket, call: Call, judged: Judged, stan
   // Read before counting: if anything else is filed for this requester in between, the commit fails and we count again.
   const guard = await desk.store.get(FILING, requester)
   await throwIfTooMany(desk, requester)
+  await forgetOldest(desk, requester)
   await storeRequest(desk, ticket.id, call, judged)
   let filed = false
   try {
@@ -179,6 +180,21 @@ async function throwIfTooMany(desk: Desk, requester: string): Promise<void> {
     `${waiting.length} requests of ${requester} wait for approval already, and ${pendingMax} may. ` +
       'Wait for an answer to them, or cancel some.',
   )
+}
+
+/** Asking and withdrawing again and again must not grow the store, which is written whole with every change. */
+async function forgetOldest(desk: Desk, requester: string): Promise<void> {
+  const over = (await desk.tickets.list()).filter(
+    ({ value }) => value.requester.id === requester && isFinal(value.state) && !stillStands(value, desk.now()),
+  )
+  const excess = over.length - desk.settings.finishedMax + 1
+  if (excess <= 0) return
+  const oldest = over.sort((a, b) => a.value.createdAt - b.value.createdAt).slice(0, excess)
+  for (const read of oldest) {
+    await desk.store.blobs.remove(blobOf('request', read.id))
+    await desk.store.blobs.remove(blobOf('result', read.id))
+    await desk.tickets.remove(read)
+  }
 }
 
 async function waitFor(desk: Desk, handed: Map<string, number>, id: string, call: Call): Promise<Consent> {

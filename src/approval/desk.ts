@@ -55,6 +55,8 @@ export interface ApprovalSettings {
   readonly requestBytesMax: number
   /** Tickets one requester may have waiting. */
   readonly pendingMax: number
+  /** Finished tickets of one requester that are listed; with more, the oldest go early. The recordings keep them all. */
+  readonly finishedMax: number
   /** How long finished tickets are listed. Unknown outcomes stay until somebody resolves them. */
   readonly retentionMs: number
   /** How often time is looked at: expiry, erasure, executors that died. */
@@ -70,6 +72,7 @@ export const APPROVAL_SETTINGS: ApprovalSettings = {
   resultBytesMax: 256 * 1024,
   requestBytesMax: 1024 * 1024,
   pendingMax: 20,
+  finishedMax: 200,
   retentionMs: 30 * 24 * 60 * 60_000,
   sweepMs: 10_000,
   leaseMs: 40_000,
