@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises'
 import type { Call, DescribedColumn, DescribedTable, Ending, Judged } from '../core/call.ts'
 import type { Action } from '../core/action.ts'
 import type { ColumnMask, Transform } from '../core/decision.ts'
@@ -65,8 +66,22 @@ async function visibleTables(call: Call, rooms: Rooms): Promise<VisibleTable[]> 
     secret: () => rooms.credentials.read(call.target),
     signal: call.signal,
   })
-  return tables.flatMap((table) => visibleTable(call, rooms, table, masks) ?? [])
+  const visible: VisibleTable[] = []
+  let since = performance.now()
+  for (const table of tables) {
+    const shown = visibleTable(call, rooms, table, masks)
+    if (shown !== undefined) visible.push(shown)
+    if (performance.now() - since < TURN_MS) continue
+    // A large catalog takes one decision for each column: the calls of others must not wait for all of them.
+    await setImmediate()
+    call.signal.throwIfAborted()
+    since = performance.now()
+  }
+  return visible
 }
+
+/** How long a description may keep everybody else waiting at a time. */
+const TURN_MS = 10
 
 function visibleTable(
   call: Call,
