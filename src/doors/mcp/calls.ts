@@ -117,7 +117,11 @@ async function describe(tool: DescribeTool, args: unknown, context: Context): Pr
     context,
     async (call) => {
       const tables = await context.deps.describe(call)
-      const answer = tool.answer(tables, { target: target.name, ...(table !== undefined && { table }) })
+      const answer = tool.answer(tables, {
+        target: target.name,
+        ...(table !== undefined && { table }),
+        fence: newFence(),
+      })
       // The same facts stand in it twice.
       if (callerOf(context.ctx).takeRoom(answer.text.length * 3)) return answer
       throw new SallyportError('ERR_LIMIT_CONCURRENCY', 'Too many answers to you wait to be read; read them first.')
@@ -132,15 +136,19 @@ function execute(
   waitMs: number,
   context: Context,
 ): Promise<Answer> {
-  const fence = `--- data ${randomBytes(9).toString('base64url')} ---`
   return withCall(tool.name, request, target, waitMs, context, (call) =>
     tool.answer(context.deps.run(call), {
       target: target.name,
       bytesMax: context.limits.resultBytesMax,
       takeRoom: callerOf(context.ctx).takeRoom,
-      fence,
+      fence: newFence(),
     }),
   )
+}
+
+/** Text no data holds: it is random, and nobody sees it before the answer. */
+function newFence(): string {
+  return `--- data ${randomBytes(9).toString('base64url')} ---`
 }
 
 /** Makes the call, keeps its client informed while it lives, and cancels it when the client goes away or says so. */
