@@ -1,5 +1,5 @@
 /** A statement of at most 256 KiB may not keep the process from everything else: nothing runs beside the planner. */
-import { beforeAll, describe, expect, it } from 'vitest'
+import { beforeEach, describe, expect, it } from 'vitest'
 import { SallyportError } from '../../src/core/errors.ts'
 import type { ColumnMask } from '../../src/core/decision.ts'
 import { loadParser, planQuery } from '../../src/protocols/postgres/plan.ts'
@@ -64,7 +64,7 @@ const ATTACKS: readonly (readonly [string, string])[] = [
   ['operators in a row', fill('SELECT 1 ', () => '+-', '1')],
 ]
 
-beforeAll(loadParser)
+beforeEach(loadParser)
 
 describe('planning takes bounded time', () => {
   it.each(ATTACKS)('with %s', (_, sql) => {

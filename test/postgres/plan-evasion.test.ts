@@ -1,12 +1,12 @@
 import * as fc from 'fast-check'
-import { beforeAll, describe, expect, it } from 'vitest'
+import { beforeEach, describe, expect, it } from 'vitest'
 import { SallyportError } from '../../src/core/errors.ts'
 import type { CatalogRows } from '../../src/protocols/postgres/catalog.ts'
 import { STATEMENT_BYTES_MAX } from '../../src/protocols/postgres/parse.ts'
 import { loadParser, planQuery, type PlanUnder, type PostgresPlan } from '../../src/protocols/postgres/plan.ts'
 import { addOne, fn, line, mask, shopCatalog } from './plan-fixture.ts'
 
-beforeAll(loadParser)
+beforeEach(loadParser)
 
 const catalog = shopCatalog()
 

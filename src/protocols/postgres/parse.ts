@@ -4,6 +4,7 @@
  * @packageDocumentation
  */
 import { strict as assert } from 'node:assert'
+import { createRequire } from 'node:module'
 import type { Ast } from './ast.ts'
 
 /** Longest statement that is parsed, in bytes: the parser is synchronous and holds the event loop (450 KB took 106 ms). */
@@ -19,7 +20,7 @@ export interface Parsed {
 /** A text that is no statement we can read; `reason` quotes nothing of it. */
 export interface Unparsed {
   readonly ok: false
-  readonly reason: 'nul' | 'surrogate' | 'too_large' | 'operators' | 'syntax'
+  readonly reason: 'nul' | 'surrogate' | 'too_large' | 'operators' | 'unavailable' | 'syntax'
   readonly message: string
 }
 
@@ -35,18 +36,66 @@ export interface Token {
 type Library = typeof import('libpg-query')
 
 let library: Library | undefined
+/** Takes over at once when the other one broke. */
+let spare: Library | undefined
 let loading: Promise<void> | undefined
+let opening: Promise<void> | undefined
 
-/** Loads the parser once (1.8 MB of WebAssembly, on first use). Everything else here needs it and is synchronous. */
-export function loadParser(): Promise<void> {
+/**
+ * Resolves when there is a sound parser: loaded on first use (1.8 MB of WebAssembly), and again after a text broke it.
+ * Everything else here needs it and is synchronous.
+ */
+export async function loadParser(): Promise<void> {
   loading ??= load()
-  return loading
+  await loading
+  if (library !== undefined) return
+  replenish()
+  await opening
 }
 
 async function load(): Promise<void> {
-  const found = await import('libpg-query')
-  await found.loadModule()
-  library = found
+  library = await open()
+  spare = await open()
+}
+
+/** Opens a parser with memory of its own. */
+async function open(): Promise<Library> {
+  // The package has one instance per module. A fresh `require` keeps no list of the modules it loaded before, so that a
+  // broken one is freed.
+  const fresh = createRequire(import.meta.url)
+  delete fresh.cache[fresh.resolve('libpg-query')]
+  const opened = fresh('libpg-query') as Library
+  await opened.loadModule()
+  return opened
+}
+
+function replenish(): void {
+  opening ??= fill().finally(() => (opening = undefined))
+}
+
+async function fill(): Promise<void> {
+  try {
+    while (library === undefined || spare === undefined) {
+      const opened = await open()
+      if (library === undefined) library = opened
+      else spare = opened
+    }
+  } catch {
+    // There may be memory for one the next time a text is to be read.
+  }
+}
+
+/**
+ * Gives up a parser that was torn out of its work: a tree of a hundred thousand levels overflows the stack while it is
+ * written down. Its own stack is not unwound then and its memory not freed, so after some such texts it reads nothing
+ * at all any more or reads for ever. So it is never asked again.
+ */
+function giveUpIfBroken(error: unknown): void {
+  if (!(error instanceof Error)) return
+  if (!/^(Range|Runtime)Error$/.test(error.name) && !error.message.includes('memory allocation')) return
+  library = spare
+  spare = undefined
+  replenish()
 }
 
 /** Parses `sql`. Whatever the parser throws (syntax, stack, memory) is an answer, not an error. */
@@ -62,11 +111,13 @@ export function parse(sql: string): Parsed | Unparsed {
   }
   // The library refuses an empty text; PostgreSQL calls it a statement that does nothing.
   if (sql === '') return { ok: true, statements: [], bytes }
-  const { parseSync } = loaded()
+  const parser = loaded()
+  if (parser === undefined) return refused('unavailable', 'The parser starts again; send the statement once more.')
   try {
-    const result = parseSync(sql)
+    const result = parser.parseSync(sql)
     return { ok: true, statements: (result.stmts ?? []) as readonly unknown[] as readonly Ast[], bytes }
-  } catch {
+  } catch (error) {
+    giveUpIfBroken(error)
     return refused('syntax', 'The statement is not valid PostgreSQL.')
   }
 }
@@ -75,10 +126,10 @@ export function parse(sql: string): Parsed | Unparsed {
 export function scan(sql: string): readonly Token[] | undefined {
   if (sql === '') return []
   if (hasCostlyRuns(sql)) return undefined
-  const { scanSync } = loaded()
   try {
-    return scanSync(sql).tokens
-  } catch {
+    return loaded()?.scanSync(sql).tokens
+  } catch (error) {
+    giveUpIfBroken(error)
     return undefined
   }
 }
@@ -112,8 +163,8 @@ function hasCostlyRuns(text: string): boolean {
   return cost > RUN_COST_MAX
 }
 
-function loaded(): Library {
-  assert.ok(library !== undefined, 'loadParser() comes first')
+function loaded(): Library | undefined {
+  assert.ok(loading !== undefined, 'loadParser() comes first')
   return library
 }
 
