@@ -64,6 +64,8 @@ function plannerOf(payload: unknown, catalog: Catalog, masks: readonly ColumnMas
     returnsRows: isSelect,
     ...(rowsMax !== undefined && { rowsMax }),
     fingerprint: catalog.fingerprint,
+    hidesValues: false,
+    objects: [],
     touchesMasked: touchesMasked ?? false,
     tripwire: tripwire ?? [],
     maskedOutputs: new Map(),

@@ -293,10 +293,13 @@ describe('C9: masks are bound to the catalog', () => {
 describe('C10: the request is shown without values', () => {
   it.each([
     [
-      "select id from customers where name = 'Ada' and id in (1, 2.5, 0x1F, x'ff') -- 123-45-6789",
-      "select id from customers where name = '•' and id in (•, •, •, '•')",
+      "select ssn from customers where name = 'Ada' and id in (1, 2.5, 0x1F, x'ff') -- 123-45-6789",
+      "select ssn from customers where name = '•' and id in (•, •, •, '•')",
     ],
-    ["select /* 123 */ E'a\\'b', $q$123$q$, U&'12', n'3' from customers", "select '•', '•', '•', n'•' from customers"],
+    [
+      "select /* 123 */ ssn, E'a\\'b', $q$123$q$, U&'12', n'3' from customers",
+      "select ssn, '•', '•', '•', n'•' from customers",
+    ],
     ["insert into customers (id, ssn) values (1, '123-45-6789')", "insert into customers (id, ssn) values (•, '•')"],
     ['drop table "123"; select \'5\'', 'drop table "•"; select \'•\''],
     ['selec 123', '[9 bytes that are no readable statement]'],
@@ -306,8 +309,23 @@ describe('C10: the request is shown without values', () => {
   })
 
   it('hides parameters, and says which are NULL', () => {
-    const { shown } = plan('select id from customers where name = $1 or plan = $2', MASKS, shop, ['Ada', null])
-    expect(shown).toEqual({ text: 'select id from customers where name = $1 or plan = $2', params: ['•', null] })
+    const { shown } = plan('select ssn from customers where name = $1 or plan = $2', MASKS, shop, ['Ada', null])
+    expect(shown).toEqual({ text: 'select ssn from customers where name = $1 or plan = $2', params: ['•', null] })
+  })
+
+  it('C11: shows whoever approves which row a statement is about, when it mentions no masked column', () => {
+    expect(plan("update customers set plan = 'gold' where id = 4").shown.text).toContain("'gold' where id = 4")
+    expect(plan('update customers set plan = $1 where id = $2', MASKS, shop, ['gold', '4']).shown.params).toEqual([
+      'gold',
+      '4',
+    ])
+    expect(plan("insert into customers (id, name) values (9, 'Ada')").shown.text).toContain("(9, 'Ada')")
+  })
+
+  it('C11: is another call when another table has the old name', () => {
+    const other = shopCatalog({ relations: [{ ...customers, oid: customers.oid + 1000 }] })
+    const sql = "update customers set plan = 'gold' where id = 4"
+    expect(plan(sql, [], other).exact).not.toEqual(plan(sql, [], shop).exact)
   })
 
   it('shows what meets no masked column as it is', () => {

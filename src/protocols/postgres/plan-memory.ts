@@ -39,7 +39,7 @@ export function remember(masks: BoundMasks, sql: string, paramCount: number, pla
     if (oldest.done !== true) memory.delete(oldest.value)
   }
   const { params: _params, exact: _exact, rowsMax: _rowsMax, shown, masks: _masks, ...same } = plan
-  memory.set(keyOf(sql, paramCount), { ...same, shownText: plan.touchesMasked ? shown.text : undefined })
+  memory.set(keyOf(sql, paramCount), { ...same, shownText: plan.hidesValues ? shown.text : undefined })
 }
 
 function keyOf(sql: string, paramCount: number): string {

@@ -23,7 +23,7 @@ import { recall, remember, type RememberedPlan } from './plan-memory.ts'
 import { partsOf, unknownPart } from './parts.ts'
 import { recognise, recogniseInto } from './recognise.ts'
 import { rewrite } from './rewrite.ts'
-import { TooManySteps, withinSteps } from './scope.ts'
+import { TooManySteps, withinSteps, type Use } from './scope.ts'
 import { shownAsLength, shownPlainly, shownWithoutNames, shownWithoutValues, withoutParams } from './shown.ts'
 import { walk, type Findings } from './walk.ts'
 
@@ -58,6 +58,10 @@ export interface PostgresPlan extends Plan {
   readonly fingerprint: string
   /** Whether any relation the statement reaches has a masked column. */
   readonly touchesMasked: boolean
+  /** Whether `shown` leaves out all values, because one of them might meet a masked column (C10). */
+  readonly hidesValues: boolean
+  /** OIDs of the relations it names, ascending: another table under an old name is another call (C11). */
+  readonly objects: readonly number[]
   /**
    * Every masked column of the database. A RowDescription naming one of these pairs, or a masked relation with attnum 0
    * (a whole row), is a leak: abort the result.
@@ -152,18 +156,19 @@ function planAgain(request: Request, catalog: Catalog, under: PlanUnder, remembe
   return {
     ...same,
     params,
-    exact: exactOf(request, catalog, same.sql),
+    exact: exactOf(request, catalog, same.sql, same.objects),
     shown: shownText === undefined ? shownPlainly(sql, params) : withoutParams(shownText, params),
     masks: under.masks,
     ...(rowsMax !== undefined && { rowsMax }),
   }
 }
 
-/** Whatever decides what happens at the target (C11): the text as it came and as it is sent, values, meaning-bearing settings. */
-function exactOf(request: Request, catalog: Catalog, sent: string): Plan['exact'] {
+/** Whatever decides what happens at the target (C11): text as it came and as it is sent, its relations, values, settings. */
+function exactOf(request: Request, catalog: Catalog, sent: string, objects: readonly number[] = []): Plan['exact'] {
   return {
     sql: request.sql,
     sent,
+    objects,
     params: request.params,
     max_rows: request.rowsMax ?? null,
     settings: { database: catalog.database, search_path: catalog.searchPath },
@@ -209,17 +214,32 @@ function planStatement(
   const touchesMasked =
     findings.uses.some((use) => masks.byRelation.has(use.relation.oid)) ||
     effects.cascades.some((cascade) => masks.byRelation.has(cascade.relation.oid))
+  const hidesValues = findings.uses.some((use) => meetsMasked(use, masks))
+  const objects = [...new Set(findings.uses.map(({ relation }) => relation.oid))].sort((a, b) => a - b)
   return {
     ...base(request, catalog, under, masks, 1, parts, kind),
     sql,
-    exact: exactOf(request, catalog, sql),
+    objects,
+    exact: exactOf(request, catalog, sql, objects),
     readOnly: !findings.mayWrite,
     returnsRows: kind === 'select' || kind === 'explain' || fields['returningClause'] !== undefined,
     touchesMasked,
     ...(findings.uses.some((use) => masks.ordered.has(use.relation.oid)) && { hidesOrder: true }),
     maskedOutputs: maskedOutputs(findings, masks),
-    shown: touchesMasked ? shownWithoutValues(request.sql, request.params) : shownPlainly(request.sql, request.params),
+    hidesValues,
+    shown: hidesValues ? shownWithoutValues(request.sql, request.params) : shownPlainly(request.sql, request.params),
   }
+}
+
+/**
+ * Whether a masked column is mentioned where a value of the statement could meet it (C10). Where none is, whoever is asked
+ * to approve must see the values: `DELETE … WHERE id = •` is no exact call.
+ */
+function meetsMasked(use: Use, masks: BoundMasks): boolean {
+  const named = masks.byRelation.get(use.relation.oid)
+  if (named === undefined) return false
+  const mentioned = [use.read, use.tested, use.returned, use.inserted, use.updated]
+  return mentioned.some((columns) => [...columns].some((column) => named.has(column)))
 }
 
 /** SHOW: the setting is the resource. */
@@ -293,6 +313,7 @@ function refusedPlan(error: unknown, plan: PostgresPlan): PostgresPlan {
     ...plan,
     shown: shownWithoutValues(plan.sql, plan.params),
     touchesMasked: true,
+    hidesValues: true,
     refused: { construct, message: error.message, ...(hint !== undefined && { hint }) },
   }
 }
@@ -311,6 +332,7 @@ function whileMasked(
   return {
     shown,
     touchesMasked: true,
+    hidesValues: true,
     refused: { construct: 'sql.unknown', message: `This database has masked columns, and ${lowerFirst(reason)}` },
   }
 }
@@ -342,6 +364,8 @@ function base(
     ...(request.rowsMax !== undefined && { rowsMax: request.rowsMax }),
     fingerprint: catalog.fingerprint,
     touchesMasked: false,
+    hidesValues: false,
+    objects: [],
     tripwire: masks.columns,
     maskedOutputs: new Map(),
   }
