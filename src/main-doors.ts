@@ -41,7 +41,10 @@ export async function openDoors(building: Building, closers: Closers): Promise<D
     authenticate: (bearer) => identity.authenticate(bearer),
     sessions,
     run: (call) => traffic.count(call, govern(call, rooms)),
-    describe: (call) => describe(call, rooms),
+    describe: async (call) => {
+      if (!traffic.isOpen()) throw shuttingDown()
+      return describe(call, rooms)
+    },
     target: (name) => targets.get(name),
     targets: (principal) => config.targets.filter((target) => grants(building, principal, target.name).length > 0),
     effectivePolicy: (principal) => effectivePolicy(building, principal),
