@@ -68,10 +68,24 @@ export function createSessions(
   const open = new Map<string, OwnedSession & { readonly controller: AbortController }>()
   /** By {@link keyOf}; the one that was used last stands last. */
   const joined = new Map<string, Joined>()
+  const opening = new Set<Promise<unknown>>()
   let closing: SallyportError | undefined
 
-  async function create(caller: Caller): Promise<OwnedSession> {
+  function throwIfClosing(): void {
     if (closing !== undefined) throw closing
+  }
+
+  /** An end waits for what is just being opened, or that would be left open. */
+  function create(caller: Caller): Promise<OwnedSession> {
+    const made = make(caller)
+    opening.add(made)
+    const forget = (): void => void opening.delete(made)
+    made.then(forget, forget)
+    return made
+  }
+
+  async function make(caller: Caller): Promise<OwnedSession> {
+    throwIfClosing()
     const id = randomUUID()
     const controller = new AbortController()
     const recording = await recorder.open({ id, ...caller })
@@ -177,6 +191,7 @@ export function createSessions(
       closing = new SallyportError('ERR_SHUTTING_DOWN', 'The gateway is shutting down.')
       for (const { timer } of joined.values()) clearTimeout(timer)
       joined.clear()
+      await Promise.allSettled(opening)
       await this.end(() => true, closing)
     },
   }

@@ -68,6 +68,7 @@ export function mountMcp(app: Express, deps: McpDoorDeps): McpDoor {
   const streaming = createMcpHandler(factory, { legacy: 'reject', onerror, responseMode: 'sse' })
   const answering = new Map<string, number>()
   const unread = new Unread(limits)
+  let isClosing = false
 
   async function handle(req: IncomingMessage, res: ServerResponse): Promise<void> {
     if (req.method !== 'POST' && req.method !== 'GET' && req.method !== 'DELETE') {
@@ -130,6 +131,7 @@ export function mountMcp(app: Express, deps: McpDoorDeps): McpDoor {
     const caller = new Caller(known.principal, known.gone, () => joinSession(known), room)
     recordUnreached(caller, body, known.res)
     if (isListen(body)) await endWithSession(caller, known.res)
+    if (isClosing) throw new SallyportError('ERR_SHUTTING_DOWN', 'The gateway is shutting down; try again soon.')
     const handler = isToolCall(body) ? streaming : plain
     const response = await handler.fetch(request, { authInfo: caller.asAuthInfo(), parsedBody: body })
     await sendResponse(known.res, response, known.gone, limits.unreadMs)
@@ -207,7 +209,11 @@ export function mountMcp(app: Express, deps: McpDoorDeps): McpDoor {
       const session = await caller.session()
       await session.recording.refused({ tool, payload, error })
     } catch (cause) {
-      deps.log.error({ door: 'mcp', code: SallyportError.from(cause).code }, 'a refused message was not recorded')
+      const { code } = SallyportError.from(cause)
+      // Nothing is recorded any more once the gateway ends, and nothing ran.
+      if (code === 'ERR_SHUTTING_DOWN')
+        deps.log.info({ door: 'mcp', code }, 'a refused message came too late to be recorded')
+      else deps.log.error({ door: 'mcp', code }, 'a refused message was not recorded')
     }
   }
 
@@ -247,6 +253,7 @@ export function mountMcp(app: Express, deps: McpDoorDeps): McpDoor {
       }
     },
     async close() {
+      isClosing = true
       await Promise.allSettled([sessions.close(), plain.close(), streaming.close()])
     },
   }
