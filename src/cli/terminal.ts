@@ -1,5 +1,3 @@
-import { EXIT } from './exit-code.ts'
-
 /** Where commands write: results to standard output, everything else to standard error. */
 export interface Terminal {
   /** Whether results are for a machine: JSON, one value per line. */
@@ -24,16 +22,8 @@ const STYLES = { bold: 1, dim: 2, red: 31, green: 32, yellow: 33, blue: 34, cyan
 /** How a piece of text looks. */
 export type Style = keyof typeof STYLES
 
-/**
- * Opens the terminal of this process.
- *
- * @param options.outlivesReader goes on when nobody reads the output any more.
- */
-export function openTerminal(options: { readonly json?: boolean; readonly outlivesReader?: boolean } = {}): Terminal {
-  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-    // Whoever read the results has seen enough (`| head`). What has something to clean up goes on to its end unheard.
-    if (error.code === 'EPIPE' && options.outlivesReader !== true) process.exit(EXIT.ok)
-  })
+/** Opens the terminal of this process. */
+export function openTerminal(options: { readonly json?: boolean } = {}): Terminal {
   const hasColour = wantsColour(process.stdout.isTTY)
   const write = (text: string): void => {
     process.stdout.write(`${text}\n`)

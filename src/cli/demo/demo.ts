@@ -10,7 +10,9 @@ import { play } from './story.ts'
 
 /** Plays the demo and ends, or with `keep` leaves the same set-up running for a client of yours. */
 export async function demo(options: { readonly keep?: boolean }): Promise<void> {
-  const terminal = openTerminal({ outlivesReader: true })
+  const terminal = openTerminal()
+  // Other commands end when nobody reads them any more; this one has a database and files to put away first.
+  process.stdout.removeAllListeners('error').on('error', () => undefined)
   const interrupted = onInterrupt()
   terminal.line(terminal.paint('bold', 'Sallyport: an agent, a database, and the door between them'))
   terminal.line(terminal.paint('dim', 'Starting a private PostgreSQL and a gateway …'))
