@@ -38,7 +38,8 @@ function main() {
   const { numPassedTests: passed, numFailedTests: failed, testResults } = counts
   const skipped = counts.numPendingTests + counts.numTodoTests
   for (const file of testResults) {
-    for (const test of file.assertionResults) if (test.status === 'pending') console.error(`skipped: ${test.fullName}`)
+    for (const test of file.assertionResults)
+      if (test.status === 'pending' || test.status === 'skipped') console.error(`skipped: ${test.fullName}`)
   }
   console.log(`${passed} passed, ${failed} failed, ${skipped} skipped`)
   if (passed === 0) return 1
