@@ -291,7 +291,10 @@ rules:
     const begin = world.session.recording.begin.bind(world.session.recording)
     world.session.recording.begin = (call) => ({
       ...begin(call),
-      approval: () => Promise.reject(new SallyportError('ERR_RECORDING_FAILED', 'The recording cannot be written.')),
+      // Later than the reservation: what comes before it has nothing to give back.
+      approval: async ({ state }) => {
+        if (state === 'claiming') throw new SallyportError('ERR_RECORDING_FAILED', 'The recording cannot be written.')
+      },
     })
     const once = (): Promise<string> => codeOf(collect(world.run(world.call({ verb: 'ssh.exec' }))))
     expect(await once()).toBe('ERR_RECORDING_FAILED')
