@@ -4,6 +4,7 @@ import { once } from 'node:events'
 import { connect } from 'node:net'
 import { Client } from 'pg'
 import { shopSql } from '../../src/cli/demo/shop.ts'
+import { has } from '../setup/needs.ts'
 import { createDatabase, type TestDatabase } from './postgres.ts'
 
 describe('the private PostgreSQL', () => {
@@ -22,6 +23,13 @@ describe('the private PostgreSQL', () => {
     )
     expect(rows).toEqual([{ customers: 50, products: 40, orders: 300, mail: true, adds_up: true }])
     expect(shopSql()).toBe(shopSql())
+  })
+
+  it.runIf(has('postgresql-15'))('has a brother of version 15', async () => {
+    const older = await createDatabase(shopSql(), { server: '15' })
+    const versions = await Promise.all([db, older].map(({ admin }) => admin.query('SHOW server_version_num')))
+    expect(versions.map(({ rows }) => Math.floor(rows[0].server_version_num / 10_000))).toEqual([18, 15])
+    await older.drop()
   })
 
   it('refuses a wrong password', async () => {

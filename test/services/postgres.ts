@@ -1,11 +1,19 @@
-/** The run's one PostgreSQL, and a database of its own for each test file. */
+/**
+ * The run's PostgreSQL servers, and a database of its own for each test file.
+ *
+ * Version 18 comes with npm and is always there; version 15 is Debian's, and a suite that asks for it stands under
+ * `describe.runIf(has('postgresql-15'))`.
+ */
 import { randomBytes } from 'node:crypto'
 import { connect } from 'node:net'
 import { text } from 'node:stream/consumers'
 import { Client } from 'pg'
 import { inject } from 'vitest'
 
-/** Where the run's server listens, and its superuser. */
+/** Major version of a server. */
+export type ServerVersion = '15' | '18'
+
+/** Where a server of the run listens, and its superuser. */
 export interface Cluster {
   readonly host: string
   readonly port: number
@@ -33,16 +41,18 @@ export interface TestRole {
   readonly password: string
 }
 
-let address: Promise<Cluster> | undefined
+const addresses = new Map<ServerVersion, Promise<Cluster>>()
 
-/** Returns the run's server, starting it when this is the first use. */
-export function cluster(): Promise<Cluster> {
-  address ??= ask()
+/** Returns the run's server of a version, starting it when this is the first use. */
+export function cluster(version: ServerVersion = '18'): Promise<Cluster> {
+  const address = addresses.get(version) ?? ask(version)
+  addresses.set(version, address)
   return address
 }
 
-async function ask(): Promise<Cluster> {
-  const answer = JSON.parse(await text(connect(inject('postgresBroker'), '127.0.0.1'))) as Cluster | { error: string }
+async function ask(version: ServerVersion): Promise<Cluster> {
+  const port = inject('postgresBrokers')[version]
+  const answer = JSON.parse(await text(connect(port, '127.0.0.1'))) as Cluster | { error: string }
   if ('error' in answer) throw new Error(answer.error)
   return answer
 }
@@ -55,8 +65,11 @@ async function ask(): Promise<Cluster> {
  * afterAll(() => db.drop())
  * ```
  */
-export async function createDatabase(sql = ''): Promise<TestDatabase> {
-  const server = await cluster()
+export async function createDatabase(
+  sql = '',
+  options: { readonly server?: ServerVersion } = {},
+): Promise<TestDatabase> {
+  const server = await cluster(options.server)
   const name = `t_${randomBytes(6).toString('hex')}`
   await once(server, `CREATE DATABASE ${name} TEMPLATE template0`)
   const open = async (): Promise<Client> => {

@@ -3,7 +3,14 @@
 import { spawnSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
 
-/** @type {readonly {name: string, why: string, fix: string, debian?: string, present: () => boolean}[]} */
+const POSTGRESQL_15 = '/usr/lib/postgresql/15/bin/postgres'
+const DEFAULT_CLUSTER = '/var/lib/postgresql/15/main'
+const hadDefaultCluster = existsSync(DEFAULT_CLUSTER)
+
+/**
+ * @type {readonly {name: string, why: string, fix: string, debian?: string, present: () => boolean, installed?: () => void}[]}
+ * `installed` is called once the package was put there by us.
+ */
 const CAPABILITIES = [
   {
     name: 'openssl',
@@ -18,6 +25,24 @@ const CAPABILITIES = [
     fix: 'apt-get install util-linux',
     debian: 'util-linux',
     present: () => runs('prlimit', ['--version']),
+  },
+  {
+    name: 'postgresql-15',
+    why: 'the oldest PostgreSQL that is served',
+    fix: 'apt-get install postgresql-15 (Debian 12)',
+    debian: 'postgresql-15',
+    present: () => existsSync(POSTGRESQL_15),
+    // Debian makes and starts a server of its own on installation; the tests start theirs, and leave none running.
+    installed: () => {
+      if (!hadDefaultCluster) spawnSync('pg_dropcluster', ['--stop', '15', 'main'], { stdio: 'ignore' })
+    },
+  },
+  {
+    name: 'sqlsmith',
+    why: 'random statements by somebody else than us',
+    fix: 'apt-get install sqlsmith',
+    debian: 'sqlsmith',
+    present: () => runs('sqlsmith', ['--version']),
   },
   {
     name: 'root',
@@ -43,11 +68,15 @@ export function provide(log = console.error) {
     log(`test set-up: installing ${packages.join(', ')}`)
     const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' }
     spawnSync('apt-get', ['update', '-qq'], { stdio: 'ignore', env, timeout: 300_000 })
-    spawnSync('apt-get', ['install', '-y', '-qq', '--no-install-recommends', ...packages], {
-      stdio: 'ignore',
-      env,
-      timeout: 900_000,
-    })
+    const install = (names) =>
+      spawnSync('apt-get', ['install', '-y', '-qq', '--no-install-recommends', ...names], {
+        stdio: 'ignore',
+        env,
+        timeout: 900_000,
+      }).status === 0
+    // One name that this release does not know fails all of them; then each is tried by itself.
+    if (!install(packages)) for (const name of packages) install([name])
+    for (const capability of missing) if (capability.present()) capability.installed?.()
     missing = CAPABILITIES.filter((capability) => !capability.present())
   }
   for (const { name, why, fix } of missing) {

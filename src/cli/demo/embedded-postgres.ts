@@ -38,6 +38,8 @@ export interface EmbeddedPostgresOptions {
   readonly settings?: Readonly<Record<string, string>>
   /** Key and certificate in PEM; the server then accepts TLS as well. */
   readonly tls?: { readonly key: string; readonly cert: string }
+  /** Directory whose `bin` holds another server of this machine; without it the one that comes with npm is started. */
+  readonly installation?: string
 }
 
 const HOST = '127.0.0.1'
@@ -85,7 +87,7 @@ export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions = {
   const account = await serverAccount()
   const home = await mkdtemp(path.join(tmpdir(), 'sallyport-postgres-'))
   try {
-    const native = await usableBinaries(home, account)
+    const native = await usableBinaries(home, account, options.installation)
     const password = randomBytes(18).toString('base64url')
     await initialise(home, native, account, password, options)
     // PostgreSQL insists on owning its directory; only then can it also remove it.
@@ -117,8 +119,16 @@ async function serverAccount(): Promise<Account | undefined> {
   throw failure('PostgreSQL does not run as root and this machine has neither a user "postgres" nor "nobody"')
 }
 
-/** The directory of the packaged server, complete and executable for `account`. */
-async function usableBinaries(home: string, account: Account | undefined): Promise<string> {
+/** The directory of the server to start, complete and executable for `account`. */
+async function usableBinaries(
+  home: string,
+  account: Account | undefined,
+  installation: string | undefined,
+): Promise<string> {
+  if (installation !== undefined) {
+    if (await runs(installation, account)) return installation
+    throw failure(`no server that runs is installed in ${installation}`)
+  }
   const packaged = packagedBinaries()
   await linkLibraries(packaged).catch(() => undefined)
   if (await runs(packaged, account)) return packaged
