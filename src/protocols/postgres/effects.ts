@@ -7,7 +7,7 @@ import { FIRST_USER_OID, type Catalog, type ForeignKeyAction, type Relation } fr
 import { functionsOf } from './functions.ts'
 import { indexOf } from './indexes.ts'
 import type { Use } from './scope.ts'
-import type { FunctionUse } from './walk.ts'
+import type { FunctionUse } from './walk/findings.ts'
 
 /** A write that a foreign key passes on to another table. */
 export interface Cascade {

@@ -13,7 +13,7 @@ import type { BoundMasks } from './masks.ts'
 import { functionName, resourceName } from './names.ts'
 import type { Use } from './scope.ts'
 import { isSensitiveCatalog } from './sensitive-catalogs.ts'
-import type { Findings } from './walk.ts'
+import type { Findings } from './walk/findings.ts'
 
 /**
  * Refuses what rewriting cannot make safe.

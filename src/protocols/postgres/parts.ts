@@ -9,7 +9,7 @@ import type { Effects } from './effects.ts'
 import { functionName, resourceName } from './names.ts'
 import type { Use } from './scope.ts'
 import { isSensitiveCatalog } from './sensitive-catalogs.ts'
-import type { Findings, FunctionUse } from './walk.ts'
+import type { Findings, FunctionUse } from './walk/findings.ts'
 
 /** One relation under one verb, over all its mentions in a statement. */
 interface Draft {

@@ -3,7 +3,7 @@
  *
  * Pure and synchronous once {@link loadParser} has resolved: the catalog is handed in. What is not understood becomes the
  * part `sql.unknown`, for the policy to decide (C4); what a mask makes impossible is refused with a code that names the
- * construct (C9). Read `walk.ts` next for what is found in a statement, `taxonomy.ts` for what policies see of it, and
+ * construct (C9). Read `walk/walk.ts` next for what is found in a statement, `taxonomy.ts` for what policies see of it, and
  * `rewrite.ts` for what is sent.
  *
  * @packageDocumentation
@@ -25,7 +25,8 @@ import { recognise, recogniseInto } from './recognise.ts'
 import { rewrite } from './rewrite.ts'
 import { TooManySteps, withinSteps, type Use } from './scope.ts'
 import { shownAsLength, shownPlainly, shownWithoutNames, shownWithoutValues, withoutParams } from './shown.ts'
-import { walk, type Findings } from './walk.ts'
+import type { Findings } from './walk/findings.ts'
+import { walk } from './walk/walk.ts'
 
 export { loadParser } from './parse.ts'
 

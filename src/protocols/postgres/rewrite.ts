@@ -17,7 +17,7 @@ import { pinned, quoteIdentifier } from './names.ts'
 import { fromBytes, parse, scan, STATEMENT_BYTES_MAX, toBytes, type Token } from './parse.ts'
 import { itemsNamed, type Use } from './scope.ts'
 import { groupByStart, type Grouping } from './group-by.ts'
-import type { Findings, QualifiedRef } from './walk.ts'
+import type { Findings, QualifiedRef } from './walk/findings.ts'
 
 interface Edit {
   readonly start: number

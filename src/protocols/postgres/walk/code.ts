@@ -1,0 +1,129 @@
+/**
+ * What a statement runs: functions, operators, casts and the functions behind types.
+ *
+ * @packageDocumentation
+ */
+import { asList, unwrap, words, type Ast } from '../ast.ts'
+import { findRelation, type CatalogFunction } from '../catalog.ts'
+import { functionsOf, isBuiltin, judgeFunction, makesJson, makesRows } from '../functions.ts'
+import { indexOf, TRUSTED_OPERATOR_EXTENSIONS } from '../indexes.ts'
+import { isReadableSetting } from '../settings.ts'
+import { asFields } from './context.ts'
+import type { Walker } from './walker.ts'
+
+/** `row.name` where `name` is no column may be a call of the function `name`; says whether it is. */
+export function callAttribute(walk: Walker, name: string): boolean {
+  if ((walk.catalog.functionsByName.get(name) ?? []).length === 0) return false
+  const verdict = judgeFunction(walk.catalog, undefined, name, 1)
+  if (verdict.unknown !== undefined && walk.hasUserFunction(name)) walk.unknown(verdict.unknown)
+  for (const fn of verdict.calls) walk.call(fn, 'attribute')
+  return verdict.unknown === undefined
+}
+
+/** What makes JSON of a value looks for a cast of its type by itself. */
+export function callJson(walk: Walker, names: readonly string[]): void {
+  for (const fn of indexOf(walk.catalog).jsonCasts) walk.call(fn, 'cast')
+  refuseOlderNames(walk, names)
+}
+
+/** Grammar of newer servers; to an older one the same text is a call of a function that a user may have made. */
+export function refuseOlderNames(walk: Walker, names: readonly string[]): void {
+  for (const name of names) if (walk.hasUserFunction(name)) walk.unknown(`${name} may be a function of a user`)
+}
+
+/** A call by name: `f(…)`. */
+export function walkFunctionCall(walk: Walker, fields: Ast): void {
+  const name = words(fields['funcname'])
+  const last = name?.at(-1)
+  if (name === undefined || last === undefined || name.length > 2) {
+    walk.unknown('a function name is not understood')
+    return
+  }
+  const isFlexible = fields['func_variadic'] === true || fields['agg_within_group'] === true
+  const args = asList(fields['args'])
+  const verdict = judgeFunction(
+    walk.catalog,
+    name.length === 2 ? name[0] : undefined,
+    last,
+    isFlexible ? undefined : args.length,
+  )
+  if (verdict.unknown !== undefined) walk.unknown(verdict.unknown)
+  if (makesJson(last)) callJson(walk, [])
+  if (makesRows(last)) for (const fn of indexOf(walk.catalog).typeFunctions) walk.call(fn, 'type')
+  for (const fn of verdict.calls) {
+    if (isBuiltin(fn) && last === 'current_setting' && readsPlainSetting(args)) continue
+    walk.call(fn, '', verdict.refusedUnderMasks)
+  }
+}
+
+/** The operators behind an `A_Expr`, whose kind may stand for several. */
+export function walkOperatorOf(walk: Walker, fields: Ast): void {
+  switch (fields['kind']) {
+    case 'AEXPR_BETWEEN':
+    case 'AEXPR_NOT_BETWEEN':
+    case 'AEXPR_BETWEEN_SYM':
+    case 'AEXPR_NOT_BETWEEN_SYM':
+      for (const name of ['<', '<=', '>', '>=']) callOperator(walk, undefined, name)
+      return
+    default:
+      walkOperator(walk, fields['name'])
+  }
+}
+
+/** An operator by its written name. */
+export function walkOperator(walk: Walker, list: unknown): void {
+  if (asList(list).length === 0) return
+  const name = words(list)
+  const last = name?.at(-1)
+  if (name === undefined || last === undefined || name.length > 2) walk.unknown('an operator is not understood')
+  else callOperator(walk, name.length === 2 ? name[0] : undefined, last)
+}
+
+/** An operator by name, in every schema unless one is given: who made it runs. */
+export function callOperator(walk: Walker, schema: string | undefined, name: string): void {
+  for (const operator of indexOf(walk.catalog).operators.get(name) ?? []) {
+    if (schema !== undefined && operator.schema !== schema) continue
+    const [fn] = functionsOf(walk.catalog, [operator.functionOid])
+    if (fn === undefined) walk.unknown(`operator ${name} was made by a user`)
+    else if (!isBuiltin(fn)) walk.call(fn, 'operator')
+    else callBuiltin(walk, fn)
+  }
+}
+
+/** A built-in function reached through something a user made: judged like a call of it by name. */
+function callBuiltin(walk: Walker, fn: CatalogFunction): void {
+  const verdict = judgeFunction(walk.catalog, fn.schema, fn.name, undefined)
+  if (verdict.unknown !== undefined) walk.unknown(verdict.unknown)
+  for (const call of verdict.calls) walk.call(call, 'operator', verdict.refusedUnderMasks)
+}
+
+/** A type by name: making a value of it may run what its maker wrote. */
+export function walkTypeName(walk: Walker, fields: Ast): void {
+  const name = words(fields['names'])
+  const last = name?.at(-1)
+  if (name === undefined || last === undefined || name.length > 2) {
+    walk.unknown('a type name is not understood')
+    return
+  }
+  const schema = name.length === 2 ? name[0] : undefined
+  // A row type holds values of its columns' types, so that making one may run any of their checks.
+  if (findRelation(walk.catalog, schema, last.replace(/^_+/, ''))?.builtin === false) {
+    for (const fn of indexOf(walk.catalog).typeFunctions) walk.call(fn, 'type')
+  }
+  // `_x` is what PostgreSQL calls the array type of `x`.
+  for (const type of indexOf(walk.catalog).typesByName.get(last.replace(/^_+/, '')) ?? []) {
+    if (schema !== undefined && type.schema !== schema) continue
+    if (type.extension !== null && TRUSTED_OPERATOR_EXTENSIONS.has(type.extension)) continue
+    // A range or multirange holds values of another type, whatever that one checks.
+    if (type.kind === 'r' || type.kind === 'm') {
+      for (const fn of indexOf(walk.catalog).typeFunctions) walk.call(fn, 'type')
+    }
+    for (const fn of functionsOf(walk.catalog, type.functionOids)) if (!isBuiltin(fn)) walk.call(fn, 'type')
+  }
+}
+
+function readsPlainSetting(args: readonly unknown[]): boolean {
+  const constant = unwrap(args[0])
+  const value = asFields(constant?.fields['sval'])['sval']
+  return constant?.type === 'A_Const' && typeof value === 'string' && isReadableSetting(value)
+}

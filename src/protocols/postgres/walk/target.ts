@@ -1,0 +1,106 @@
+import { asList, text, unwrap, type Ast } from '../ast.ts'
+import { spoken } from '../names.ts'
+import { derivedItem, relationItem, type Item, type Output, type Role, type Use } from '../scope.ts'
+import { aliasOf, asFields, CLOSED, OPEN, type Context } from './context.ts'
+import { fromItems } from './from.ts'
+import { outputsOf } from './outputs.ts'
+import type { Walker } from './walker.ts'
+
+/** The table a statement writes, undefined when there is none of that name. */
+export function targetOf(
+  walk: Walker,
+  fields: Ast,
+  role: Role,
+): { readonly use: Use; readonly item: Item } | undefined {
+  const ref = asFields(fields['relation'])
+  walk.known.add(ref)
+  // A WITH query never captures the target of a write, so it is looked up in the catalog at once.
+  const relation = walk.relation(ref)
+  if (relation === undefined) return undefined
+  if (relation.kind !== 'table' && relation.kind !== 'partitioned_table' && relation.kind !== 'foreign_table') {
+    walk.unknown(`writing through ${relation.name}, which is no table`)
+  }
+  if (relation.hasRules) walk.unknown(`writing ${relation.name}, which has rewrite rules`)
+  const use = walk.use(relation, role, ref)
+  const alias = aliasOf(ref)
+  walk.mayWrite = true
+  return { use, item: relationItem(use, alias.name ?? relation.name, alias.name !== undefined, []) }
+}
+
+/** The level of a write: its target and what stands beside it. Sub-selects beside it cannot see the target. */
+export function besideTarget(walk: Walker, target: { readonly item: Item }, list: unknown, context: Context): Context {
+  const direct: Use[] = []
+  const items = fromItems(walk, list, context, direct)
+  for (const use of direct) use.hasWhere = true
+  return { ...context, level: { items: [target.item, ...items], parent: context.level } }
+}
+
+/** `SET column = value, …` */
+export function assignments(walk: Walker, use: Use, into: Set<string>, list: unknown, context: Context): void {
+  for (const entry of asList(list)) {
+    const fields = asFields(unwrap(entry)?.fields)
+    assigned(walk, use, into, fields)
+    walk.nodes(fields['indirection'], context)
+    // Part of a value is replaced, so the rest of it is read.
+    if (asList(fields['indirection']).length > 0) use.read.add(text(fields['name']))
+    walk.node(fields['val'], context)
+  }
+}
+
+/** One column that is given a value. */
+export function assigned(walk: Walker, use: Use, into: Set<string>, fields: Ast | undefined): void {
+  const name = text(fields?.['name'])
+  if (use.relation.columns.some((column) => column.name === name)) into.add(name)
+  else walk.unknown(`column ${spoken(name)} was not found`)
+}
+
+/** RETURNING: the target, its old and new rows, and what stands beside it. */
+export function returningOutput(
+  walk: Walker,
+  clause: unknown,
+  target: { readonly use: Use; readonly item: Item },
+  context: Context,
+): Output {
+  if (typeof clause !== 'object' || clause === null) return CLOSED
+  const fields = clause as Ast
+  target.use.returning = true
+  const aliases = asList(fields['options']).map((option) => text(asFields(unwrap(option)?.fields)['value']))
+  const rows = ['old', 'new', ...aliases].map((name): Item => ({ ...relationItem(target.use, name, true, []) }))
+  // Old and new rows answer to their own names only; unqualified columns are the target's.
+  const items = context.level?.items ?? []
+  const inner: Context = {
+    ...context,
+    level: { items: [...items, ...rows], parent: context.level?.parent },
+    isReturning: true,
+  }
+  walk.nodes(fields['exprs'], inner)
+  return outputsOf(fields['exprs'], items)
+}
+
+/** A write whose target was not found: the rest is walked all the same, so that it shows up in the parts. */
+export function lostTarget(walk: Walker, fields: Ast, context: Context, beside: string): Output {
+  const list = Array.isArray(fields[beside]) ? fields[beside] : [fields[beside]]
+  const items = [derivedItem(undefined, undefined, []), ...fromItems(walk, list, context, [])]
+  const inner: Context = { ...context, level: { items, parent: context.level } }
+  descend(walk, fields, inner, ['targetList', 'whereClause', 'joinCondition', 'mergeWhenClauses', 'returningClause'])
+  return OPEN
+}
+
+/** Walks fields of which nothing is known but that they may hold expressions. */
+export function descend(walk: Walker, fields: Ast, context: Context, names: readonly string[]): void {
+  for (const name of names) {
+    if (Array.isArray(fields[name])) walk.nodes(fields[name], context)
+    else if (unwrap(fields[name])?.type !== undefined) loose(walk, fields[name], context)
+  }
+}
+
+/** A field that may be wrapped or bare: everything in it is walked as far as its keys are node types. */
+function loose(walk: Walker, value: unknown, context: Context): void {
+  if (Array.isArray(value)) for (const item of value) loose(walk, item, context)
+  else if (typeof value === 'object' && value !== null) {
+    for (const [key, child] of Object.entries(value)) {
+      if (/^[A-Z]/.test(key) && typeof child === 'object' && child !== null) walk.expression(key, child as Ast, context)
+      else loose(walk, child, context)
+    }
+  }
+}
