@@ -17,7 +17,7 @@ import { drifted, pinGuard, type UpstreamConnection } from './connection.ts'
 import { lost, noticeOf, rejected, sqlstateOf, type BackendReport } from './errors.ts'
 import type { FetchStep, Outcome, Step } from './exchange.ts'
 import type { PostgresOptions } from './options.ts'
-import type { PostgresPlan } from './plan.ts'
+import type { PostgresPlan } from './plan-types.ts'
 import type { Pool } from './pool.ts'
 import { columnsOf, isLeak, ResultBuffer, type ResultLimits } from './result.ts'
 

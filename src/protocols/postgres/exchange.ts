@@ -10,7 +10,7 @@
 import type { FieldDef, Submittable } from 'pg'
 import type { Cell } from '../../core/chunk.ts'
 import type { BackendReport } from './errors.ts'
-import type { Param } from './plan.ts'
+import type { Param } from './plan-types.ts'
 
 /** One thing to do in an exchange. */
 export type Step = RunStep | OpenStep | FetchStep

@@ -8,7 +8,7 @@ import { SallyportError } from '../../core/errors.ts'
 import type { Catalog, Relation } from './catalog.ts'
 import { findRelation } from './catalog.ts'
 import { resourceName } from './names.ts'
-import type { MaskedColumn } from './plan.ts'
+import type { MaskedColumn } from './plan-types.ts'
 
 /** How each masked column of one relation is replaced, by column name. */
 export type RelationMasks = ReadonlyMap<string, Transform>

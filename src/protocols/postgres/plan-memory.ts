@@ -9,7 +9,7 @@
  * @packageDocumentation
  */
 import type { BoundMasks } from './masks.ts'
-import type { PostgresPlan } from './plan.ts'
+import type { PostgresPlan } from './plan-types.ts'
 
 /** What of a plan is the same for every call with the same text. Values, and what shows them, are not in it. */
 export type RememberedPlan = Omit<PostgresPlan, 'params' | 'exact' | 'rowsMax' | 'shown' | 'masks'> & {

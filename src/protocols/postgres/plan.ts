@@ -10,8 +10,8 @@
  */
 import { z } from 'zod'
 import type { Part } from '../../core/action.ts'
-import type { Plan, PlanRefusal, ShownRequest } from '../../core/call.ts'
-import type { ColumnMask, Transform } from '../../core/decision.ts'
+import type { Plan, ShownRequest } from '../../core/call.ts'
+import type { Transform } from '../../core/decision.ts'
 import { SallyportError } from '../../core/errors.ts'
 import { text, unwrap, type Ast } from './ast.ts'
 import type { Catalog } from './catalog.ts'
@@ -19,74 +19,20 @@ import { effectsOf } from './effects.ts'
 import { refuseUnderMasks } from './mask-rules.ts'
 import { bindMasks, type BoundMasks } from './masks.ts'
 import { parse, type Parsed } from './parse.ts'
+import type { Param, PlanUnder, PostgresPlan, StatementKind } from './plan-types.ts'
 import { recall, remember, type RememberedPlan } from './plan-memory.ts'
 import { partsOf, unknownPart } from './parts.ts'
 import { recognise, recogniseInto } from './recognise.ts'
 import { rewrite } from './rewrite.ts'
 import { TooManySteps, withinSteps, type Use } from './scope.ts'
+import { afterEffect, EMPTY_SESSION } from './session.ts'
 import { shownAsLength, shownPlainly, shownWithoutNames, shownWithoutValues, withoutParams } from './shown.ts'
+import { statementsIn } from './split.ts'
 import type { Findings } from './walk/findings.ts'
 import { walk } from './walk/walk.ts'
 
 export { loadParser } from './parse.ts'
-
-/** A value bound to a placeholder, in PostgreSQL's text form. */
-export type Param = string | null
-
-/** What a statement is at its top, for how it is run and how its result is read. */
-export type StatementKind = 'select' | 'insert' | 'update' | 'delete' | 'merge' | 'explain' | 'show' | 'unknown'
-
-/** A column that no result may carry as such: the tripwire on RowDescription (R18). */
-export interface MaskedColumn {
-  readonly relation: number
-  readonly attnum: number
-  readonly transform: Transform
-}
-
-/** What one call of `query_database` means and exactly what will be sent. */
-export interface PostgresPlan extends Plan {
-  /** The text to send, rewritten and pinned. One statement, for the extended protocol only. */
-  readonly sql: string
-  /** Values of `$1 …` in text form. */
-  readonly params: readonly Param[]
-  readonly kind: StatementKind
-  /** Nothing in it writes, locks or calls anything volatile: it is to run inside `BEGIN READ ONLY`. */
-  readonly readOnly: boolean
-  readonly returnsRows: boolean
-  /** The caller's own row limit, when it gave one. */
-  readonly rowsMax?: number
-  /** The fingerprint of the catalog it was planned with; another one at execution means: plan again (C8). */
-  readonly fingerprint: string
-  /** Whether any relation the statement reaches has a masked column. */
-  readonly touchesMasked: boolean
-  /** Whether `shown` leaves out all values, because one of them might meet a masked column (C10). */
-  readonly hidesValues: boolean
-  /** OIDs of the relations it names, ascending: another table under an old name is another call (C11). */
-  readonly objects: readonly number[]
-  /**
-   * Every masked column of the database. A RowDescription naming one of these pairs, or a masked relation with attnum 0
-   * (a whole row), is a leak: abort the result.
-   */
-  readonly tripwire: readonly MaskedColumn[]
-  /** Whether rows must not come in the order of an index: it would tell how masked values compare. */
-  readonly hidesOrder?: boolean
-  /** For result columns that are, provably and directly, a masked column: which transform made them. By position. */
-  readonly maskedOutputs: ReadonlyMap<number, Transform>
-  /**
-   * Set when this must not run whatever the policy says: not understood, on a database with masks (C4), or a form that
-   * masks make impossible (C9). The policy still decides it, so that a rule's own reason is heard and the recording holds
-   * what was asked; `execute` throws {@link refusal} instead of sending anything.
-   */
-  readonly refused?: PlanRefusal
-}
-
-/** What a plan is made under. */
-export interface PlanUnder {
-  /** Masks that hold for the principal on this target. */
-  readonly masks: readonly ColumnMask[]
-  /** Functions an operator vouches for on a database with masks, as `schema.fn(argtype,argtype)`. */
-  readonly trustedFunctions?: readonly string[]
-}
+export type { MaskedColumn, Param, PlanUnder, PostgresPlan, StatementKind } from './plan-types.ts'
 
 /** Parameters of one call: PostgreSQL's own limit is 65,535. */
 const PARAMS_MAX = 1000
@@ -98,11 +44,27 @@ const payloadSchema = z.strictObject({
   max_rows: z.int().min(0).optional(),
 })
 
-/** The parts of the payload, as they will be bound. */
-interface Request {
+/** One statement as it will be bound. */
+export interface StatementRequest {
   readonly sql: string
-  readonly params: readonly Param[]
+  /** Absent while nothing is bound yet, as in a Parse message: then their number is not checked. */
+  readonly params?: readonly Param[]
   readonly rowsMax?: number
+}
+
+/** A request whose parameters are known, or known to come later. */
+interface Request extends StatementRequest {
+  readonly params: readonly Param[]
+  readonly isUnbound?: true
+}
+
+/** One statement of a text with the plan it has. */
+export interface PlannedStatement {
+  /** The statement as it stands in the text. */
+  readonly text: string
+  /** Its position there, in UTF-16 units. */
+  readonly start: number
+  readonly plan: PostgresPlan
 }
 
 /**
@@ -112,11 +74,44 @@ interface Request {
  * @throws SallyportError `ERR_INVALID_INPUT`, `ERR_TOO_LARGE`; `ERR_DENIED` with `facts.construct` where masks forbid it.
  */
 export function planQuery(payload: unknown, catalog: Catalog, under: PlanUnder): PostgresPlan {
-  return withinSteps(() => plan(payload, catalog, under))
+  const request = readPayload(payload)
+  return withinSteps(() => planRequest(request, catalog, under))
 }
 
-function plan(payload: unknown, catalog: Catalog, under: PlanUnder): PostgresPlan {
-  const request = readPayload(payload)
+/**
+ * Plans one statement of a door that has its own idea of a request. A text with several is not understood here:
+ * {@link planStatements} takes it apart.
+ */
+export function planStatement(request: StatementRequest, catalog: Catalog, under: PlanUnder): PostgresPlan {
+  const { params } = request
+  return withinSteps(() =>
+    planRequest(
+      params === undefined ? { ...request, params: [], isUnbound: true } : { ...request, params },
+      catalog,
+      under,
+    ),
+  )
+}
+
+/**
+ * Takes a text with any number of statements apart and plans each by itself, with what those before it prepare and
+ * declare. A text that cannot be read is one statement that is not understood.
+ *
+ * Whatever follows a statement that changes the catalog or a setting was planned as if that had not run yet: it is to be
+ * planned again when that has (`changesCatalog`, `session`), and nothing is to be sent before.
+ */
+export function planStatements(sql: string, catalog: Catalog, under: PlanUnder): readonly PlannedStatement[] {
+  const parsed = parse(sql)
+  const texts = parsed.ok ? statementsIn(sql, parsed) : [{ text: sql, start: 0 }]
+  let session = under.session ?? EMPTY_SESSION
+  return texts.map(({ text: one, start }) => {
+    const made = planStatement({ sql: one, params: [] }, catalog, { ...under, session })
+    session = afterEffect(session, made.session)
+    return { text: one, start, plan: made }
+  })
+}
+
+function planRequest(request: Request, catalog: Catalog, under: PlanUnder): PostgresPlan {
   let masks: BoundMasks
   try {
     masks = bindMasks(catalog, under.masks)
@@ -124,8 +119,7 @@ function plan(payload: unknown, catalog: Catalog, under: PlanUnder): PostgresPla
     const reason = 'The masks of this database do not fit its tables.'
     return refusedPlan(error, notUnderstood(request, catalog, under, NO_MASKS, 1, [], [reason]))
   }
-  const remembered =
-    under.trustedFunctions === undefined ? recall(masks, request.sql, request.params.length) : undefined
+  const remembered = under.trustedFunctions === undefined ? recall(masks, request.sql, boundCount(request)) : undefined
   if (remembered !== undefined) return planAgain(request, catalog, under, remembered)
   const parsed = parse(request.sql)
   if (!parsed.ok) return notUnderstood(request, catalog, under, masks, 0, [], [parsed.message])
@@ -135,9 +129,9 @@ function plan(payload: unknown, catalog: Catalog, under: PlanUnder): PostgresPla
   if (parsed.statements.length > 1 || statement === undefined) return several(request, catalog, under, masks, parsed)
   try {
     if (statement.type === 'VariableShowStmt') return show(request, catalog, under, masks, statement.fields)
-    const made = planStatement(request, catalog, under, masks, parsed, statement)
+    const made = planParsed(request, catalog, under, masks, parsed, statement)
     if (made.refused === undefined && under.trustedFunctions === undefined) {
-      remember(masks, request.sql, request.params.length, made)
+      remember(masks, request.sql, boundCount(request), made)
     }
     return made
   } catch (error) {
@@ -148,6 +142,11 @@ function plan(payload: unknown, catalog: Catalog, under: PlanUnder): PostgresPla
     }
     throw error
   }
+}
+
+/** A plan without values says nothing of whether they fit. */
+function boundCount({ params, isUnbound }: Request): number {
+  return isUnbound === true ? -1 : params.length
 }
 
 /** The plan of a statement that was planned before, with the values of this call. */
@@ -183,7 +182,7 @@ export function refusal(plan: PostgresPlan): SallyportError | undefined {
   return new SallyportError('ERR_DENIED', message, { facts: { construct, ...(hint !== undefined && { hint }) } })
 }
 
-function planStatement(
+function planParsed(
   request: Request,
   catalog: Catalog,
   under: PlanUnder,
@@ -391,7 +390,7 @@ function maskedOutputs(findings: Findings, masks: BoundMasks): ReadonlyMap<numbe
 }
 
 function checkParams(request: Request, findings: Findings): void {
-  if (findings.paramsMax === request.params.length) return
+  if (request.isUnbound === true || findings.paramsMax === request.params.length) return
   throw new SallyportError(
     'ERR_INVALID_INPUT',
     `The statement uses ${findings.paramsMax} parameters but ${request.params.length} were given.`,

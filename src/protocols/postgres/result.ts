@@ -1,6 +1,6 @@
 import type { FieldDef } from 'pg'
 import type { Cell, Column } from '../../core/chunk.ts'
-import type { PostgresPlan } from './plan.ts'
+import type { PostgresPlan } from './plan-types.ts'
 
 /** How much of a result may be shown. */
 export interface ResultLimits {

@@ -1,5 +1,5 @@
 import type { ShownRequest } from '../../core/call.ts'
-import type { Param } from './plan.ts'
+import type { Param } from './plan-types.ts'
 import { scan } from './parse.ts'
 
 /** What stands for a value in a request that may hold masked data. */
