@@ -51,6 +51,7 @@ function sessionFacts({ sessions, rooms }: Building): readonly SessionFacts[] {
         tool: call.tool,
         target: call.target.name,
         text: judged.shown.text,
+        ...(judged.plan.masking !== undefined && { masking: judged.plan.masking }),
       })),
   }))
 }

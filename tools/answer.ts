@@ -99,6 +99,11 @@ const ROWS = {
         additionalProperties: { type: 'integer' },
         description: 'Values replaced in text, by kind.',
       },
+      mode: {
+        type: 'string',
+        enum: ['rewrite', 'enforced'],
+        description: 'What stands behind masked columns: the gateway alone, or the database itself too.',
+      },
     },
   },
   notices: strings,

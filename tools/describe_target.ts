@@ -62,6 +62,11 @@ export const describeTarget: DescribeTool = {
           name: { type: 'string' },
           kind: { type: 'string' },
           comment: { type: 'string' },
+          masking: {
+            type: 'string',
+            enum: ['rewrite', 'enforced'],
+            description: 'What stands behind the masks: the gateway alone, or the database itself too.',
+          },
           needs_approval: { type: 'boolean', description: 'A person must approve before you may read it.' },
           columns: {
             type: 'array',
@@ -114,7 +119,7 @@ function cut(tables: readonly VisibleTable[]): {
   return { shown: tables, truncated: false }
 }
 
-function structure({ schema, name, kind, comment, columns, needsApproval }: VisibleTable): {
+function structure({ schema, name, kind, comment, columns, needsApproval, masking }: VisibleTable): {
   readonly [field: string]: Json
 } {
   return {
@@ -122,6 +127,7 @@ function structure({ schema, name, kind, comment, columns, needsApproval }: Visi
     name,
     kind,
     ...(comment !== undefined && { comment }),
+    ...(masking !== undefined && { masking }),
     ...(needsApproval === true && { needs_approval: true }),
     columns: columns.map(({ name, type, nullable, masked }) => ({
       name,

@@ -17,6 +17,8 @@ const NOTICES_MAX = 20
 /** A result in memory, bounded. */
 interface Collected {
   columns: readonly Column[]
+  /** What stands behind the masks, as the target said. */
+  masking: string | undefined
   readonly rows: (readonly Cell[])[]
   readonly notices: string[]
   noticesLeftOut: number
@@ -36,12 +38,21 @@ async function collect(
   chunks: AsyncIterable<Chunk>,
   { bytesMax, takeRoom = () => true }: AnswerContext,
 ): Promise<Collected> {
-  const result: Collected = { columns: [], rows: [], notices: [], noticesLeftOut: 0, exit: undefined, isCut: false }
+  const result: Collected = {
+    columns: [],
+    masking: undefined,
+    rows: [],
+    notices: [],
+    noticesLeftOut: 0,
+    exit: undefined,
+    isCut: false,
+  }
   let bytes = 0
   for await (const chunk of chunks) {
     switch (chunk.kind) {
       case 'head':
         result.columns = chunk.columns ?? []
+        result.masking = chunk.attributes?.['masking']
         break
       case 'notice':
         if (result.notices.length < NOTICES_MAX) result.notices.push(`${chunk.severity}: ${chunk.text}`.slice(0, 2000))
@@ -86,7 +97,11 @@ function structure(result: Collected, target: string): Answer['structured'] {
     ...(exit !== undefined && { command: exit.status }),
     truncated: truncatedBy !== undefined,
     ...(truncatedBy !== undefined && { truncated_by: truncatedBy }),
-    masked: { columns: maskedColumns(columns), detectors: { ...exit?.masked } },
+    masked: {
+      columns: maskedColumns(columns),
+      detectors: { ...exit?.masked },
+      ...(result.masking !== undefined && { mode: result.masking }),
+    },
     ...(result.notices.length > 0 && { notices: noticesOf(result) }),
     ...(exit?.replayed === true && { replayed: true }),
   }

@@ -9,7 +9,7 @@
  */
 import type { Action, AttributeValue, Part } from './action.ts'
 import type { Chunk } from './chunk.ts'
-import type { ColumnMask, Decision, Obligations } from './decision.ts'
+import type { ColumnMask, Decision, MaskingMode, Obligations } from './decision.ts'
 import type { Principal } from './principal.ts'
 import type { Target } from './target.ts'
 import type { SessionRecording } from './recording.ts'
@@ -79,6 +79,8 @@ export interface Plan {
   readonly shown: ShownRequest
   /** The masks the plan was made under: `PlanContext.masks`, whole. A live call whose masks change cannot go on (C2). */
   readonly masks: readonly ColumnMask[]
+  /** What stands behind those masks, for the caller, the recording and operators. */
+  readonly masking?: MaskingMode
   /** Set when this cannot be carried out as the policy's obligations demand: denied, whatever the rules say. */
   readonly refused?: PlanRefusal
 }
@@ -162,6 +164,8 @@ export interface DescribedTable {
   readonly kind: 'table' | 'view' | 'materialized_view' | 'foreign_table' | 'partitioned_table'
   readonly comment?: string
   readonly columns: readonly DescribedColumn[]
+  /** What stands behind the masks of its columns; absent when none is masked for the caller. */
+  readonly masking?: Exclude<MaskingMode, 'none'>
   /** The part that a plain read of these columns would have; the gateway asks the policy about it. */
   readonly reading: (columns: readonly string[]) => Part
 }

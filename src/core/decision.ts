@@ -4,6 +4,13 @@ export type Effect = 'allow' | 'deny' | 'require_approval'
 /** How a value is replaced. `partial` keeps a harmless piece, `hash` is keyed (HMAC), `null` becomes SQL NULL. */
 export type Transform = 'redact' | 'null' | 'partial' | 'hash'
 
+/**
+ * What stands behind the masks of a call, as the backend says and not as anybody wishes: `enforced` when the backend
+ * role may not read one masked column, `rewrite` when only the gateway's rewriting hides them, `none` when nothing of the
+ * target is masked for this caller.
+ */
+export type MaskingMode = 'none' | 'rewrite' | 'enforced'
+
 /** A column whose values this caller must not see. */
 export interface ColumnMask {
   readonly schema: string

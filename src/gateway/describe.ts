@@ -1,7 +1,7 @@
 import { setImmediate } from 'node:timers/promises'
 import type { Call, DescribedColumn, DescribedTable, Ending, Judged } from '../core/call.ts'
 import type { Action } from '../core/action.ts'
-import type { ColumnMask, Transform } from '../core/decision.ts'
+import type { ColumnMask, MaskingMode, Transform } from '../core/decision.ts'
 import { SallyportError } from '../core/errors.ts'
 import { decide } from '../policy/decide.ts'
 import { endingOf, type Rooms } from './gateway.ts'
@@ -15,6 +15,8 @@ export interface VisibleTable {
   readonly columns: readonly VisibleColumn[]
   /** Set when reading it takes an approval. */
   readonly needsApproval?: boolean
+  /** What stands behind the masks of its columns. */
+  readonly masking?: Exclude<MaskingMode, 'none'>
 }
 
 /** A column the caller may read, perhaps masked. */
@@ -109,6 +111,7 @@ function visibleTable(
       comment: rooms.masking.text(table.comment, decisionFor(call, rooms, NOTHING)),
     }),
     columns,
+    ...(table.masking !== undefined && { masking: table.masking }),
     ...(needsApproval && { needsApproval }),
   }
 }

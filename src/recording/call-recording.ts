@@ -141,6 +141,7 @@ function decisionBody(id: string, call: Call, { plan, decision, shown, reason }:
     rules: decision.rules,
     why: decision.reason,
     policy_version: decision.policyVersion,
+    masking: plan.masking,
     parts: decision.parts.map((part, index) => ({
       verb: part.verb,
       resource: resourceOf(part, plan.action.parts, index, decision.parts.length),

@@ -1,4 +1,5 @@
 import type { Inbox } from '../../approval/inbox.ts'
+import type { MaskingMode } from '../../core/decision.ts'
 import type { Principal } from '../../core/principal.ts'
 import type { Identity } from '../../identity/identity.ts'
 import type { SallyportError } from '../../core/errors.ts'
@@ -54,6 +55,8 @@ export interface SessionFacts {
     readonly tool: string
     readonly target: string
     readonly text: string
+    /** What stands behind the masks of the call. */
+    readonly masking?: MaskingMode
   }[]
 }
 

@@ -6,7 +6,7 @@
 import type { Secret } from '../../core/call.ts'
 import type { Cell } from '../../core/chunk.ts'
 import { SallyportError } from '../../core/errors.ts'
-import { makeCatalog, type Catalog } from './catalog.ts'
+import { makeCatalog, type BackendRights, type Catalog } from './catalog.ts'
 import { catalogRows, type CatalogAnswers } from './catalog-rows.ts'
 import * as sql from './catalog-sql.ts'
 import { UpstreamConnection, type Upstream } from './connection.ts'
@@ -61,6 +61,12 @@ export class CatalogKeeper {
   async current(secret: () => Promise<Secret>, signal: AbortSignal): Promise<LoadedCatalog> {
     signal.throwIfAborted()
     return unlessAborted(this.#look(secret), signal)
+  }
+
+  /** Forgets what was read, and asks as another role from now on: the credential now names one. */
+  reset(): void {
+    this.#loaded = undefined
+    this.#connection?.destroy(new Error('The credential now names another role.'))
   }
 
   async close(): Promise<void> {
@@ -181,6 +187,8 @@ async function loadCatalog(connection: UpstreamConnection, builtins?: Builtins):
     casts: ask.json(sql.CASTS_SQL),
     comparisons: ask.json(sql.COMPARISONS_SQL),
   }
+  const role = ask.json(sql.ROLE_SQL)
+  const readable = ask.json(sql.READABLE_SQL)
   await ask.all(connection)
   const [database, version, snapshot, fingerprint] = head[0] ?? []
   const { rows, comments, typeNames } = catalogRows(
@@ -195,8 +203,20 @@ async function loadCatalog(connection: UpstreamConnection, builtins?: Builtins):
     } as CatalogAnswers,
     { database: database ?? '', serverVersion: Number(version), fingerprint: fingerprint ?? '' },
   )
-  const loaded = { catalog: makeCatalog(rows), snapshot: snapshot ?? '', comments, typeNames }
+  const rights = rightsOf(role, readable)
+  const loaded = { catalog: makeCatalog({ ...rows, rights }), snapshot: snapshot ?? '', comments, typeNames }
   return { loaded, builtins: brought }
+}
+
+function rightsOf(roles: readonly unknown[], readable: readonly unknown[]): BackendRights {
+  const [asked] = roles as readonly Pick<BackendRights, 'role' | 'powers'>[]
+  const rows = readable as readonly { readonly relation: number; readonly columns: readonly number[] | null }[]
+  return {
+    role: asked?.role ?? '',
+    // Fail closed: a role of which nothing is known may do anything.
+    powers: asked?.powers ?? ['unknown'],
+    readable: new Map(rows.map(({ relation, columns }) => [relation, columns === null ? 'all' : new Set(columns)])),
+  }
 }
 
 /** A catalog, and the part of it that need not be read again. */

@@ -58,15 +58,25 @@ const FINGERPRINT = [
   rowsOf('pg_amproc', OID, `oid >= ${FIRST_USER_OID}`),
   rowsOf('pg_cast', OID, `oid >= ${FIRST_USER_OID}`),
   rowsOf('pg_namespace', OID, String.raw`nspname OPERATOR(pg_catalog.!~) '^pg_(toast_)?temp_'::pg_catalog.text`),
+  'CURRENT_USER::pg_catalog.text',
+  // Which columns a role may read changes with its memberships and attributes too; grants on tables stand in the rows above.
+  `COALESCE((SELECT pg_catalog.bit_xor(pg_catalog.hashtextextended(xmin::pg_catalog.text || ' ' || roleid::pg_catalog.text
+    || ' ' || member::pg_catalog.text || ' ' || grantor::pg_catalog.text, 0::pg_catalog.int8))::pg_catalog.text
+    FROM pg_catalog.pg_auth_members), '-')`,
+  `COALESCE((SELECT pg_catalog.bit_xor(pg_catalog.hashtextextended(rolsuper::pg_catalog.text || rolcreaterole::pg_catalog.text
+    || rolreplication::pg_catalog.text, oid::pg_catalog.int8))::pg_catalog.text FROM pg_catalog.pg_roles), '-')`,
   `pg_catalog.array_to_string(${SEARCH_PATH}, ','::pg_catalog.text)`,
 ].join(` || ' ' ||\n`)
 
 /**
  * Tells which transactions have ended, as text. With the start of the server, because after a crash or a failover the
- * same numbers may stand for other transactions.
+ * same numbers may stand for other transactions. And with the role, whose rights the catalog was read with: a rotated
+ * credential may log in as another one.
  */
 const SNAPSHOT = `pg_catalog.pg_current_snapshot()::pg_catalog.text OPERATOR(pg_catalog.||) ' '::pg_catalog.text
-  OPERATOR(pg_catalog.||) pg_catalog.date_part('epoch'::pg_catalog.text, pg_catalog.pg_postmaster_start_time())::pg_catalog.text`
+  OPERATOR(pg_catalog.||) pg_catalog.date_part('epoch'::pg_catalog.text, pg_catalog.pg_postmaster_start_time())::pg_catalog.text
+  OPERATOR(pg_catalog.||) ' '::pg_catalog.text OPERATOR(pg_catalog.||)
+  pg_catalog.hashtext(CURRENT_USER::pg_catalog.text)::pg_catalog.text`
 
 /** Facts about the server, the fingerprint of what the other queries give, and the snapshot it holds for. */
 export const HEAD_SQL = `SELECT current_database()::text, current_setting('server_version_num'),
@@ -85,7 +95,7 @@ export const PREPARE_LOOK: readonly string[] = [
 
 /** Looks. While nothing that writes has ended since the snapshot was taken, the catalog cannot have changed. */
 export function lookSql(snapshot: string): string {
-  return `EXECUTE sallyport_look ('${/^[\d:,. e+]*$/u.test(snapshot) ? snapshot : ''}')`
+  return `EXECUTE sallyport_look ('${/^[\d:,. e+-]*$/u.test(snapshot) ? snapshot : ''}')`
 }
 
 /**
@@ -276,6 +286,39 @@ export const CASTS_SQL = `SELECT row_to_json(x)::text FROM (
   LEFT JOIN pg_depend m ON m.classid = 'pg_cast'::regclass AND m.objid = k.oid AND m.deptype = 'e'
   LEFT JOIN pg_extension e ON e.oid = m.refobjid
   WHERE k.oid >= 16384) x`
+
+/** Roles the backend role is or can become. `MEMBER` counts those too that it would have to SET ROLE to. */
+const REACH = `reach AS MATERIALIZED (
+    SELECT oid, rolname, rolsuper, rolcreaterole, rolreplication FROM pg_roles
+    WHERE pg_has_role(current_user, oid, 'MEMBER'))`
+
+/**
+ * The backend role, and powers against which no grant on a column holds: it reads the files below the tables, gives
+ * itself whatever role it wants (CREATEROLE could, before PostgreSQL 16), or streams the whole cluster.
+ */
+export const ROLE_SQL = `SELECT row_to_json(x)::text FROM (
+  WITH ${REACH}
+  SELECT current_user AS role, ARRAY(
+    SELECT DISTINCT power FROM reach, unnest(ARRAY[
+      CASE WHEN rolsuper THEN 'superuser' END,
+      CASE WHEN rolcreaterole AND current_setting('server_version_num')::int < 160000 THEN 'createrole' END,
+      CASE WHEN rolreplication THEN 'replication' END,
+      CASE WHEN rolname IN ('pg_read_server_files', 'pg_write_server_files', 'pg_execute_server_program')
+        THEN rolname END]) AS power
+    WHERE power IS NOT NULL ORDER BY power) AS powers) x`
+
+/** Columns that role may read. `columns` is null for all of them: by a grant on the table, or as its owner. */
+export const READABLE_SQL = `SELECT row_to_json(x)::text FROM (
+  WITH ${REACH}
+  SELECT c.oid::int8 AS relation, CASE
+    WHEN has_table_privilege(c.oid, 'SELECT') OR EXISTS (
+      SELECT FROM reach r WHERE r.oid = c.relowner OR has_table_privilege(r.oid, c.oid, 'SELECT')) THEN NULL
+    ELSE ARRAY(SELECT a.attnum FROM pg_attribute a
+      WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+        AND EXISTS (SELECT FROM reach r WHERE has_column_privilege(r.oid, c.oid, a.attnum, 'SELECT')))
+    END AS columns
+  FROM pg_class c
+  WHERE c.oid >= 16384 AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND c.relpersistence <> 't') x`
 
 /** The queries of what there are thousands of, because PostgreSQL brings them. */
 const WIDE = { types: TYPES, relations: RELATIONS, columns: COLUMNS, functions: FUNCTIONS } as const

@@ -169,6 +169,15 @@ export interface UserType {
   readonly extension: string | null
 }
 
+/** What the backend role may read, by itself or as any role it is a member of. */
+export interface BackendRights {
+  readonly role: string
+  /** Powers against which no column grant holds, such as `superuser`; empty for a role that grants bind. */
+  readonly powers: readonly string[]
+  /** Column numbers it may SELECT, by relation OID; `all` for every one, and for whoever owns the relation. */
+  readonly readable: ReadonlyMap<number, 'all' | ReadonlySet<number>>
+}
+
 /** What the connector reads; {@link makeCatalog} adds the indexes. */
 export interface CatalogRows {
   readonly database: string
@@ -186,6 +195,8 @@ export interface CatalogRows {
   /** OIDs of functions users made, outside extensions, by which values are sorted, grouped and told apart. */
   readonly comparisons: readonly number[]
   readonly types: readonly UserType[]
+  /** Absent where nobody asked, which counts as a role that may read everything. */
+  readonly rights?: BackendRights
 }
 
 /** The snapshot the planner reads. */

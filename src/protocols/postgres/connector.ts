@@ -259,7 +259,12 @@ class Attempt {
 
   #head(): Chunk {
     const { plan, catalog } = this.#execution
-    return { kind: 'head', columns: columnsOf(this.#fields, plan, catalog.typeNames) }
+    const { masking } = plan
+    return {
+      kind: 'head',
+      columns: columnsOf(this.#fields, plan, catalog.typeNames),
+      ...(masking !== undefined && masking !== 'none' && { attributes: { masking } }),
+    }
   }
 
   #exit(): ExitChunk {

@@ -7,8 +7,8 @@ export { endpointOf, POSTGRES_SETTINGS, postgresOptions, postgresSchema } from '
 
 /** PostgreSQL for the spine. Ends its connections with `close()`. */
 export function createPostgres(): Protocol<PostgresPlan> {
-  return postgresProtocol(async (payload, catalog, { masks }) => {
+  return postgresProtocol(async (payload, catalog, { masks, masking }) => {
     await loadParser()
-    return planQuery(payload, catalog, { masks })
+    return planQuery(payload, catalog, { masks, masking })
   })
 }

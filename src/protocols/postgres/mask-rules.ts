@@ -9,7 +9,7 @@
 import { SallyportError } from '../../core/errors.ts'
 import type { Relation } from './catalog.ts'
 import type { Change, Effects } from './effects.ts'
-import type { BoundMasks } from './masks.ts'
+import type { BoundMasks, UnmetMasks } from './masks.ts'
 import { functionName, resourceName } from './names.ts'
 import type { Use } from './scope.ts'
 import { isSensitiveCatalog } from './sensitive-catalogs.ts'
@@ -77,6 +77,7 @@ function refuseUse(use: Use, masks: BoundMasks): void {
     refuse('sql.mask.catalog', `${name}.attmissingval holds values of columns.`, 'Name the columns you need.')
   }
   if (!masks.byRelation.has(use.relation.oid)) return
+  refuseUnmet(name, masks.unmet.get(use.relation.oid))
   if (use.sampled)
     refuse(
       'sql.mask.tablesample',
@@ -86,6 +87,25 @@ function refuseUse(use: Use, masks: BoundMasks): void {
   if (use.system.size > 0) {
     refuse('sql.mask.system_column', `System columns of ${name}, which has masked columns.`, 'Use the primary key.')
   }
+}
+
+/** Fail closed: the target demands that PostgreSQL itself stands behind its masks, and it does not. */
+function refuseUnmet(name: string, unmet: UnmetMasks | undefined): void {
+  if (unmet === undefined) return
+  const { readable, withoutStandIn } = unmet
+  const said =
+    readable.length > 0
+      ? `This target demands "masking: enforced", and its database role may read ${listed(name, readable)}.`
+      : `The database role may not read ${listed(name, withoutStandIn)}, and no generated column holds the partial mask.`
+  refuse(
+    'sql.mask.enforced',
+    `${said} Nothing of ${name} is shown until that is put right.`,
+    'The operator finds the SQL that does it with: sallyport doctor <target> --emit-sql.',
+  )
+}
+
+function listed(relation: string, columns: readonly string[]): string {
+  return columns.map((column) => `${relation}.${column}`).join(', ')
 }
 
 /** The target of a write is the real table: what is read of it there is not masked (R13). */

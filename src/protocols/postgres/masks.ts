@@ -3,11 +3,13 @@
  *
  * @packageDocumentation
  */
-import type { ColumnMask, Transform } from '../../core/decision.ts'
+import type { ColumnMask, MaskingMode, Transform } from '../../core/decision.ts'
 import { SallyportError } from '../../core/errors.ts'
 import type { Catalog, Relation } from './catalog.ts'
 import { findRelation } from './catalog.ts'
+import { isReadable, modeOf, needsValue, standInOf } from './masking-mode.ts'
 import { resourceName } from './names.ts'
+import type { PostgresOptions } from './options.ts'
 import type { MaskedColumn } from './plan-types.ts'
 
 /** How each masked column of one relation is replaced, by column name. */
@@ -23,6 +25,20 @@ export interface BoundMasks {
   readonly ordered: ReadonlySet<number>
   /** Every masked column, for the tripwire. */
   readonly columns: readonly MaskedColumn[]
+  /** What stands behind these masks at the backend. */
+  readonly mode: MaskingMode
+  /** Columns that partial masks read in place of ones the backend role may not: by relation OID, then by column. */
+  readonly standIns: ReadonlyMap<number, ReadonlyMap<string, string>>
+  /** Masked relations that must not be touched, because their masks are not what the target demands. */
+  readonly unmet: ReadonlyMap<number, UnmetMasks>
+}
+
+/** Why a masked relation must not be touched. */
+export interface UnmetMasks {
+  /** Masked columns the backend role may read although the target demands `masking: enforced`. */
+  readonly readable: readonly string[]
+  /** Columns with a partial mask that the backend role may not read, and that have no stand-in. */
+  readonly withoutStandIn: readonly string[]
 }
 
 const bound = new WeakMap<Catalog, Map<string, BoundMasks>>()
@@ -38,19 +54,23 @@ const BOUND_MAX = 64
  *
  * @throws SallyportError `ERR_DENIED` (`sql.mask.binding`, `sql.mask.hash`)
  */
-export function bindMasks(catalog: Catalog, masks: readonly ColumnMask[]): BoundMasks {
-  const key = JSON.stringify(masks.map((mask) => [mask.schema, mask.table, mask.column, mask.transform]))
+export function bindMasks(
+  catalog: Catalog,
+  masks: readonly ColumnMask[],
+  demanded: PostgresOptions['masking'] = 'rewrite',
+): BoundMasks {
+  const key = JSON.stringify([demanded, ...masks.map((mask) => [mask.schema, mask.table, mask.column, mask.transform])])
   let known = bound.get(catalog)
   if (known === undefined) bound.set(catalog, (known = new Map()))
   const before = known.get(key)
   if (before !== undefined) return before
-  const made = bind(catalog, masks)
+  const made = bind(catalog, masks, demanded)
   if (known.size >= BOUND_MAX) known.clear()
   known.set(key, made)
   return made
 }
 
-function bind(catalog: Catalog, masks: readonly ColumnMask[]): BoundMasks {
+function bind(catalog: Catalog, masks: readonly ColumnMask[], demanded: PostgresOptions['masking']): BoundMasks {
   const byRelation = new Map<number, Map<string, Transform>>()
   for (const mask of masks) {
     if (mask.transform === 'hash') throw hashRefused(mask)
@@ -58,7 +78,8 @@ function bind(catalog: Catalog, masks: readonly ColumnMask[]): BoundMasks {
     if (relation === undefined || !relation.columns.some((column) => column.name === mask.column)) throw unbound(mask)
     spread(catalog, byRelation, relation, mask.column, mask.transform)
   }
-  maskDerivedColumns(catalog, byRelation)
+  const standIns = standInsOf(catalog, byRelation)
+  maskDerivedColumns(catalog, byRelation, standIns)
   const columns: MaskedColumn[] = []
   for (const [oid, named] of byRelation) {
     for (const column of catalog.relationsByOid.get(oid)?.columns ?? []) {
@@ -66,7 +87,60 @@ function bind(catalog: Catalog, masks: readonly ColumnMask[]): BoundMasks {
       if (transform !== undefined) columns.push({ relation: oid, attnum: column.attnum, transform })
     }
   }
-  return { byRelation, tainted: taintedBy(catalog, byRelation), ordered: orderedBy(catalog, byRelation), columns }
+  return {
+    byRelation,
+    tainted: taintedBy(catalog, byRelation),
+    ordered: orderedBy(catalog, byRelation),
+    columns,
+    mode: modeOf(catalog.rights, columns),
+    standIns,
+    unmet: unmetOf(catalog, byRelation, standIns, demanded),
+  }
+}
+
+function standInsOf(
+  catalog: Catalog,
+  byRelation: ReadonlyMap<number, RelationMasks>,
+): ReadonlyMap<number, ReadonlyMap<string, string>> {
+  const standIns = new Map<number, ReadonlyMap<string, string>>()
+  for (const [oid, named] of byRelation) {
+    const relation = catalog.relationsByOid.get(oid)
+    const found = (relation?.columns ?? []).flatMap((column): (readonly [string, string])[] => {
+      const transform = named.get(column.name)
+      if (relation === undefined || transform === undefined || !needsValue(column, transform)) return []
+      const standIn = standInOf(catalog, relation, column)
+      return standIn === undefined || named.has(standIn.name) ? [] : [[column.name, standIn.name]]
+    })
+    if (found.length > 0) standIns.set(oid, new Map(found))
+  }
+  return standIns
+}
+
+/** Fail closed: what the target demands of its backend role must be so before a masked relation is touched. */
+function unmetOf(
+  catalog: Catalog,
+  byRelation: ReadonlyMap<number, RelationMasks>,
+  standIns: BoundMasks['standIns'],
+  demanded: PostgresOptions['masking'],
+): ReadonlyMap<number, UnmetMasks> {
+  const unmet = new Map<number, UnmetMasks>()
+  for (const [oid, named] of byRelation) {
+    const masked = (catalog.relationsByOid.get(oid)?.columns ?? []).filter(({ name }) => named.has(name))
+    const readable = masked.filter(({ attnum }) => isReadable(catalog.rights, oid, attnum))
+    const withoutStandIn = masked.filter(
+      (column) =>
+        !readable.includes(column) &&
+        needsValue(column, named.get(column.name) ?? 'null') &&
+        standIns.get(oid)?.has(column.name) !== true,
+    )
+    const missing = demanded === 'enforced' ? readable : []
+    if (missing.length === 0 && withoutStandIn.length === 0) continue
+    unmet.set(oid, {
+      readable: missing.map(({ name }) => name),
+      withoutStandIn: withoutStandIn.map(({ name }) => name),
+    })
+  }
+  return unmet
 }
 
 /** Masks a column and, by name, the same column of every parent, partition and child (R5). */
@@ -95,12 +169,19 @@ function spread(
 }
 
 /** Columns computed from a masked one, and columns that hold whole rows of a masked relation, become NULL (R5). */
-function maskDerivedColumns(catalog: Catalog, byRelation: Map<number, Map<string, Transform>>): void {
+function maskDerivedColumns(
+  catalog: Catalog,
+  byRelation: Map<number, Map<string, Transform>>,
+  standIns: BoundMasks['standIns'],
+): void {
   for (let grew = true; grew;) {
     grew = false
     for (const relation of catalog.relations) {
       const named = byRelation.get(relation.oid)
+      const masks = new Set(standIns.get(relation.oid)?.values())
       for (const column of relation.columns) {
+        // It holds what the mask shows; its owner lets the role read it and not the column it is made of.
+        if (masks.has(column.name)) continue
         if (named?.has(column.name) === true) continue
         const derived = column.generatedFrom.some((source) => named?.has(source) === true)
         if (!derived && !holdsRowsOf(catalog, byRelation, column.rowTypeOf)) continue

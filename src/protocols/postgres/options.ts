@@ -13,6 +13,11 @@ export interface PostgresOptions {
   readonly connectTimeoutMs: number
   /** How long any statement may run at the target, whatever the policy allows. */
   readonly statementTimeoutMs: number
+  /**
+   * What must be true of the backend role before a masked relation is touched: `enforced` demands that it may not read
+   * the masked columns, so that PostgreSQL itself stands behind the masks; `rewrite` demands nothing of it.
+   */
+  readonly masking: 'rewrite' | 'enforced'
   /** Rows and bytes of a result when neither policy nor caller says less. */
   readonly rowsMax: number
   readonly bytesMax: number
@@ -61,6 +66,7 @@ export const postgresSchema = z.strictObject({
   pool: z.int().min(1).max(200).default(10),
   connect_timeout: measure(DURATION_UNITS_MS, '10s').default(10_000),
   statement_timeout: measure(DURATION_UNITS_MS, '60s').default(60_000),
+  masking: z.enum(['rewrite', 'enforced']).default('rewrite'),
   rows: z.int().min(1).max(1_000_000).default(ROWS_MAX_DEFAULT),
   bytes: measure(SIZE_UNITS, '1MiB').default(BYTES_MAX_DEFAULT),
 })
@@ -79,6 +85,7 @@ export function postgresOptions(
     poolMax: checked.pool,
     connectTimeoutMs: checked.connect_timeout,
     statementTimeoutMs: checked.statement_timeout,
+    masking: checked.masking,
     rowsMax: checked.rows,
     bytesMax: checked.bytes,
   }

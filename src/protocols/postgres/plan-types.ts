@@ -1,5 +1,6 @@
 import type { ColumnMask, Transform } from '../../core/decision.ts'
 import type { Plan, PlanRefusal } from '../../core/call.ts'
+import type { PostgresOptions } from './options.ts'
 import type { SessionEffect, SessionView } from './session.ts'
 
 /** A value bound to a placeholder, in PostgreSQL's text form. */
@@ -74,6 +75,8 @@ export interface PostgresPlan extends Plan {
 export interface PlanUnder {
   /** Masks that hold for the principal on this target. */
   readonly masks: readonly ColumnMask[]
+  /** What the target demands to stand behind its masks. */
+  readonly masking?: PostgresOptions['masking']
   /** Functions an operator vouches for on a database with masks, as `schema.fn(argtype,argtype)`. */
   readonly trustedFunctions?: readonly string[]
   /**

@@ -114,7 +114,7 @@ export function planStatements(sql: string, catalog: Catalog, under: PlanUnder):
 function planRequest(request: Request, catalog: Catalog, under: PlanUnder): PostgresPlan {
   let masks: BoundMasks
   try {
-    masks = bindMasks(catalog, under.masks)
+    masks = bindMasks(catalog, under.masks, under.masking)
   } catch (error) {
     const reason = 'The masks of this database do not fit its tables.'
     return refusedPlan(error, notUnderstood(request, catalog, under, NO_MASKS, 1, [], [reason]))
@@ -318,7 +318,16 @@ function refusedPlan(error: unknown, plan: PostgresPlan): PostgresPlan {
   }
 }
 
-const NO_MASKS: BoundMasks = { byRelation: new Map(), ordered: new Set(), tainted: new Set(), columns: [] }
+const NO_MASKS: BoundMasks = {
+  byRelation: new Map(),
+  ordered: new Set(),
+  tainted: new Set(),
+  columns: [],
+  // Masks that fit nothing have nothing behind them but the refusal.
+  mode: 'rewrite',
+  standIns: new Map(),
+  unmet: new Map(),
+}
 
 /** What is not understood may touch anything: on a database with masks it is neither run nor shown with its values. */
 function whileMasked(
@@ -350,11 +359,12 @@ function base(
   return {
     action: {
       parts,
-      attributes: { statement, statement_count: count, parameter_count: request.params.length },
+      attributes: { statement, statement_count: count, parameter_count: request.params.length, masking: masks.mode },
     },
     exact: exactOf(request, catalog, request.sql),
     shown: shownPlainly(request.sql, request.params),
     masks: under.masks,
+    masking: masks.mode,
     sql: request.sql,
     params: request.params,
     kind,

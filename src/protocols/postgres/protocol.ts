@@ -15,6 +15,8 @@ import type { Catalog, Relation } from './catalog.ts'
 import { DeadConnection, execute, NotOpened, StaleCatalog, type GuardKind } from './connector.ts'
 import { lost } from './errors.ts'
 import { MaskBindings } from './mask-bindings.ts'
+import { modeOf } from './masking-mode.ts'
+import { bindMasks, type BoundMasks } from './masks.ts'
 import { resourceName } from './names.ts'
 import { endpointOf, type PostgresOptions } from './options.ts'
 import type { PostgresPlan } from './plan-types.ts'
@@ -26,7 +28,7 @@ import { withoutValues } from './shown.ts'
 export type Planner = (
   payload: unknown,
   catalog: Catalog,
-  context: { readonly masks: readonly ColumnMask[] },
+  context: { readonly masks: readonly ColumnMask[]; readonly masking: PostgresOptions['masking'] },
 ) => PostgresPlan | Promise<PostgresPlan>
 
 /** What is kept for one target. */
@@ -121,11 +123,16 @@ export function postgresProtocol(planner: Planner): Protocol<PostgresPlan> {
           continue
         }
         if (!(error instanceof StaleCatalog || error instanceof NotOpened)) throw error
+        // The role the plan was made for is not the one that runs it: what that one may read is asked anew.
+        if (catalog.catalog.rights?.role !== secret.user) backend.keeper.reset()
         const fresh = await catalogNow(backend, plan.masks, async () => secret, permit.signal)
         const isUnchanged = fresh.catalog.fingerprint === plan.fingerprint
         if (error instanceof NotOpened && isUnchanged) throw error.rejection
         if (++replans > REPLANS_MAX) throw stale(call, permit)
-        const again = await planner(call.payload, fresh.catalog, { masks: plan.masks })
+        const again = await planner(call.payload, fresh.catalog, {
+          masks: plan.masks,
+          masking: backend.options.masking,
+        })
         // Only what was judged may run (C1): with the new schema the call must mean the very same.
         if (!meansTheSame(plan, again)) throw stale(call, permit)
         plan = again
@@ -137,8 +144,9 @@ export function postgresProtocol(planner: Planner): Protocol<PostgresPlan> {
     name: 'postgres',
 
     async plan(call, context) {
-      const { catalog } = await catalogNow(backendOf(call.target), context.masks, context.secret, context.signal)
-      return planner(call.payload, catalog, { masks: context.masks })
+      const backend = backendOf(call.target)
+      const { catalog } = await catalogNow(backend, context.masks, context.secret, context.signal)
+      return planner(call.payload, catalog, { masks: context.masks, masking: backend.options.masking })
     },
 
     withoutValues,
@@ -155,7 +163,7 @@ export function postgresProtocol(planner: Planner): Protocol<PostgresPlan> {
 
     async describe(call, context: PlanContext) {
       const loaded = await catalogNow(backendOf(call.target), context.masks, context.secret, context.signal)
-      return describeTables(loaded)
+      return describeTables(loaded, bindMasks(loaded.catalog, context.masks))
     },
 
     async close() {
@@ -194,17 +202,22 @@ function reasonOf(signal: AbortSignal): SallyportError {
 
 const DESCRIBED_KINDS = new Set(['table', 'view', 'materialized_view', 'foreign_table', 'partitioned_table'])
 
-function describeTables({ catalog, comments }: LoadedCatalog): DescribedTable[] {
+function describeTables({ catalog, comments }: LoadedCatalog, masks: BoundMasks): DescribedTable[] {
   return catalog.relations
     .filter(({ builtin, kind }) => !builtin && DESCRIBED_KINDS.has(kind))
     .sort((a, b) => compare(a.schema, b.schema) || compare(a.name, b.name))
     .map((relation) => {
       const comment = comments.get(relation.oid)
+      const masking = modeOf(
+        catalog.rights,
+        masks.columns.filter((column) => column.relation === relation.oid),
+      )
       return {
         schema: relation.schema,
         name: relation.name,
         kind: relation.kind as DescribedTable['kind'],
         ...(comment !== undefined && { comment }),
+        ...(masking !== 'none' && { masking }),
         columns: relation.columns.map(({ name, type, notNull }) => ({ name, type, nullable: !notNull })),
         reading: (columns) => readingPart(relation, columns),
       }

@@ -52,7 +52,8 @@ export function rewrite(sql: string, bytes: string, statement: unknown, findings
     } else {
       let both = sources.get(use.relation)
       if (both === undefined) {
-        both = [maskedSource(use.relation, named, false), maskedSource(use.relation, named, true)]
+        const standIns = masks.standIns.get(use.relation.oid)
+        both = [maskedSource(use.relation, named, false, standIns), maskedSource(use.relation, named, true, standIns)]
         sources.set(use.relation, both)
       }
       const masked = both[use.ref['inh'] === true ? 0 : 1]

@@ -114,6 +114,11 @@ export const taxonomy: Taxonomy = {
       summary:
         'select, insert, update, delete, merge, explain or show; unknown for anything else; empty without a statement.',
     },
+    masking: {
+      type: 'string',
+      summary:
+        'What stands behind the masks that hold for the caller: `enforced` (the backend role may not read the columns), `rewrite` or `none`.',
+    },
     statement_count: { type: 'int', summary: 'How many statements the text holds.' },
     parameter_count: { type: 'int', summary: 'How many values were given for `$1` and so on.' },
   },
