@@ -93,6 +93,8 @@ export async function openLowdbStore(options: LowdbStoreOptions): Promise<Store>
       if (leases.get(name)?.holder === holder) leases.delete(name)
     },
 
+    clock: async () => options.now(),
+    isShared: false,
     blobs,
 
     async close() {

@@ -55,7 +55,8 @@ export interface Store {
   /**
    * Applies all writes or none. Resolves `true` once they are durable and `false` when an expectation did not hold.
    *
-   * @throws SallyportError `ERR_STORE_FAILED` when nothing was changed because the write failed.
+   * @throws SallyportError `ERR_STORE_FAILED` when the write failed. Nothing was changed then, unless the store is a server
+   * that could not be asked what became of it; the message says so.
    */
   commit(writes: readonly Write[]): Promise<boolean>
   /** Calls `listener` after each durable change in a collection, until the returned function is called. */
@@ -69,6 +70,13 @@ export interface Store {
   leaseHolder(name: string): Promise<string | undefined>
   /** Gives a lease up early. Does nothing when `holder` does not hold it. */
   release(name: string, holder: string): Promise<void>
+  /**
+   * Returns the time by the store's own clock, in milliseconds since the epoch: the one clock that all instances of a
+   * shared store have in common.
+   */
+  clock(): Promise<number>
+  /** Whether other instances may share this store, so that what one of them counts the others must know. */
+  readonly isShared: boolean
   readonly blobs: Blobs
   /** Waits for writes under way, then refuses more. */
   close(): Promise<void>
