@@ -3,9 +3,8 @@ import type { Config } from './config.ts'
 import { SallyportError } from './core/errors.ts'
 import { createIdentity, type CreatedToken } from './identity/identity.ts'
 import { classOf } from './known.ts'
-import { instanceOf, recordIdentity } from './main.ts'
+import { instanceOf, openStateOf, recordIdentity } from './main.ts'
 import { createRecorder } from './recording/index.ts'
-import { openState } from './store/state-dir.ts'
 import { createLog } from './telemetry/log.ts'
 
 /**
@@ -24,13 +23,13 @@ export async function makeOperator(
   const log = createLog({ level: 'warn' })
   const closers = createClosers((room, error) => log.error({ err: error, room }, 'a room did not close cleanly'))
   try {
-    const state = await openState(config.stateDir)
+    const state = await openStateOf(config, log)
     closers.add('state', () => state.close())
     const recorder = createRecorder({
       dir: config.recordings.dir,
       stateDir: config.stateDir,
-      instance: instanceOf(state.keys),
-      payloadKey: state.keys.derive('recording'),
+      instance: instanceOf(state.ownKeys),
+      payloadKey: state.ownKeys.derive('recording'),
       classOf,
       now: Date.now,
       log,

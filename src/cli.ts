@@ -21,7 +21,7 @@ const program = new Command('sallyport')
     `
 Exit codes: 0 done · 1 failed · 2 wrong command line · 3 wrong configuration or policy · 4 gateway not reachable or
 state directory in use · 5 token not accepted · 6 checked and found wrong.
-Environment: SALLYPORT_CONFIG, SALLYPORT_ADMIN_URL, SALLYPORT_TOKEN, NO_COLOR, SALLYPORT_DEBUG.`,
+Environment: SALLYPORT_CONFIG, SALLYPORT_STORE, SALLYPORT_ADMIN_URL, SALLYPORT_TOKEN, NO_COLOR, SALLYPORT_DEBUG.`,
   )
   .exitOverride()
 
@@ -29,6 +29,7 @@ program
   .command('serve')
   .description('run the gateway')
   .addOption(configOption())
+  .addOption(storeOption())
   .action(async (options) => (await import('./cli/serve.ts')).serve(options))
 
 program
@@ -52,6 +53,7 @@ program
   .option('--expires <time>', 'how long the token lasts', '30d')
   .option('--json', 'for machines')
   .addOption(configOption())
+  .addOption(storeOption())
   .action(async (name, options) => (await import('./cli/operator.ts')).operator(name, options))
 
 remote(program.command('login'))
@@ -188,6 +190,13 @@ async function run(argv: readonly string[]): Promise<void> {
     if (!(error instanceof CommanderError)) fail(error)
     else if (error.exitCode !== 0) process.exitCode = EXIT.usage
   }
+}
+
+/** The command line names only a place: its password and key come from configuration, environment, file or command. */
+function storeOption(): Option {
+  return new Option('--store <url>', 'PostgreSQL that several instances share, without a password').env(
+    'SALLYPORT_STORE',
+  )
 }
 
 function configOption(): Option {

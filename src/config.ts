@@ -14,6 +14,7 @@ import { SallyportError } from './core/errors.ts'
 import type { ProtocolName, RecordDepth, Target } from './core/target.ts'
 import { credentialSchema, credentialSource, type CredentialSource } from './credentials/source.ts'
 import { PROTOCOL_SETTINGS } from './config-protocols.ts'
+import { parseStoreUrl, type StoreAddress } from './store/postgres/address.ts'
 
 /** A place to listen. Port 0 takes a free one. */
 export interface ListenAddress {
@@ -33,12 +34,24 @@ export interface Config {
   /** Origins of browsers that may call. None by default. */
   readonly allowedOrigins: readonly string[]
   readonly stateDir: string
+  /** The store that several instances share. Without it the state is in the state directory. */
+  readonly store?: StoreConfig
   readonly recordings: { readonly dir: string; readonly fsync: Fsync }
   readonly policiesDir: string
   readonly targets: readonly Target[]
   readonly credentials: ReadonlyMap<string, CredentialSource>
   readonly approvals: { readonly holdMs: number; readonly pickUpMs: number }
   readonly log: { readonly level: LogLevel }
+}
+
+/** Where a shared store is, and where its secrets are read. */
+export interface StoreConfig {
+  readonly address: StoreAddress
+  readonly password: CredentialSource
+  /** 32 random bytes in base64, the same on every instance: what is in the store is sealed and signed with keys from it. */
+  readonly key: CredentialSource
+  /** How old tokens, freezes and the like may be when they are read from memory. */
+  readonly staleMaxMs: number
 }
 
 /** When entries are forced to the disk itself: each one, those before state-changing and approved calls, or as the system likes. */
@@ -109,6 +122,14 @@ const schema = z.strictObject({
     .array(z.string().regex(/^https?:\/\/[^/\s]+$/u, 'must be an origin, such as https://app.example'))
     .default([]),
   state: text.default('.sallyport'),
+  store: z
+    .strictObject({
+      url: text.optional(),
+      password: credentialSchema.optional(),
+      key: credentialSchema.optional(),
+      stale_max: duration.refine((ms) => ms >= 100 && ms <= 60_000, 'must be between 100ms and 60s').default(1_000),
+    })
+    .optional(),
   recordings: z
     .strictObject({ dir: text.default('recordings'), fsync: z.enum(['always', 'writes', 'off']).default('writes') })
     .prefault({}),
@@ -123,7 +144,7 @@ const schema = z.strictObject({
  *
  * @throws SallyportError `ERR_CONFIG_INVALID`, whose message has one line per mistake: `file:line:column: what`.
  */
-export function loadConfig(file: string): Config {
+export function loadConfig(file: string, overrides: ConfigOverrides = {}): Config {
   const absolute = path.resolve(file)
   let content: string
   try {
@@ -138,7 +159,13 @@ export function loadConfig(file: string): Config {
         : `${file} cannot be read (${code}).`,
     )
   }
-  return parseConfig(content, absolute, file)
+  return parseConfig(content, absolute, file, overrides)
+}
+
+/** What the command line says instead of the file. */
+export interface ConfigOverrides {
+  /** `store.url`. */
+  readonly store?: string | undefined
 }
 
 /**
@@ -148,25 +175,31 @@ export function loadConfig(file: string): Config {
  * @param shownAs how messages name it.
  * @throws SallyportError `ERR_CONFIG_INVALID`.
  */
-export function parseConfig(content: string, file: string, shownAs: string = file): Config {
+export function parseConfig(
+  content: string,
+  file: string,
+  shownAs: string = file,
+  overrides: ConfigOverrides = {},
+): Config {
   const parsed = parseYaml(content)
   if ('mistakes' in parsed) throw invalid(listed(shownAs, parsed.mistakes))
   const raw: unknown = parsed.file.value ?? {}
   const checked = schema.safeParse(raw)
   const targets = checkTargets(raw)
   const issues = [...(checked.error?.issues ?? []), ...targets.issues]
-  if (checked.success) issues.push(...checkListening(checked.data))
+  if (checked.success) issues.push(...checkListening(checked.data), ...checkStore(checked.data))
   if (!checked.success || issues.length > 0) throw invalid(listed(shownAs, parsed.file.mistakes(issues)))
-  return build(checked.data, targets.options, file)
+  return build(checked.data, targets.options, file, overrides)
 }
 
 type Checked = z.output<typeof schema>
 type Issue = z.core.$ZodIssue
 
-function build(data: Checked, options: ReadonlyMap<string, unknown>, file: string): Config {
+function build(data: Checked, options: ReadonlyMap<string, unknown>, file: string, overrides: ConfigOverrides): Config {
   const dir = path.dirname(file)
   const resolve = (relative: string): string => path.resolve(dir, relative)
   const entries = Object.entries(data.targets)
+  const storeUrl = overrides.store ?? data.store?.url
   return {
     file,
     listen: { mcp: data.listen.mcp, admin: data.listen.admin },
@@ -176,6 +209,7 @@ function build(data: Checked, options: ReadonlyMap<string, unknown>, file: strin
     allowedHosts: data.allowed_hosts,
     allowedOrigins: data.allowed_origins,
     stateDir: resolve(data.state),
+    ...(storeUrl !== undefined && { store: storeOf(storeUrl, data.store, resolve, dir) }),
     recordings: { dir: resolve(data.recordings.dir), fsync: data.recordings.fsync },
     policiesDir: resolve(data.policies),
     targets: entries.map(([targetName, target]) => {
@@ -193,6 +227,23 @@ function build(data: Checked, options: ReadonlyMap<string, unknown>, file: strin
     credentials: new Map(entries.map(([key, { credential }]) => [key, credentialSource(credential, resolve, dir)])),
     approvals: { holdMs: data.approvals.hold, pickUpMs: data.approvals.pick_up },
     log: data.log,
+  }
+}
+
+/** Secrets that the file does not place come from the environment, so that `--store` alone is enough in a container. */
+function storeOf(
+  url: string,
+  store: Checked['store'],
+  resolve: (relative: string) => string,
+  dir: string,
+): StoreConfig {
+  const fromEnv = (name: string): CredentialSource => ({ kind: 'env', name })
+  const { password, key, stale_max: staleMaxMs = 1_000 } = store ?? {}
+  return {
+    address: parseStoreUrl(url, resolve),
+    password: password === undefined ? fromEnv('SALLYPORT_STORE_PASSWORD') : credentialSource(password, resolve, dir),
+    key: key === undefined ? fromEnv('SALLYPORT_STORE_KEY') : credentialSource(key, resolve, dir),
+    staleMaxMs,
   }
 }
 
@@ -215,6 +266,16 @@ function checkTargets(raw: unknown): { readonly options: ReadonlyMap<string, unk
     else issues.push(...checked.error.issues.map((found) => ({ ...found, path: [...at, ...found.path] })))
   }
   return { options, issues }
+}
+
+function checkStore({ store }: Checked): Issue[] {
+  if (store?.url === undefined) return []
+  try {
+    parseStoreUrl(store.url)
+    return []
+  } catch (error) {
+    return [issue(['store', 'url'], SallyportError.from(error).message)]
+  }
 }
 
 function checkListening(data: Checked): Issue[] {

@@ -11,7 +11,7 @@ import type { ApprovalEvent } from './approval/desk.ts'
 import { createClosers, type Closers } from './closers.ts'
 import type { Config } from './config.ts'
 import { SallyportError } from './core/errors.ts'
-import { createCredentials, type Credentials } from './credentials/credentials.ts'
+import { createCredentials, readSecret, type Credentials } from './credentials/credentials.ts'
 import type { Rooms } from './gateway/gateway.ts'
 import { createPermits, type Permits } from './gateway/permits.ts'
 import { createSessions, type Sessions } from './gateway/sessions.ts'
@@ -26,8 +26,8 @@ import { formatProblems } from './policy/problem.ts'
 import { watchPolicies, type PolicySource } from './policy/watch.ts'
 import { createPostgres } from './protocols/postgres/index.ts'
 import { createRecorder, type Recorder } from './recording/index.ts'
-import type { Keys } from './store/keys.ts'
-import { openState } from './store/state-dir.ts'
+import { parseMaster, type Keys } from './store/keys.ts'
+import { openState, type State } from './store/state-dir.ts'
 import { createLog, type Log } from './telemetry/log.ts'
 import { createMetrics, type Metrics } from './telemetry/metrics.ts'
 import { createTraffic, type Traffic } from './traffic.ts'
@@ -111,10 +111,34 @@ export function openCredentials(config: Config): Credentials {
   return createCredentials(config.credentials)
 }
 
+/** Documents that every call may ask for and that change seldom. With a shared store they are read from memory. */
+const MIRRORED = ['tokens', 'identity']
+
+/**
+ * Opens the state of a gateway: in its directory, or in the store that the configuration says several instances share.
+ *
+ * @throws SallyportError `ERR_STATE_LOCKED`, `ERR_STORE_FAILED`, `ERR_CREDENTIAL_MISSING`, `ERR_CONFIG_INVALID`
+ */
+export async function openStateOf({ stateDir, store }: Config, log: Log): Promise<State> {
+  if (store === undefined) return openState(stateDir)
+  const { address, staleMaxMs } = store
+  return openState(stateDir, Date.now, {
+    address,
+    staleMaxMs,
+    mirrored: MIRRORED,
+    password: () => readSecret('password of the shared store', store.password),
+    master: parseMaster(await readSecret('key of the shared store', store.key)),
+    onConnection({ isLost, error }) {
+      if (isLost) log.error({ err: error }, 'the shared store does not answer; what needs it is denied until it does')
+      else log.warn({}, 'the shared store answers again')
+    },
+  })
+}
+
 /** Builds the rooms from the ground up: what keeps state first, what calls others last. */
 async function build(config: Config, log: Log, closers: Closers): Promise<Building> {
   const now = Date.now
-  const state = await openState(config.stateDir)
+  const state = await openStateOf(config, log)
   closers.add('state', () => state.close())
   const credentials = openCredentials(config)
   const masking = createMasking({ hashKey: state.keys.mask })
@@ -147,8 +171,8 @@ async function build(config: Config, log: Log, closers: Closers): Promise<Buildi
   const recorder = createRecorder({
     dir: config.recordings.dir,
     stateDir: config.stateDir,
-    instance: instanceOf(state.keys),
-    payloadKey: state.keys.derive('recording'),
+    instance: instanceOf(state.ownKeys),
+    payloadKey: state.ownKeys.derive('recording'),
     classOf,
     now,
     log,

@@ -6,6 +6,7 @@ import { durationMs } from './units.ts'
 /** Options of `operator`. */
 export interface OperatorOptions {
   readonly config: string
+  readonly store?: string
   readonly expires: string
   readonly beginAnew?: boolean
   readonly json?: boolean
@@ -14,7 +15,7 @@ export interface OperatorOptions {
 /** Makes the first operator, or after `--begin-anew` another first one, with the gateway stopped. */
 export async function operator(name: string, options: OperatorOptions): Promise<void> {
   const terminal = openTerminal(options)
-  const { token, facts } = await makeOperator(loadConfig(options.config), name, {
+  const { token, facts } = await makeOperator(loadConfig(options.config, { store: options.store }), name, {
     beginAnew: options.beginAnew === true,
     expiresInMs: durationMs(options.expires),
   })

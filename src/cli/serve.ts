@@ -4,8 +4,8 @@ import { createLog, type Log } from '../telemetry/log.ts'
 import { EXIT } from './exit-code.ts'
 
 /** Runs a gateway until SIGTERM or SIGINT. SIGHUP reads policies, key and certificate again. */
-export async function serve(options: { readonly config: string }): Promise<void> {
-  const config = loadConfig(options.config)
+export async function serve(options: { readonly config: string; readonly store?: string }): Promise<void> {
+  const config = loadConfig(options.config, { store: options.store })
   const log = createLog({ level: config.log.level })
   watchFaults(log)
   // Before anything is open: a signal that comes during the start must not kill what is half built.

@@ -45,6 +45,22 @@ export function createCredentials(
   }
 }
 
+/**
+ * Reads a secret of the gateway itself, such as the password of its store.
+ *
+ * @param what names it in messages: "password of the shared store".
+ * @throws SallyportError `ERR_CREDENTIAL_MISSING`, naming where it was looked for and never what was found.
+ */
+export async function readSecret(
+  what: string,
+  source: CredentialSource,
+  env: NodeJS.ProcessEnv = process.env,
+): Promise<string> {
+  const reading = await look(source, env)
+  if ('value' in reading) return reading.value
+  throw new SallyportError('ERR_CREDENTIAL_MISSING', `There is no ${what}: ${reading.missing}.`)
+}
+
 async function look(source: CredentialSource, env: NodeJS.ProcessEnv): Promise<Reading> {
   if (source.kind === 'file') return readSecretFile(source.path)
   if (source.kind === 'exec') return runCommand({ ...source, env })

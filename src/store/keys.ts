@@ -38,6 +38,20 @@ export function keysFrom(master: Uint8Array): Keys {
   }
 }
 
+/**
+ * Reads a master key that instances share: 32 bytes in base64.
+ *
+ * @throws SallyportError `ERR_CONFIG_INVALID`, which says how to make one and nothing of what it found.
+ */
+export function parseMaster(text: string): Uint8Array {
+  const bytes = Buffer.from(text.trim(), 'base64')
+  if (bytes.length === 32 && bytes.toString('base64') === text.trim()) return bytes
+  throw new SallyportError(
+    'ERR_CONFIG_INVALID',
+    'The key of the shared store must be 32 random bytes in base64. Make one with: openssl rand -base64 32',
+  )
+}
+
 /** What the key file says. */
 export interface KeyFile {
   readonly master: Uint8Array

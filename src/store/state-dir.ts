@@ -9,33 +9,44 @@ import { SallyportError } from '../core/errors.ts'
 import { syncDirectory } from './durable-file.ts'
 import { type Keys, keysFrom, newMaster, readKeyFile, writeKeyFile } from './keys.ts'
 import { openLowdbStore } from './lowdb-store.ts'
+import { openPostgresStore, type PostgresStoreOptions } from './postgres/postgres-store.ts'
 import { lockDirectory } from './state-lock.ts'
 import { errnoOf, type Store, storeFailed } from './store.ts'
 
 /** An open state directory. Whoever opens it closes it, last of all rooms. */
 export interface State {
   readonly directory: string
+  /** The keys of the store and of everything in it. Instances that share a store share them. */
   readonly keys: Keys
+  /** The keys of this directory alone. The same as `keys` where the store is in it too. */
+  readonly ownKeys: Keys
   readonly store: Store
   /** Closes the store, then lets the next process in. */
   close(): Promise<void>
 }
 
+/** A store outside the directory, and the master key that all who share it have. */
+export interface SharedStore extends Omit<PostgresStoreOptions, 'key'> {
+  readonly master: Uint8Array
+}
+
 /**
  * Opens a state directory, making it, its keys and its store at the first start.
  *
+ * @param shared where the state is when several instances share it; the directory then holds only this instance's own.
  * @throws SallyportError `ERR_STATE_LOCKED` when another process has it, `ERR_CONFIG_INVALID` when others may enter it,
- * `ERR_STORE_FAILED` when keys or store are missing or damaged.
+ * `ERR_STORE_FAILED` when keys or store are missing or damaged, or a shared store cannot be reached.
  */
-export async function openState(directory: string, now: () => number = Date.now): Promise<State> {
+export async function openState(directory: string, now: () => number = Date.now, shared?: SharedStore): Promise<State> {
   const own = path.resolve(directory)
   await makePrivate(own)
   const lock = await lockDirectory(own)
   try {
-    const { keys, store } = await openContents(own, now)
+    const { keys, ownKeys, store } = await (shared === undefined ? openContents(own, now) : openShared(own, shared))
     return {
       directory: own,
       keys,
+      ownKeys,
       store,
       async close() {
         try {
@@ -88,7 +99,7 @@ function notPrivate(directory: string, what: string, fix: string): SallyportErro
  * The order of the first start survives a crash between any two steps: keys, then the store, then the mark that from now
  * on a missing store is a loss and not a beginning.
  */
-async function openContents(directory: string, now: () => number): Promise<Pick<State, 'keys' | 'store'>> {
+async function openContents(directory: string, now: () => number): Promise<Contents> {
   const keyFile = path.join(directory, 'keys.json')
   const storeFile = path.join(directory, 'store.json')
   let found = await readKeyFile(keyFile)
@@ -106,7 +117,22 @@ async function openContents(directory: string, now: () => number): Promise<Pick<
     now,
   })
   if (!found.storeCreated) await writeKeyFile(keyFile, { ...found, storeCreated: true })
-  return { keys, store }
+  return { keys, ownKeys: keys, store }
+}
+
+type Contents = Pick<State, 'keys' | 'ownKeys' | 'store'>
+
+async function openShared(directory: string, { master, ...options }: SharedStore): Promise<Contents> {
+  const keyFile = path.join(directory, 'keys.json')
+  let found = await readKeyFile(keyFile)
+  if (found === undefined) {
+    // A store that was here before must not be taken for one of other keys.
+    await refuseStoreWithoutKeys(keyFile, path.join(directory, 'store.json'))
+    found = { master: newMaster(), storeCreated: false }
+    await writeKeyFile(keyFile, found)
+  }
+  const keys = keysFrom(master)
+  return { keys, ownKeys: keysFrom(found.master), store: await openPostgresStore({ ...options, key: keys.store }) }
 }
 
 async function refuseStoreWithoutKeys(keyFile: string, storeFile: string): Promise<void> {

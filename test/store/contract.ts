@@ -3,7 +3,7 @@ import { compareAndSet, insert, type Change, type Store } from '../../src/store/
 
 /** A place where a store keeps its state; opening it again finds what was there. */
 export interface Place {
-  open(isReopened?: boolean): Promise<Store>
+  readonly open: (isReopened?: boolean) => Promise<Store>
 }
 
 /** What every store promises, whatever is behind it. Each test gets a place of its own. */

@@ -13,7 +13,7 @@ afterAll(async () => {
 
 interface SharedPlace {
   readonly database: TestDatabase
-  open(isReopened?: boolean, options?: Partial<PostgresStoreOptions>): Promise<Store>
+  readonly open: (isReopened?: boolean, options?: Partial<PostgresStoreOptions>) => Promise<Store>
 }
 
 async function place(): Promise<SharedPlace> {
