@@ -1,5 +1,6 @@
 import type { z } from 'zod'
 import type { ProtocolName } from './core/target.ts'
+import { HTTP_SETTINGS } from './protocols/http/options.ts'
 import { POSTGRES_SETTINGS } from './protocols/postgres/options.ts'
 
 /** How one protocol's own keys of a target are checked and completed. */
@@ -16,4 +17,5 @@ export interface ProtocolSettings {
 /** The protocols this version serves. */
 export const PROTOCOL_SETTINGS: Readonly<Partial<Record<ProtocolName, ProtocolSettings>>> = {
   postgres: POSTGRES_SETTINGS,
+  http: HTTP_SETTINGS,
 }

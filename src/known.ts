@@ -3,10 +3,11 @@ import type { Target } from './core/target.ts'
 import { DETECTORS } from './masking/detectors/index.ts'
 import { checkPattern } from './masking/pattern.ts'
 import type { Known } from './policy/load.ts'
+import { taxonomy as http } from './protocols/http/taxonomy.ts'
 import { taxonomy as postgres } from './protocols/postgres/taxonomy.ts'
 
 /** What each served protocol lets policies speak of. */
-export const TAXONOMIES: readonly Taxonomy[] = [postgres]
+export const TAXONOMIES: readonly Taxonomy[] = [postgres, http]
 
 /** Everything policies may name on a gateway with these targets. */
 export function knownOf(targets: readonly Target[]): Known {

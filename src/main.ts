@@ -18,13 +18,13 @@ import { createSessions, type Sessions } from './gateway/sessions.ts'
 import { createIdentity, type Identity, type IdentityEvent } from './identity/identity.ts'
 import { classOf, knownOf } from './known.ts'
 import { createLimits } from './limits/limits.ts'
+import { openProtocols } from './main-protocols.ts'
 import { openDoors, type Doors } from './main-doors.ts'
 import { createMasking } from './masking/masking.ts'
 import { decide } from './policy/decide.ts'
 import type { Policy } from './policy/policy.ts'
 import { formatProblems } from './policy/problem.ts'
 import { watchPolicies, type PolicySource } from './policy/watch.ts'
-import { createPostgres } from './protocols/postgres/index.ts'
 import { createRecorder, type Recorder } from './recording/index.ts'
 import { parseMaster, type Keys } from './store/keys.ts'
 import { openState, type State } from './store/state-dir.ts'
@@ -142,8 +142,7 @@ async function build(config: Config, log: Log, closers: Closers): Promise<Buildi
   closers.add('state', () => state.close())
   const credentials = openCredentials(config)
   const masking = createMasking({ hashKey: state.keys.mask })
-  const postgres = createPostgres()
-  closers.add('postgres', () => postgres.close())
+  const protocols = openProtocols(closers)
 
   const policyListeners: ((policy: Policy) => void)[] = []
   const policyState: PolicyState = { loadedAt: now(), problem: undefined, onLoad: () => undefined }
@@ -226,7 +225,7 @@ async function build(config: Config, log: Log, closers: Closers): Promise<Buildi
   policyState.onLoad = (isGood) => metrics.policyLoaded({ isGood })
   const traffic = createTraffic(metrics)
   const rooms: Rooms = {
-    protocols: { postgres },
+    protocols,
     policy: () => policies.current(),
     permits,
     credentials,

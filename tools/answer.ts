@@ -31,6 +31,8 @@ export interface Answer {
   readonly structured: { readonly status: Status; readonly [field: string]: Json }
   readonly text: string
   readonly isError: boolean
+  /** Where the answer says the caller should go next, when this target can go there. For the door, not for the model. */
+  readonly redirect?: string
 }
 
 const strings = { type: 'array', items: { type: 'string' } } as const
@@ -113,6 +115,31 @@ const ROWS = {
 export function outputSchemaOf(fields: Readonly<Record<string, unknown>>): ObjectSchema {
   return { type: 'object', properties: { ...COMMON, ...fields }, required: ['status'] }
 }
+
+/** Fields of an HTTP answer. */
+const HTTP = {
+  target: { type: 'string' },
+  http_status: { type: 'integer', description: 'What the service answered.' },
+  headers: { type: 'object', additionalProperties: { type: 'string' } },
+  body: { type: 'string', description: 'The body as text, after masking.' },
+  truncated: { type: 'boolean', description: 'There was more.' },
+  truncated_by: { type: 'string', enum: ['bytes'] },
+  masked: {
+    type: 'object',
+    properties: {
+      detectors: {
+        type: 'object',
+        additionalProperties: { type: 'integer' },
+        description: 'Values replaced, by kind.',
+      },
+    },
+  },
+  redirects: { ...strings, description: 'Where the answer came from in the end, one entry for each hop.' },
+  notices: strings,
+} as const
+
+/** The output schema of `http_request`. */
+export const HTTP_SCHEMA: ObjectSchema = outputSchemaOf(HTTP)
 
 /** The output schema of tools that answer with rows. */
 export const ROWS_SCHEMA: ObjectSchema = outputSchemaOf(ROWS)

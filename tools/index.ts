@@ -2,6 +2,7 @@ import type { StatusTool } from './approval_status.ts'
 import { approvalStatus } from './approval_status.ts'
 import type { DescribeTool } from './describe_target.ts'
 import { describeTarget } from './describe_target.ts'
+import { httpRequest } from './http_request.ts'
 import { queryDatabase } from './query_database.ts'
 import type { RunTool } from './tool.ts'
 
@@ -9,7 +10,7 @@ import type { RunTool } from './tool.ts'
 export type Tool = RunTool | StatusTool | DescribeTool
 
 /** All tools, in the order every list shows them. */
-export const TOOLS: readonly Tool[] = [approvalStatus, describeTarget, queryDatabase]
+export const TOOLS: readonly Tool[] = [approvalStatus, describeTarget, httpRequest, queryDatabase]
 
 /** The tool of this name, or `undefined`. */
 export function toolNamed(name: string): Tool | undefined {

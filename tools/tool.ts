@@ -53,6 +53,11 @@ export interface RunTool extends ToolDescription {
   read(args: unknown): ToolRequest
   /** Reads a result to its end, and holds as much of it as the context has room for. */
   answer(chunks: AsyncIterable<Chunk>, context: AnswerContext): Promise<Answer>
+  /**
+   * Returns the request an answer asks for, such as the next hop of a redirect. It becomes a call of its own, with a
+   * decision of its own.
+   */
+  next?(request: ToolRequest, answer: Answer): ToolRequest | undefined
 }
 
 /** What an answer says beside the result itself. */

@@ -44,7 +44,7 @@ export function keptChunks(bytes: Uint8Array): readonly Chunk[] {
  */
 export function masksOf({ plan, decision }: Judged): string {
   return createHash('sha256')
-    .update(JSON.stringify([plan.masks, decision.obligations.detect]))
+    .update(JSON.stringify([plan.masks, decision.obligations.detect, decision.obligations.fields]))
     .digest('hex')
 }
 

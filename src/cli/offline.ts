@@ -7,7 +7,7 @@ import type { SessionRecording } from '../core/recording.ts'
 import { judge } from '../gateway/gateway.ts'
 import { createMasking } from '../masking/masking.ts'
 import type { Policy } from '../policy/policy.ts'
-import { createPostgres } from '../protocols/postgres/index.ts'
+import { openProtocols } from '../main-protocols.ts'
 import { openCredentials } from '../main.ts'
 import { randomBytes, randomUUID } from 'node:crypto'
 import { toolNamed } from '../../tools/index.ts'
@@ -29,10 +29,8 @@ export interface OfflineCall {
 /** Opens what judging takes: configuration and credentials. Never the state directory, which a gateway may have. */
 export function openOffline(config: Config, policy: Policy): Offline {
   const closers = createClosers(() => undefined)
-  const postgres = createPostgres()
-  closers.add('postgres', () => postgres.close())
   const rooms = {
-    protocols: { postgres },
+    protocols: openProtocols(closers),
     policy: () => policy,
     credentials: openCredentials(config),
     // Hashed values are not shown by these commands, so any key will do.

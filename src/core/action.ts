@@ -14,7 +14,8 @@ export type Resource =
   | { readonly type: 'sql'; readonly name: string; readonly columns?: readonly string[] }
   | { readonly type: 'argv'; readonly argv: readonly string[] }
   | { readonly type: 'k8s'; readonly kind: string; readonly namespace?: string; readonly name?: string }
-  | { readonly type: 'http'; readonly path: string }
+  /** `host` only where the target leaves it to the caller. `path` is beneath the target's base URL, as it is sent. */
+  | { readonly type: 'http'; readonly path: string; readonly host?: string }
   | { readonly type: 'file'; readonly path: string }
 
 /** One verb on one resource, with the facts a condition may test. The taxonomy lists verbs and attributes. */

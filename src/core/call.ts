@@ -122,6 +122,8 @@ export interface PlanContext {
   /** Reads the target's secret, for look-ups in its catalog. Each use reads it anew. */
   readonly secret: () => Promise<Secret>
   readonly signal: AbortSignal
+  /** Addresses of hosts, for an explanation that must not ask DNS. Never set for a call that is to run. */
+  readonly resolve?: Readonly<Record<string, readonly string[]>>
 }
 
 /** What proves us to a backend. `value` is never logged, recorded or put into an error. */

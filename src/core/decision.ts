@@ -19,6 +19,13 @@ export interface ColumnMask {
   readonly transform: Transform
 }
 
+/** Fields of JSON whose values this caller must not see. */
+export interface FieldMask {
+  /** Keys joined by dots; `*` is any one key, `**` any number of them; arrays count for nothing. Case is ignored. */
+  readonly path: string
+  readonly transform: Transform
+}
+
 /** What to look for in text the protocol cannot mask at its source. */
 export interface Detection {
   /** A declared detector (`email`, `credit_card` …) or `custom:<name>`. */
@@ -52,6 +59,8 @@ export interface Obligations {
   readonly budgets: readonly Budget[]
   readonly columns: readonly ColumnMask[]
   readonly detect: readonly Detection[]
+  /** Left out when there are none. */
+  readonly fields?: readonly FieldMask[]
   /** Remote accounts the call may run as (`ssh`), when a rule names them. */
   readonly as?: readonly string[]
 }

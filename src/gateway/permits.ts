@@ -206,8 +206,9 @@ function noLongerAllowed(judged: Judged, decision: Decision, masks: readonly Col
     return 'The policy changed and now asks for an approval of this call.'
   }
   // Result values may already be on their way unmasked: a call planned with other masks cannot go on.
-  const before = [judged.plan.masks, judged.decision.obligations.detect]
-  if (JSON.stringify([masks, decision.obligations.detect]) !== JSON.stringify(before)) {
+  const { detect, fields } = judged.decision.obligations
+  const before = [judged.plan.masks, detect, fields]
+  if (JSON.stringify([masks, decision.obligations.detect, decision.obligations.fields]) !== JSON.stringify(before)) {
     return 'The masks of this target changed while the call ran.'
   }
   return undefined

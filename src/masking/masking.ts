@@ -12,6 +12,7 @@ import type { Chunk } from '../core/chunk.ts'
 import type { Decision } from '../core/decision.ts'
 import { type ErrorFacts, framesOf, SallyportError } from '../core/errors.ts'
 import { compileDetections } from './compile.ts'
+import { maskFields } from './fields.ts'
 import { maskStream } from './stream.ts'
 import { maskText } from './text.ts'
 import { createReplacer } from './transforms.ts'
@@ -55,8 +56,10 @@ export function createMasking(options: { readonly hashKey: Uint8Array }): Maskin
 
   return {
     stream(source, decision) {
-      if (decision.obligations.detect.length === 0) return source
-      return maskStream(source, compileDetections(decision.obligations.detect), replacer)
+      const { detect, fields = [] } = decision.obligations
+      const read = fields.length === 0 ? source : maskFields(source, fields, replacer)
+      if (detect.length === 0) return read
+      return maskStream(read, compileDetections(detect), replacer)
     },
 
     request(shown, decision) {

@@ -5,7 +5,7 @@ import { compare } from './problem.ts'
 import type { Rule } from './rule.ts'
 
 /** Limits without masks. */
-type Limits = Omit<Obligations, 'columns' | 'detect'>
+type Limits = Omit<Obligations, 'columns' | 'detect' | 'fields'>
 
 /** Used where nothing runs, or nothing may be limited. */
 export const NO_LIMITS: Limits = { rates: [], budgets: [] }

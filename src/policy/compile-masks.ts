@@ -1,4 +1,4 @@
-import type { Budget, ColumnMask, Detection } from '../core/decision.ts'
+import type { Budget, ColumnMask, Detection, FieldMask } from '../core/decision.ts'
 import { compare, nearest } from './problem.ts'
 import { targetsOf, verbsOf, type Site } from './compile.ts'
 import type { BudgetRule, MaskRule } from './rule.ts'
@@ -17,8 +17,8 @@ export interface MaskChecks {
 /** Compiles one entry of `masks`. */
 export function compileMask(spec: MaskSpec, path: ValuePath, site: Site, checks: MaskChecks): MaskRule | undefined {
   const targets = targetsOf(spec, path, site)
-  if (spec.columns === undefined && spec.detect === undefined) {
-    site.error(path, 'A mask names `columns` or `detect`.')
+  if (spec.columns === undefined && spec.detect === undefined && spec.fields === undefined) {
+    site.error(path, 'A mask names `columns`, `fields` or `detect`.')
   }
   if (spec.columns !== undefined && spec.transform === 'hash') {
     // Fail closed: a weaker transform in its place would show what the operator meant to hide.
@@ -40,8 +40,24 @@ export function compileMask(spec: MaskSpec, path: ValuePath, site: Site, checks:
     if (typeof entry === 'string') return [{ detector: entry, transform: spec.transform }]
     return [{ detector: `custom:${entry.name}`, pattern: entry.pattern, transform: spec.transform }]
   })
+  const fields = (spec.fields ?? []).flatMap((field, index): FieldMask[] => {
+    if (isFieldPath(field)) return [{ path: field, transform: spec.transform }]
+    site.error(
+      [...path, 'fields', index],
+      `"${field}" is not a path; write keys with dots, such as customer.*.card or **.ssn.`,
+    )
+    return []
+  })
   if (targets === undefined) return undefined
-  return { targets, principals: undefined, unless: spec.unless ?? [], columns, detect, source: site.sourceOf(path) }
+  const source = site.sourceOf(path)
+  return { targets, principals: undefined, unless: spec.unless ?? [], columns, detect, fields, source }
+}
+
+/** Keys with dots between them; one that is only stars is a wildcard. At least one key must be named. */
+function isFieldPath(text: string): boolean {
+  const keys = text.split('.')
+  if (keys.some((key) => key === '' || (key.includes('*') && key !== '*' && key !== '**'))) return false
+  return keys.length <= 32 && keys.at(-1) !== '**' && keys.some((key) => !key.startsWith('*'))
 }
 
 function checkDetector(name: string, { detectors }: MaskChecks): string | undefined {

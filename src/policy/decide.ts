@@ -80,9 +80,11 @@ function decisionOf(effect: Effect, matches: readonly PartMatch[], matching: Mat
   const { policy, question } = matching
   const rules = matchedRules(matches)
   const { reason, hint } = reasonFor(effect, rules, matches, matching)
+  const fields = policy.fieldsFor(question.principal, question.target)
   const masks = {
     columns: policy.masksFor(question.principal, question.target),
     detect: policy.detectorsFor(question.principal, question.target),
+    ...(fields.length > 0 && { fields }),
   }
   return {
     effect,
@@ -122,7 +124,7 @@ function partDecision(match: PartMatch): PartDecision {
 function observe(decision: Decision, matches: readonly PartMatch[], matching: Matching): Decision {
   const isOpaque = matches.length === 0 || matches.some(({ isRefused }) => isRefused)
   if (isOpaque && matching.target.hasMasks) return decision
-  const { columns, detect } = decision.obligations
+  const { columns, detect, fields } = decision.obligations
   const { hint: _hint, ...rest } = decision
   return {
     ...rest,
@@ -131,7 +133,7 @@ function observe(decision: Decision, matches: readonly PartMatch[], matching: Ma
       decision.effect === 'allow'
         ? decision.reason
         : `This target is only observed; enforced, this would be ${decision.effect}: ${decision.reason}`,
-    obligations: { ...NO_LIMITS, columns, detect },
+    obligations: { ...NO_LIMITS, columns, detect, ...(fields !== undefined && { fields }) },
     approvals: [],
     ...(decision.effect !== 'allow' && { observed: decision.effect }),
   }

@@ -148,6 +148,7 @@ export function partFacts(part: Part, shared: Facts, vocabulary: Vocabulary): Fa
 
 function resourceText(resource: Resource): string {
   if (resource.type === 'sql') return resource.name
+  if (resource.type === 'http') return `${resource.host ?? ''}${resource.path}`
   return resource.type === 'argv' ? resource.argv.join(' ') : renderResource(resource)
 }
 

@@ -54,7 +54,7 @@ const resource = z.union([
   z.string(),
   z.strictObject({ argv: z.array(z.string()) }),
   z.strictObject({ kind: z.string(), namespace: z.string().optional(), name: z.string().optional() }),
-  z.strictObject({ path: z.string() }),
+  z.strictObject({ path: z.string(), host: z.string().optional() }),
 ])
 
 const part = z.strictObject({
@@ -148,7 +148,10 @@ async function actionOf(spec: Fixture, caller: Principal, target: Target, deps: 
 function partOf({ verb, resource: given, columns, attributes }: z.output<typeof part>): Part {
   if (typeof given !== 'string') {
     if ('argv' in given) return { verb, attributes, resource: { type: 'argv', argv: given.argv } }
-    if ('path' in given) return { verb, attributes, resource: { type: 'http', path: given.path } }
+    if ('path' in given) {
+      const host = given.host === undefined ? {} : { host: given.host }
+      return { verb, attributes, resource: { type: 'http', path: given.path, ...host } }
+    }
     const { kind, namespace, name } = given
     const named = { ...(namespace !== undefined && { namespace }), ...(name !== undefined && { name }) }
     return { verb, attributes, resource: { type: 'k8s', kind, ...named } }

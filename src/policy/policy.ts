@@ -3,7 +3,7 @@
  *
  * @packageDocumentation
  */
-import type { ColumnMask, Detection, Transform } from '../core/decision.ts'
+import type { ColumnMask, Detection, FieldMask, Transform } from '../core/decision.ts'
 import type { Principal } from '../core/principal.ts'
 import type { Target } from '../core/target.ts'
 import { effectiveGrants, type EffectiveGrant } from './effective.ts'
@@ -26,6 +26,8 @@ export interface Policy {
   masksFor(principal: Principal, target: TargetName): readonly ColumnMask[]
   /** What to look for in text for this principal on this target, exceptions applied. */
   detectorsFor(principal: Principal, target: TargetName): readonly Detection[]
+  /** Fields of JSON that this principal must not see on this target, exceptions applied. */
+  fieldsFor(principal: Principal, target: TargetName): readonly FieldMask[]
   /** What this caller may do on this target, from the rules that name it and no others. */
   effectiveFor(principal: Principal, target: TargetName): readonly EffectiveGrant[]
   /** What the policy says of one target, indexed. */
@@ -82,6 +84,7 @@ export function createPolicy(parts: {
     vocabulary: parts.vocabulary,
     masksFor: (principal, target) => columnsOf(forTarget(target).masks, principal),
     detectorsFor: (principal, target) => detectionsOf(forTarget(target).masks, principal),
+    fieldsFor: (principal, target) => fieldsOf(forTarget(target).masks, principal),
     effectiveFor: (principal, target) => effectiveGrants(forTarget(target).rules, tokensOf(principal)),
     forTarget,
   }
@@ -98,6 +101,13 @@ function detectionsOf(masks: readonly MaskRule[], principal: Principal): readonl
   return strictest(
     applying(masks, principal).flatMap(({ detect }) => detect),
     ({ detector, pattern = '' }) => JSON.stringify([detector, pattern]),
+  )
+}
+
+function fieldsOf(masks: readonly MaskRule[], principal: Principal): readonly FieldMask[] {
+  return strictest(
+    applying(masks, principal).flatMap(({ fields }) => fields),
+    ({ path }) => path.toLowerCase(),
   )
 }
 

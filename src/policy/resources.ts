@@ -6,6 +6,7 @@
  */
 import type { Resource } from '../core/action.ts'
 import { compileGlob, type Glob } from './glob.ts'
+import { compilePathPattern, type PathSpec } from './path-resource.ts'
 import { argumentsMatch, columnListed, nameMatches, parseSqlPattern, splitSqlName } from './sql-name.ts'
 import type { SqlName, SqlPattern } from './sql-name.ts'
 
@@ -25,7 +26,7 @@ export type ResourceSpec =
       readonly namespaces?: readonly string[] | undefined
       readonly names?: readonly string[] | undefined
     }
-  | { readonly path: string }
+  | PathSpec
 
 /** A part's resource, taken apart once. */
 export interface ResourceView {
@@ -60,8 +61,9 @@ const COLUMNS_SHOWN_MAX = 24
 /**
  * Writes a resource the way policies and logs do; `-` for none.
  *
- * Of a command only the program is shown: its other words may be passwords, and this text stands in decisions, which
- * no detector has passed. The masked request stands beside it in the recording.
+ * Of a command only the program is shown, and of a path only the segments that are words: the others may be passwords,
+ * tokens or numbers of persons, and this text stands in decisions, which no detector has passed. The masked request
+ * stands beside it in the recording.
  */
 export function renderResource(resource: Resource): string {
   switch (resource.type) {
@@ -78,16 +80,23 @@ export function renderResource(resource: Resource): string {
       return resource.argv.length > 1 ? `${resource.argv[0] ?? ''} …` : (resource.argv[0] ?? '')
     case 'k8s':
       return [resource.kind, resource.namespace, resource.name].filter((piece) => piece !== undefined).join(' ')
+    case 'http':
+      return `${resource.host ?? ''}${resource.path.split('/').map(shownSegment).join('/')}`
     default:
       return resource.path
   }
+}
+
+/** A segment of a path that is a word or a version; `•` for any other. */
+function shownSegment(segment: string): string {
+  return /^(?:|[A-Za-z][A-Za-z._-]{0,31}|v\d{1,3})$/u.test(segment) ? segment : '•'
 }
 
 /** Compiles one pattern, or says why it is none. */
 export function compileResource(spec: ResourceSpec): ResourcePattern | string {
   if (typeof spec === 'string') return compileName(spec)
   if ('argv' in spec) return compileArgv(spec.argv)
-  if ('path' in spec) return compilePath(spec.path)
+  if ('path' in spec) return compilePath(spec)
   return compileKind(spec)
 }
 
@@ -172,38 +181,15 @@ function compileKind(spec: Extract<ResourceSpec, { readonly kind: string }>): Re
   return { text: JSON.stringify(spec), types: ['k8s'], covers: matcher(false), touches: matcher(true) }
 }
 
-const PLACEHOLDERS: Readonly<Record<string, RegExp>> = {
-  int: /^[0-9]{1,18}$/,
-  uuid: /^[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}$/i,
-  word: /^[\w-]{1,128}$/,
-}
-
-function compilePath(path: string): ResourcePattern | string {
-  if (!path.startsWith('/')) return `The path "${path}" does not start with a slash.`
-  const segments: Glob[] = []
-  for (const segment of path.split('/').slice(1)) {
-    const placeholder = /^\{\w+:(\w+)\}$/.exec(segment)
-    if (placeholder !== null) {
-      const pattern = PLACEHOLDERS[placeholder[1] ?? '']
-      if (pattern === undefined) return `"${segment}" is not a placeholder: use {name:int}, {name:uuid} or {name:word}.`
-      segments.push((word) => pattern.test(word))
-    } else if (/[{}]/.test(segment)) {
-      return `"${segment}" is not a placeholder: use {name:int}, {name:uuid} or {name:word}.`
-    } else {
-      const glob = compileGlob(segment)
-      // Fail closed: what another parser may drop or climb with is no segment a pattern vouches for.
-      segments.push((word) => word !== '' && word !== '.' && word !== '..' && glob(word))
-    }
+function compilePath(spec: PathSpec): ResourcePattern | string {
+  const pattern = compilePathPattern(spec)
+  if (typeof pattern === 'string') return pattern
+  return {
+    text: spec.host === undefined ? spec.path : `${spec.host}${spec.path}`,
+    types: ['http', 'file'],
+    covers: ({ resource }) => pattern.covers(resource),
+    touches: ({ resource }) => pattern.touches(resource),
   }
-  return symmetric(path, ['http', 'file'], ({ resource }) => {
-    if (resource.type !== 'http' && resource.type !== 'file') return false
-    const given = resource.path.split('/').slice(1)
-    return (
-      resource.path.startsWith('/') &&
-      given.length === segments.length &&
-      segments.every((glob, index) => glob(given[index] ?? ''))
-    )
-  })
 }
 
 function symmetric(

@@ -1,4 +1,12 @@
-import type { ApprovalRequirement, Budget, ColumnMask, Detection, Effect, RateLimit } from '../core/decision.ts'
+import type {
+  ApprovalRequirement,
+  Budget,
+  ColumnMask,
+  Detection,
+  FieldMask,
+  Effect,
+  RateLimit,
+} from '../core/decision.ts'
 import type { Condition } from './condition.ts'
 import type { Audience, TargetSelector } from './principals.ts'
 import type { Position } from './problem.ts'
@@ -48,6 +56,7 @@ export interface MaskRule extends Audience {
   readonly targets: readonly TargetSelector[]
   readonly columns: readonly ColumnMask[]
   readonly detect: readonly Detection[]
+  readonly fields: readonly FieldMask[]
   readonly source: Source
 }
 

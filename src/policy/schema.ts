@@ -96,7 +96,7 @@ const resource = tagged(
       namespaces: nonEmpty(text(256)).optional(),
       names: nonEmpty(text(256)).optional(),
     }),
-    path: z.strictObject({ path: text(2048) }),
+    path: z.strictObject({ path: text(2048), host: text(253).optional() }),
   },
   'A resource is a SQL name such as public.orders, "-", "**", {argv: […]}, {kind: …} or {path: …}.',
 )
@@ -129,6 +129,7 @@ const columnName = text(256)
 
 const mask = z.strictObject({
   columns: nonEmpty(columnName).optional(),
+  fields: nonEmpty(text(512)).optional(),
   detect: nonEmpty(detector).optional(),
   transform,
   targets: nonEmpty(targetSelector).optional(),

@@ -129,7 +129,30 @@ async function describe(tool: DescribeTool, args: unknown, context: Context): Pr
   )
 }
 
-function execute(
+/** How many requests in a row an answer may ask for. */
+const HOPS_MAX = 5
+
+async function execute(
+  tool: RunTool,
+  request: ToolRequest,
+  target: Target,
+  waitMs: number,
+  context: Context,
+): Promise<Answer> {
+  const redirects: string[] = []
+  for (let asked = request; ;) {
+    const answer = await executeOnce(tool, asked, target, waitMs, context)
+    const next = redirects.length < HOPS_MAX ? tool.next?.(asked, answer) : undefined
+    if (next === undefined || answer.redirect === undefined) {
+      return redirects.length === 0 ? answer : { ...answer, structured: { ...answer.structured, redirects } }
+    }
+    redirects.push(answer.redirect)
+    // Each hop is a call of its own, judged, recorded and limited like the first.
+    asked = next
+  }
+}
+
+function executeOnce(
   tool: RunTool,
   request: ToolRequest,
   target: Target,

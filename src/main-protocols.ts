@@ -1,0 +1,13 @@
+import type { Closers } from './closers.ts'
+import type { Rooms } from './gateway/gateway.ts'
+import { createHttp } from './protocols/http/index.ts'
+import { createPostgres } from './protocols/postgres/index.ts'
+
+/** Every protocol this version serves, each closed with the rest. Heavy parts of one are loaded when it is first used. */
+export function openProtocols(closers: Closers): Rooms['protocols'] {
+  const postgres = createPostgres()
+  closers.add('postgres', () => postgres.close())
+  const http = createHttp()
+  closers.add('http', () => http.close())
+  return { postgres, http }
+}

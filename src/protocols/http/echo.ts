@@ -1,0 +1,101 @@
+/**
+ * Finds the injected secret in what a service answers. Debug pages and error bodies repeat the request they got; the
+ * caller must not read its credential there, in whatever encoding the page chose.
+ *
+ * @packageDocumentation
+ */
+
+/** What stands for a secret that was found. */
+export const ECHO_PLACEHOLDER = '[REDACTED:credential]'
+
+/** Shorter secrets occur by chance; replacing them would destroy answers and tell where they matched. */
+const SECRET_CHARS_MIN = 6
+
+/** Replaces a secret in texts and in streams of bytes. */
+export interface EchoFilter {
+  text(value: string): string
+  /** Masks bytes that arrive in pieces; what may be the beginning of the secret is held back. */
+  stream(): { push(piece: Buffer): Buffer; end(): Buffer }
+}
+
+/** Builds the filter of one call; `undefined` when there is nothing to look for. */
+export function createEchoFilter(secrets: readonly string[]): EchoFilter | undefined {
+  const needles = [...new Set(secrets.filter((secret) => secret.length >= SECRET_CHARS_MIN).flatMap(encodings))].sort(
+    (a, b) => b.length - a.length,
+  )
+  const [longest] = needles
+  if (longest === undefined) return undefined
+  const pattern = new RegExp(needles.map(literally).join('|'), 'giu')
+  const held = longest.length - 1
+  return {
+    text: (value) => value.replace(pattern, ECHO_PLACEHOLDER),
+    stream: () => {
+      // One character per byte, so that nothing depends on where a piece ends or on what encoding it has.
+      let rest = ''
+      const take = (text: string, keep: number): Buffer => {
+        let cut = text.length - keep
+        if (cut <= 0 && keep > 0) {
+          rest = text
+          return Buffer.alloc(0)
+        }
+        let shown = ''
+        let from = 0
+        for (const match of text.matchAll(pattern)) {
+          if (match.index >= cut) break
+          shown += text.slice(from, match.index) + ECHO_PLACEHOLDER
+          from = match.index + match[0].length
+          cut = Math.max(cut, from)
+        }
+        rest = text.slice(cut)
+        return Buffer.from(shown + text.slice(from, cut), 'latin1')
+      }
+      return {
+        push: (piece) => take(rest + piece.toString('latin1'), held),
+        end: () => take(rest, 0),
+      }
+    },
+  }
+}
+
+/** The forms in which a page may repeat a secret, each as the bytes it would have, one character per byte. */
+function encodings(secret: string): readonly string[] {
+  const bytes = Buffer.from(secret, 'utf8')
+  const json = JSON.stringify(secret).slice(1, -1)
+  const html = secret.replace(/[&<>"']/gu, (sign) => `&#${sign.charCodeAt(0)};`)
+  const named = secret
+    .replaceAll('&', '&amp;')
+    .replaceAll('<', '&lt;')
+    .replaceAll('>', '&gt;')
+    .replaceAll('"', '&quot;')
+  return [
+    bytes.toString('latin1'),
+    bytes.toString('hex'),
+    encodeURIComponent(secret),
+    new URLSearchParams([['', secret]]).toString().slice(1),
+    [...bytes].map((byte) => `%${byte.toString(16).padStart(2, '0')}`).join(''),
+    ...[json, html, named, Array.from(secret).reverse().join('')].map((text) =>
+      Buffer.from(text, 'utf8').toString('latin1'),
+    ),
+    ...base64Forms(bytes),
+  ].filter((form) => form.length >= SECRET_CHARS_MIN)
+}
+
+/** Base64 of a text that holds the secret has one of three forms, by where in a group of three bytes it begins. */
+function base64Forms(bytes: Buffer): readonly string[] {
+  const forms: string[] = []
+  for (const lead of [0, 1, 2]) {
+    const text = Buffer.concat([Buffer.alloc(lead), bytes])
+      .toString('base64')
+      .replace(/=+$/u, '')
+    // Characters that also hold bits of what stands before or after are not the secret's own.
+    const first = lead === 0 ? 0 : lead + 1
+    const isWhole = (lead + bytes.length) % 3 === 0
+    const own = text.slice(first, isWhole ? undefined : -1)
+    forms.push(own, own.replaceAll('+', '-').replaceAll('/', '_'))
+  }
+  return forms
+}
+
+function literally(text: string): string {
+  return text.replace(/[\\^$.*+?()[\]{}|/-]/gu, '\\$&')
+}

@@ -1,0 +1,71 @@
+import type { ShownRequest } from '../../core/call.ts'
+import { isJsonObject, parseJson, type JsonValue } from '../../core/json.ts'
+import { isJsonType, mediaTypeOf, textOf } from './body.ts'
+import { headerOf } from './headers.ts'
+import type { HttpRequest } from './request.ts'
+import type { HttpAuth } from './options.ts'
+
+/** The request as recordings and approvers see it: request line, headers, a blank line, the body, and its digest. */
+export function shownRequest(request: HttpRequest, auth: HttpAuth, streams: boolean): ShownRequest {
+  const { method, url, headers, body, bodyDigest } = request
+  const lines = [`${method} ${url.href}`, ...headers.map(([name, value]) => `${name}: ${value}`)]
+  const credential = credentialLine(auth)
+  if (credential !== undefined) lines.push(credential)
+  if (streams) lines.push('', '[a body that streams]')
+  if (body !== undefined) {
+    const text = textOf(body)
+    lines.push('', text ?? '[bytes that are no text]', '', `[body: ${body.length} bytes, SHA-256 ${bodyDigest ?? ''}]`)
+  }
+  return { text: lines.join('\n') }
+}
+
+function credentialLine(auth: HttpAuth): string | undefined {
+  if (auth.kind === 'none') return undefined
+  return auth.kind === 'header' ? `${auth.name}: [credential]` : `authorization: [${auth.kind} credential]`
+}
+
+/**
+ * See `Protocol.withoutValues`: the request still says the same when its method, host, path, the names of its parameters
+ * and headers and the shape of its JSON body are what they were.
+ */
+export function withoutValues(shown: string, masked: string): readonly string[] | undefined {
+  const before = outlineOf(shown)
+  const after = outlineOf(masked)
+  return before.join('\n') === after.join('\n') ? undefined : before.flatMap((line) => [line, '\n'])
+}
+
+function outlineOf(text: string): readonly string[] {
+  const [requestLine = '', ...rest] = text.split('\n')
+  const blank = rest.indexOf('')
+  const headers = blank < 0 ? rest : rest.slice(0, blank)
+  const body = blank < 0 ? [] : rest.slice(blank + 1)
+  const [, method = '', place = '', query] = /^(\S*) ([^?]*)\??(.*)$/su.exec(requestLine) ?? []
+  const names = [...new URLSearchParams(query).keys()].map((name) => `?${name}`)
+  return [
+    `${method} ${place}`,
+    ...names,
+    ...headers.map((line) => line.slice(0, line.indexOf(':') + 1)),
+    ...bodyOutline(body, headers),
+  ]
+}
+
+/** The shape of a JSON body; of any other body, all of it. */
+function bodyOutline(lines: readonly string[], headers: readonly string[]): readonly string[] {
+  if (lines.length === 0) return []
+  const digest = lines.at(-1) ?? ''
+  const text = lines.slice(0, -2).join('\n')
+  const fields = headers.map((line): readonly [string, string] => [
+    line.slice(0, line.indexOf(':')),
+    line.slice(line.indexOf(':') + 1).trim(),
+  ])
+  const type = mediaTypeOf(headerOf(fields, 'content-type'))
+  const parsed = type !== undefined && isJsonType(type) ? parseJson(text) : undefined
+  return [parsed === undefined ? `[${text}]` : outlineOfJson(parsed.value), digest]
+}
+
+function outlineOfJson(value: JsonValue): string {
+  if (isJsonObject(value)) {
+    return `{${[...value].map(([key, field]) => `${JSON.stringify(key)}:${outlineOfJson(field)}`).join(',')}}`
+  }
+  return Array.isArray(value) ? `[${(value as readonly JsonValue[]).map(outlineOfJson).join(',')}]` : '•'
+}
