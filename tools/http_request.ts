@@ -12,7 +12,7 @@ const scalar = z.union([z.string().max(8192), z.number(), z.boolean()])
 
 const schema = z.strictObject({
   target,
-  method: z.enum(['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS']).default('GET'),
+  method: z.enum(['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS']).default('GET').describe('The method.'),
   path: z
     .string()
     .max(8192)

@@ -119,7 +119,7 @@ describe('what is refused, and where', () => {
       'targets: [db]\nmasks:\n  - {detect: [{name: x, pattern: "(?=a)"}], transform: redact}',
       'not a pattern in RE2 syntax',
     ],
-    ['a mask of nothing', 'targets: [db]\nmasks:\n  - {transform: redact}', 'names `columns` or `detect`'],
+    ['a mask of nothing', 'targets: [db]\nmasks:\n  - {transform: redact}', 'names `columns`, `fields` or `detect`'],
     [
       'a budget that asks',
       'targets: [db]\nbudgets:\n  - {id: b, per: [principal], actions: [class:write], max: 1, window: 1h, on_exceed: require_approval}',

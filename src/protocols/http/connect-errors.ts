@@ -40,7 +40,8 @@ export function mapError(error: unknown, signal: AbortSignal, isAnswered: boolea
     if (signal.reason instanceof SallyportError) return signal.reason
     return new SallyportError('ERR_CANCELLED', 'The call was cancelled.', { cause: signal.reason })
   }
-  const code = codeOf(error)
+  // The parser's errors have lost their codes in some versions; their name says enough.
+  const code = error instanceof Error && error.name === 'HTTPParserError' ? 'HPE_' : codeOf(error)
   const { code: mapped, message, isUnsent } = meaningOf(code, isAnswered)
   return new SallyportError(mapped, message, { facts: isUnsent === true ? { noEffect: true } : {}, cause: error })
 }

@@ -61,6 +61,7 @@ export function createEchoFilter(secrets: readonly string[]): EchoFilter | undef
 function encodings(secret: string): readonly string[] {
   const bytes = Buffer.from(secret, 'utf8')
   const json = JSON.stringify(secret).slice(1, -1)
+  const escaped = Array.from(secret, (sign) => `\\u${sign.charCodeAt(0).toString(16).padStart(4, '0')}`).join('')
   const html = secret.replace(/[&<>"']/gu, (sign) => `&#${sign.charCodeAt(0)};`)
   const named = secret
     .replaceAll('&', '&amp;')
@@ -73,7 +74,7 @@ function encodings(secret: string): readonly string[] {
     encodeURIComponent(secret),
     new URLSearchParams([['', secret]]).toString().slice(1),
     [...bytes].map((byte) => `%${byte.toString(16).padStart(2, '0')}`).join(''),
-    ...[json, html, named, Array.from(secret).reverse().join('')].map((text) =>
+    ...[json, json.replaceAll('/', '\\/'), escaped, html, named, Array.from(secret).reverse().join('')].map((text) =>
       Buffer.from(text, 'utf8').toString('latin1'),
     ),
     ...base64Forms(bytes),

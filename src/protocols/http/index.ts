@@ -3,7 +3,7 @@ import { systemLookup, type Lookup } from './connect-addresses.ts'
 import type { HttpPlan } from './plan.ts'
 import { httpProtocol } from './protocol.ts'
 
-export { endpointOf, HTTP_SETTINGS, httpOptions, httpSchema } from './options.ts'
+export { HTTP_SETTINGS } from './options.ts'
 
 /**
  * HTTP for the spine. Ends its connections with `close()`.

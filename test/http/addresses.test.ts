@@ -1,0 +1,86 @@
+import { describe, expect, it } from 'vitest'
+import { parseRange, refuseAddress, type AddressRange } from '../../src/protocols/http/addresses.ts'
+
+function ranges(...texts: readonly string[]): readonly AddressRange[] {
+  return texts.map((text) => {
+    const range = parseRange(text)
+    if (range === undefined) throw new Error(text)
+    return range
+  })
+}
+
+describe('addresses without a range of their own', () => {
+  for (const address of [
+    '127.0.0.1',
+    '127.255.255.254',
+    '0.0.0.0',
+    '10.1.2.3',
+    '172.16.0.1',
+    '192.168.1.1',
+    '169.254.169.254',
+    '169.254.1.1',
+    '100.64.0.1',
+    '100.100.100.200',
+    '192.0.0.192',
+    '192.0.0.1',
+    '192.0.2.1',
+    '198.18.0.1',
+    '198.19.255.255',
+    '203.0.113.5',
+    '224.0.0.1',
+    '240.0.0.1',
+    '255.255.255.255',
+    '168.63.129.16',
+    '::',
+    '::1',
+    '::127.0.0.1',
+    '::ffff:127.0.0.1',
+    '::ffff:169.254.169.254',
+    '::ffff:a9fe:a9fe',
+    '64:ff9b::169.254.169.254',
+    '64:ff9b:1::a9fe:a9fe',
+    '2002:7f00:1::',
+    '2001::1',
+    '2001:db8::1',
+    'fc00::1',
+    'fd00:ec2::254',
+    'fe80::1',
+    'ff02::1',
+    // Not addresses in their plain form, so no address at all.
+    '2130706433',
+    '0x7f.1',
+    '127.1',
+    '0177.0.0.1',
+    'fe80::1%eth0',
+    'localhost',
+    '',
+  ]) {
+    it(`refuses ${JSON.stringify(address)}`, () => expect(refuseAddress(address, [])).toBeDefined())
+  }
+  for (const address of ['1.1.1.1', '93.184.216.34', '2606:4700::1111', '::ffff:1.1.1.1']) {
+    it(`takes ${address}`, () => expect(refuseAddress(address, [])).toBeUndefined())
+  }
+})
+
+describe('addresses with ranges an operator named', () => {
+  it('takes what lies inside and refuses all else, public ones too', () => {
+    const allowed = ranges('10.1.0.0/16')
+    expect(refuseAddress('10.1.2.3', allowed)).toBeUndefined()
+    expect(refuseAddress('::ffff:10.1.2.3', allowed)).toBeUndefined()
+    expect(refuseAddress('10.2.0.1', allowed)).toBeDefined()
+    expect(refuseAddress('1.1.1.1', allowed)).toBeDefined()
+  })
+
+  it('refuses a metadata service inside an allowed range unless its own address is named', () => {
+    expect(refuseAddress('169.254.169.254', ranges('169.254.0.0/16'))).toContain('metadata')
+    expect(refuseAddress('169.254.169.254', ranges('0.0.0.0/0'))).toContain('metadata')
+    expect(refuseAddress('169.254.169.254', ranges('169.254.169.254'))).toBeUndefined()
+    expect(refuseAddress('fd00:ec2::254', ranges('fd00::/8'))).toContain('metadata')
+  })
+
+  it('reads only ranges that can be read in one way', () => {
+    for (const text of ['127.1', '10.0.0.0/33', '10.0.0.0/', '10.0.0.0/8/8', '010.0.0.1', 'fe80::1%lo/64', 'host']) {
+      expect([text, parseRange(text)]).toEqual([text, undefined])
+    }
+  })
+})

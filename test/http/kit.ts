@@ -1,0 +1,131 @@
+/** The real spine over the real HTTP protocol, with a recording kept in memory and names that mean what a test says. */
+import { randomUUID } from 'node:crypto'
+import type { Call, Session } from '../../src/core/call.ts'
+import type { Chunk } from '../../src/core/chunk.ts'
+import { SallyportError } from '../../src/core/errors.ts'
+import type { Principal } from '../../src/core/principal.ts'
+import type { SessionRecording } from '../../src/core/recording.ts'
+import type { Target } from '../../src/core/target.ts'
+import { govern, judge, type Rooms } from '../../src/gateway/gateway.ts'
+import { createPermits } from '../../src/gateway/permits.ts'
+import { createLimits } from '../../src/limits/limits.ts'
+import { DETECTORS } from '../../src/masking/detectors/index.ts'
+import { createMasking } from '../../src/masking/masking.ts'
+import { loadPolicy } from '../../src/policy/load.ts'
+import { createHttp, HTTP_SETTINGS } from '../../src/protocols/http/index.ts'
+import { taxonomy } from '../../src/protocols/http/taxonomy.ts'
+import { httpRequest } from '../../tools/http_request.ts'
+import type { Answer } from '../../tools/answer.ts'
+
+export const AGENT: Principal = { id: 'loop', kind: 'agent', groups: ['agents'], roles: ['caller'], owner: 'maria' }
+
+/** The secret every target of these tests has. */
+export const SECRET = 'sk_live/Secr3t+Value&=42'
+
+export interface HttpKit {
+  readonly target: Target
+  /** Everything that was recorded, as text. */
+  readonly recorded: () => string
+  ask(args: Readonly<Record<string, unknown>>): Promise<Answer>
+  failure(args: Readonly<Record<string, unknown>>): Promise<SallyportError>
+  judged(args: Readonly<Record<string, unknown>>): ReturnType<typeof judge>
+  run(call: Call): AsyncGenerator<Chunk, void, undefined>
+  call(payload: unknown, more?: Partial<Call>): Call
+  close(): Promise<void>
+}
+
+/** Builds a gateway's inside for one HTTP target. */
+export function httpKit(options: {
+  readonly settings: Readonly<Record<string, unknown>>
+  readonly policy: string
+  /** What names mean, one answer after the other; the last one stays. */
+  readonly names?: Readonly<Record<string, readonly (readonly string[])[]>>
+}): HttpKit {
+  const checked = HTTP_SETTINGS.schema.parse(options.settings)
+  const target: Target = {
+    name: 'service',
+    protocol: 'http',
+    labels: {},
+    mode: 'enforce',
+    record: 'full',
+    ...HTTP_SETTINGS.finish(checked, (path) => path),
+  }
+  const text = `targets: [service]\n${options.policy}`
+  const loaded = loadPolicy([{ path: 'test.yaml', text }], {
+    targets: [target],
+    taxonomies: [taxonomy],
+    detectors: [...DETECTORS.keys()],
+  })
+  const policy = loaded.policy
+  if (policy === undefined) throw new Error(JSON.stringify(loaded.problems))
+  const asked = new Map<string, number>()
+  const http = createHttp(async (host) => {
+    const answers = options.names?.[host] ?? []
+    const turn = asked.get(host) ?? 0
+    asked.set(host, turn + 1)
+    return (answers[Math.min(turn, answers.length - 1)] ?? []).map((address) => ({
+      address,
+      family: address.includes(':') ? 6 : 4,
+    }))
+  })
+  const entries: unknown[] = []
+  const recording: SessionRecording = {
+    begin: () => ({
+      decided: async ({ decision, shown, reason }) => void entries.push({ decision, shown, reason }),
+      approval: async (event) => void entries.push(event),
+      shown: async (chunk) =>
+        void entries.push(
+          chunk.kind === 'data' && chunk.channel !== 'rows' ? Buffer.from(chunk.bytes).toString('utf8') : chunk,
+        ),
+      close: async (ending, error) => void entries.push({ ending, message: error?.message, facts: error?.facts }),
+    }),
+    refused: async () => undefined,
+    close: async () => undefined,
+  }
+  const session: Session = { id: 's', principal: AGENT, door: 'test', recording, signal: new AbortController().signal }
+  const rooms: Rooms = {
+    protocols: { http },
+    policy: () => policy,
+    permits: createPermits({
+      approvals: { consent: () => Promise.reject(new SallyportError('ERR_APPROVAL_PENDING', 'Nobody answers here.')) },
+      limits: createLimits({ now: () => 0 }),
+      policyVersion: () => policy.version,
+      isCurrent: async () => true,
+    }),
+    credentials: { read: async () => ({ user: 'robot', value: SECRET }) },
+    masking: createMasking({ hashKey: new Uint8Array(32) }),
+    now: () => 1_700_000_000_000,
+  }
+  const call = (payload: unknown, more: Partial<Call> = {}): Call => ({
+    id: randomUUID(),
+    session,
+    target,
+    tool: 'http_request',
+    payload,
+    signal: new AbortController().signal,
+    hold: { waitMs: 0 },
+    ...more,
+  })
+  const of = (args: Readonly<Record<string, unknown>>): Call =>
+    call(httpRequest.read({ target: 'service', ...args }).payload)
+  const ask: HttpKit['ask'] = (args) =>
+    httpRequest.answer(govern(of(args), rooms), { target: 'service', bytesMax: 64 * 1024 * 1024, fence: '---' })
+  return {
+    target,
+    recorded: () => JSON.stringify(entries),
+    ask,
+    async failure(args) {
+      try {
+        await ask(args)
+      } catch (error) {
+        if (error instanceof SallyportError) return error
+        throw error
+      }
+      throw new Error('the call did not fail')
+    },
+    judged: (args) => judge(of(args), rooms),
+    run: (one) => govern(one, rooms),
+    call,
+    close: () => http.close(),
+  }
+}

@@ -1,0 +1,256 @@
+import * as fc from 'fast-check'
+import { describe, expect, it } from 'vitest'
+import { SallyportError } from '../../src/core/errors.ts'
+import { httpOptions, httpSchema } from '../../src/protocols/http/options.ts'
+import { planRequest } from '../../src/protocols/http/plan.ts'
+import { buildRequest } from '../../src/protocols/http/request.ts'
+
+const service = httpOptions(httpSchema.parse({ base_url: 'https://api.example.com/base/', auth: 'bearer' }))
+const open = httpOptions(httpSchema.parse({ open: true }))
+const under = { masks: [], streams: false }
+
+function refusal(payload: unknown, options = service): string {
+  try {
+    buildRequest(payload, options)
+  } catch (error) {
+    if (error instanceof SallyportError) return error.code
+    throw error
+  }
+  return 'taken'
+}
+
+describe('paths beneath a base URL', () => {
+  it('are sent as they are written', () => {
+    const { url, path } = buildRequest({ method: 'GET', path: '/v1/orders/7?x=1&y=%20' }, service)
+    expect(url.href).toBe('https://api.example.com/base/v1/orders/7?x=1&y=%20')
+    expect(path).toBe('/v1/orders/7')
+  })
+
+  for (const path of [
+    '/../admin',
+    '/v1/../../admin',
+    '/v1/%2e%2e/%2e%2e/admin',
+    '/v1/%2E./admin',
+    '/.%2e/x',
+    '/./x',
+    '/v1/.',
+    '\\\\evil.example/x',
+    '/v1\\..\\..\\admin',
+    '/v1/\t../x',
+    '/v1/\nx',
+    '/v1 x',
+    '/v1/ä',
+    '/v1#x',
+    'v1',
+    '//evil.example/../x',
+    '',
+  ]) {
+    it(`refuses ${JSON.stringify(path)}`, () => expect(refusal({ method: 'GET', path })).toBe('ERR_INVALID_INPUT'))
+  }
+
+  it('never leave the base URL, whatever is written', () => {
+    const piece = fc.constantFrom(
+      '/',
+      '..',
+      '.',
+      '%2e',
+      '%2f',
+      '%5c',
+      '\\',
+      '//',
+      ';',
+      '@',
+      ':',
+      '?',
+      'a',
+      '%00',
+      '%25',
+    )
+    fc.assert(
+      fc.property(fc.array(piece, { maxLength: 12 }), (pieces) => {
+        const path = `/${pieces.join('')}`
+        if (refusal({ method: 'GET', path }) !== 'taken') return
+        const { url } = buildRequest({ method: 'GET', path }, service)
+        expect(url.origin).toBe('https://api.example.com')
+        expect(url.pathname.startsWith('/base/')).toBe(true)
+      }),
+      { numRuns: 5000 },
+    )
+  })
+
+  it('may be given as a whole URL that is beneath', () => {
+    expect(buildRequest({ method: 'GET', url: 'https://api.example.com/base/x' }, service).path).toBe('/x')
+    for (const url of [
+      'https://api.example.com/basement/x',
+      'https://api.example.com/x',
+      'https://api.example.com.evil.example/base/x',
+      'https://api.example.com@evil.example/base/x',
+      'http://api.example.com/base/x',
+      'https://API.example.com/base/x',
+    ]) {
+      expect([url, refusal({ method: 'GET', url })]).toEqual([url, 'ERR_INVALID_INPUT'])
+    }
+  })
+})
+
+describe('open egress', () => {
+  for (const url of [
+    'ftp://example.com/',
+    'file:///etc/passwd',
+    'http://user:pw@example.com/',
+    'http://example.com:22/',
+    'http://example.com:7401/',
+    'http://exa mple.com/',
+    '/x',
+    'gopher://x',
+  ]) {
+    it(`refuses ${url}`, () => expect(refusal({ method: 'GET', url }, open)).toBe('ERR_INVALID_INPUT'))
+  }
+
+  for (const url of [
+    'http://127.0.0.1/',
+    'http://2130706433/',
+    'http://0x7f.1/',
+    'http://0177.0.0.1/',
+    'http://127.1/',
+    'http://[::1]/',
+    'http://[::ffff:169.254.169.254]/latest',
+    'http://169.254.169.254/latest/meta-data/',
+    'http://metadata.google.internal/computeMetadata/v1/',
+    'http://metadata.google.internal./computeMetadata/v1/',
+    'http://%31%32%37.0.0.1/',
+    'http://①②⑦.0.0.1/',
+    'http://10.0.0.8/',
+    'http://0.0.0.0/',
+    'http://[64:ff9b::a9fe:a9fe]/',
+  ]) {
+    it(`C6: plans ${url} as refused, whatever the rules say`, () => {
+      let construct: string | undefined
+      try {
+        construct = planRequest({ method: 'GET', url }, open, under).refused?.construct
+      } catch (error) {
+        construct = (error as SallyportError).code
+      }
+      expect(['http.address', 'ERR_INVALID_INPUT']).toContain(construct)
+    })
+  }
+
+  it('judges the addresses it is told instead of DNS', () => {
+    const payload = { method: 'GET', url: 'https://rebind.example/x' }
+    const resolve = { 'rebind.example': ['1.1.1.1', '10.0.0.1'] }
+    expect(planRequest(payload, open, under).refused).toBeUndefined()
+    expect(planRequest(payload, open, { ...under, resolve }).refused?.construct).toBe('http.address')
+  })
+
+  it('names the host without its final dot, in lower case', () => {
+    const { host, url } = buildRequest({ method: 'GET', url: 'https://API.Example.COM./x' }, open)
+    expect([host, url.href]).toEqual(['api.example.com', 'https://api.example.com/x'])
+  })
+})
+
+describe('headers', () => {
+  for (const name of [
+    'Host',
+    'Authorization',
+    'cookie',
+    'Proxy-Authorization',
+    'X-Forwarded-For',
+    'X-Forwarded-Host',
+    'Forwarded',
+    'X-HTTP-Method-Override',
+    'X-Method-Override',
+    'X-Original-URL',
+    'X-Rewrite-URL',
+    'Connection',
+    'Transfer-Encoding',
+    'Content-Length',
+    'Content-Encoding',
+    'Accept-Encoding',
+    'Expect',
+    'Upgrade',
+    'TE',
+    'Range',
+    'x_forwarded_for',
+    'x-api-key',
+    'Accept\r\nX-Evil',
+    'Accept:',
+    '',
+  ]) {
+    it(`refuses ${JSON.stringify(name)}`, () => {
+      expect(refusal({ method: 'GET', path: '/x', headers: [[name, 'v']] })).toBe('ERR_INVALID_INPUT')
+    })
+  }
+
+  it('refuses values that could end a line, and a header given twice', () => {
+    for (const value of ['a\r\nb', 'a\nb', 'a\0b', 'č', 'a\u010db']) {
+      expect(refusal({ method: 'GET', path: '/x', headers: [['accept', value]] })).toBe('ERR_INVALID_INPUT')
+    }
+    expect(
+      refusal({
+        method: 'GET',
+        path: '/x',
+        headers: [
+          ['accept', 'a'],
+          ['Accept', 'b'],
+        ],
+      }),
+    ).toBe('ERR_INVALID_INPUT')
+  })
+})
+
+describe('bodies', () => {
+  const body = (text: string): string => Buffer.from(text).toString('base64')
+  const factsOf = (text: string, type = 'application/json'): unknown => {
+    const payload = { method: 'POST', path: '/x', headers: [['content-type', type]], body: body(text) }
+    const attributes = planRequest(payload, service, under).action.parts[0]?.attributes
+    return [attributes?.['body_kind'], attributes?.['body']]
+  }
+
+  it('are values for conditions when they can be read in one way', () => {
+    expect(factsOf('{"amount": 5, "to": ["a"]}')).toEqual(['json', { amount: 5, to: ['a'] }])
+    expect(factsOf('a=1&b=2&b=3', 'application/x-www-form-urlencoded')).toEqual(['form', { a: '1', b: ['2', '3'] }])
+    expect(factsOf('hello', 'text/plain')).toEqual(['text', null])
+  })
+
+  for (const [what, text, type] of [
+    ['equal keys', '{"amount": 5, "amount": 500}', undefined],
+    ['equal keys by escape', '{"amount": 5, "am\\u006funt": 500}', undefined],
+    ['a number no double holds', '{"amount": 9007199254740993}', undefined],
+    ['a number with too many digits', '{"amount": 0.12345678901234567}', undefined],
+    ['broken JSON', '{"amount": 5', undefined],
+    ['two values', '{"amount": 5}{"amount": 500}', undefined],
+    ['a comment', '{"amount": 5 /* */}', undefined],
+    ['a byte order mark', '\ufeff{"amount": 5}', undefined],
+    ['JSON in another charset', '{"amount": 5}', 'application/json; charset=utf-7'],
+    ['JSON under another name', '{"amount": 5}', 'application/octet-stream'],
+    ['deep nesting', `${'['.repeat(300)}${']'.repeat(300)}`, undefined],
+  ] as const) {
+    it(`C6: are opaque with ${what}, so that conditions on them deny`, () => {
+      expect(factsOf(text, type)).toEqual(['opaque', null])
+    })
+  }
+
+  it('are refused where a method has none, and beyond the limit', () => {
+    expect(refusal({ method: 'GET', path: '/x', body: body('x') })).toBe('ERR_INVALID_INPUT')
+    const small = httpOptions(httpSchema.parse({ base_url: 'https://a.example/', request_bytes: '10B' }))
+    expect(refusal({ method: 'POST', path: '/x', body: body('x'.repeat(11)) }, small)).toBe('ERR_TOO_LARGE')
+  })
+})
+
+describe('settings of a target', () => {
+  for (const [what, settings] of [
+    ['neither service nor open egress', {}],
+    ['both', { base_url: 'https://a.example/', open: true }],
+    ['a loopback service without its address', { base_url: 'http://127.0.0.1:9000/' }],
+    ['a metadata service inside a range', { base_url: 'http://169.254.169.254/', allow_addresses: ['169.254.0.0/16'] }],
+    ['another spelling of an address', { base_url: 'http://2130706433/', allow_addresses: ['127.0.0.1'] }],
+    ['a password', { base_url: 'https://u:p@a.example/' }],
+    ['dot segments', { base_url: 'https://a.example/x/../y' }],
+    ['a header no caller may set', { base_url: 'https://a.example/', allow_headers: ['Host'] }],
+    ['a credential for everybody', { open: true, auth: 'bearer' }],
+    ['addresses for everybody', { open: true, allow_addresses: ['10.0.0.0/8'] }],
+    ['an unknown key', { base_url: 'https://a.example/', follow: true }],
+  ] as const) {
+    it(`are refused with ${what}`, () => expect(httpSchema.safeParse(settings).success).toBe(false))
+  }
+})

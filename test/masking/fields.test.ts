@@ -1,0 +1,180 @@
+import * as fc from 'fast-check'
+import { describe, expect, it } from 'vitest'
+import type { Chunk } from '../../src/core/chunk.ts'
+import type { FieldMask, Transform } from '../../src/core/decision.ts'
+import { bytes, exit, joined, looking, masking } from './support.ts'
+
+async function shownOf(chunks: readonly Chunk[], fields: readonly FieldMask[]): Promise<readonly Chunk[]> {
+  const decision = looking()
+  const shown: Chunk[] = []
+  const source = (async function* () {
+    yield* chunks
+  })()
+  for await (const chunk of masking.stream(source, {
+    ...decision,
+    obligations: { ...decision.obligations, fields },
+  }))
+    shown.push(chunk)
+  return shown
+}
+
+function head(type: string): Chunk {
+  return { kind: 'head', attributes: { ':status': '200', 'content-type': type } }
+}
+
+async function masked(
+  text: string,
+  paths: readonly string[],
+  type = 'application/json',
+  transform: Transform = 'redact',
+) {
+  const fields = paths.map((path) => ({ path, transform }))
+  const shown = await shownOf([head(type), bytes('body', text), exit], fields)
+  return joined(shown, 'body').toString('utf8')
+}
+
+describe('fields of JSON', () => {
+  for (const [path, before, after] of [
+    ['ssn', '{"ssn":"1","x":{"ssn":"2"}}', '{"ssn":"[REDACTED:field]","x":{"ssn":"2"}}'],
+    ['**.ssn', '{"ssn":"1","x":[{"ssn":"2"}]}', '{"ssn":"[REDACTED:field]","x":[{"ssn":"[REDACTED:field]"}]}'],
+    ['x.*.ssn', '{"x":{"a":{"ssn":1},"ssn":2}}', '{"x":{"a":{"ssn":"[REDACTED:field]"},"ssn":2}}'],
+    [
+      'items.price',
+      '{"items":[[{"price":1.50}],{"price":null}]}',
+      '{"items":[[{"price":"[REDACTED:field]"}],{"price":"[REDACTED:field]"}]}',
+    ],
+    ['card', '{"card":{"number":"4111"},"n":1}', '{"card":"[REDACTED:field]","n":1}'],
+    ['ssn', '{"SSN":"1"}', '{"SSN":"[REDACTED:field]"}'],
+    ['ssn', '{"s\\u0073n":"1"}', '{"ssn":"[REDACTED:field]"}'],
+    ['ssn', '{"ssn":"1","ssn":"2","a":0}', '{"ssn":"[REDACTED:field]","a":0}'],
+    ['ssn', '[{"ssn":"1"},2]', '[{"ssn":"[REDACTED:field]"},2]'],
+    ['a.b', '{"a":"b","a.b":"1"}', '{"a":"b","a.b":"1"}'],
+    ['__proto__', '{"__proto__":"1"}', '{"__proto__":"[REDACTED:field]"}'],
+    ['ssn', '\ufeff{"ssn":"1"}', '{"ssn":"[REDACTED:field]"}'],
+  ] as const) {
+    it(`${path} in ${before}`, async () => expect(await masked(before, [path])).toBe(after))
+  }
+
+  it('keep their digits where they are not masked', async () => {
+    const text = '{"id":12345678901234567890,"x":1.10,"y":1e400,"z":-0.0,"s":"\\u00e9"}'
+    expect(await masked(text, ['ssn'])).toBe('{"id":12345678901234567890,"x":1.10,"y":1e400,"z":-0.0,"s":"é"}')
+  })
+
+  it('are replaced as the transform says', async () => {
+    const text = '{"card":"4111111111111111","n":5}'
+    expect(await masked(text, ['card', 'n'], 'application/json', 'null')).toBe('{"card":null,"n":null}')
+    expect(await masked(text, ['card', 'n'], 'application/json', 'partial')).toBe(
+      '{"card":"[REDACTED:field]1111","n":"[REDACTED:field]"}',
+    )
+    const hashed = await masked(text, ['card'], 'application/json', 'hash')
+    expect(hashed).toMatch(/^\{"card":"\[HASH:field:h[0-9a-f]{16}\]","n":5\}$/)
+  })
+
+  for (const [what, text, type] of [
+    ['no JSON under its name', '<html>4111', 'application/json'],
+    ['half of a value', '{"ssn":"4111', 'application/json'],
+    ['more than a value', '{"ssn":"1"} 4111', 'application/json'],
+    ['another type', 'ssn: 4111', 'text/plain'],
+    ['no type at all', '{"ssn":"4111"}', ''],
+    ['deeper than anybody nests', `${'['.repeat(500)}4111${']'.repeat(500)}`, 'application/json'],
+  ] as const) {
+    it(`C6: are withheld with the whole body when it is ${what}`, async () => {
+      const shown = await shownOf([head(type), bytes('body', text), exit], [{ path: 'ssn', transform: 'redact' }])
+      expect(joined(shown, 'body').toString()).toBe('')
+      expect(shown.some((chunk) => chunk.kind === 'notice')).toBe(true)
+    })
+  }
+
+  it('are masked line by line where each line is a value, as they flow', async () => {
+    const shown = await shownOf(
+      [head('application/x-ndjson'), bytes('body', '{"ssn":1}\n{"ss'), bytes('body', 'n":2}\n{"ssn":3}'), exit],
+      [{ path: 'ssn', transform: 'null' }],
+    )
+    expect(shown.filter((chunk) => chunk.kind === 'data').map((chunk) => joined([chunk], 'body').toString())).toEqual([
+      '{"ssn":null}\n',
+      '{"ssn":null}\n',
+      '{"ssn":null}',
+    ])
+  })
+
+  it('are masked in the data of events, and nothing else of an event is free text', async () => {
+    const text = 'event: order\nid: 7\n: ssn 4111\ndata: {"ssn":"4111"}\n\ndata: [DONE]\n\nevent: ssn is 4111\n'
+    expect(await masked(text, ['ssn'], 'text/event-stream')).toBe(
+      'event: order\nid: 7\n:\ndata: {"ssn":"[REDACTED:field]"}\n\ndata: [DONE]\n\n:\n',
+    )
+  })
+})
+
+describe('any JSON and any paths', () => {
+  const key = fc.constantFrom('a', 'b', 'ssn', 'A', 'x y', '__proto__', 'constructor', 'é')
+  const leaf = fc.oneof(
+    fc.string(),
+    fc.integer(),
+    fc.double({ noNaN: true, noDefaultInfinity: true }),
+    fc.boolean(),
+    fc.constant(null),
+  )
+  const { tree } = fc.letrec((tie) => ({
+    tree: fc.oneof(
+      { maxDepth: 5 },
+      leaf,
+      fc.array(tie('tree'), { maxLength: 4 }),
+      fc.dictionary(key, tie('tree'), { maxKeys: 4 }),
+    ),
+  }))
+  const path = fc
+    .array(fc.constantFrom('a', 'b', 'ssn', '*', '**', 'é'), { minLength: 1, maxLength: 4 })
+    .map((keys) => [...keys, 'ssn'].join('.'))
+
+  /** The straightforward reading of a path, written apart from the code under test. */
+  function isNamed(paths: readonly string[], trail: readonly string[]): boolean {
+    return paths.some((text) => {
+      const pattern = text
+        .split('.')
+        .map((word) => (word === '**' ? '(?:[^.]*\\.)*' : `${word === '*' ? '[^.]*' : word}\\.`))
+        .join('')
+      return new RegExp(`^${pattern}$`, 'iu').test(trail.map((word) => `${word}.`).join(''))
+    })
+  }
+
+  function expected(value: unknown, paths: readonly string[], trail: readonly string[]): unknown {
+    if (Array.isArray(value)) return value.map((item) => expected(item, paths, trail))
+    if (typeof value !== 'object' || value === null) return value
+    return Object.fromEntries(
+      Object.entries(value).map(([name, field]) => {
+        const here = [...trail, name]
+        return [name, isNamed(paths, here) ? '[REDACTED:field]' : expected(field, paths, here)]
+      }),
+    )
+  }
+
+  it('C10: lose what a path names, wherever it stands, and keep everything else', async () => {
+    await fc.assert(
+      fc.asyncProperty(tree, fc.array(path, { minLength: 1, maxLength: 3 }), async (value, paths) => {
+        const text = JSON.stringify(value)
+        expect(JSON.parse(await masked(text, paths))).toEqual(
+          JSON.parse(JSON.stringify(expected(JSON.parse(text), paths, []))),
+        )
+      }),
+      { numRuns: 500 },
+    )
+  })
+
+  it('are the same however they are cut', async () => {
+    await fc.assert(
+      fc.asyncProperty(tree, fc.array(fc.nat({ max: 200 }), { maxLength: 8 }), async (value, cuts) => {
+        const whole = Buffer.from(JSON.stringify({ ssn: value, x: value }))
+        const pieces: Chunk[] = []
+        let at = 0
+        for (const cut of [...cuts, whole.length].sort((a, b) => a - b)) {
+          pieces.push(bytes('body', whole.subarray(at, Math.max(at, cut))))
+          at = Math.max(at, cut)
+        }
+        const fields: FieldMask[] = [{ path: '**.ssn', transform: 'redact' }]
+        const shown = await shownOf([head('application/json'), ...pieces, exit], fields)
+        expect(joined(shown, 'body').toString()).toBe(await masked(whole.toString(), ['**.ssn']))
+      }),
+      { numRuns: 200 },
+    )
+  })
+})
