@@ -112,10 +112,23 @@ remote(approvals.command('resolve <ticket>'))
   .requiredOption('--reason <text>', 'how you found out')
   .action(async (ticket, options) => (await import('./cli/approvals.ts')).approvalsResolve(ticket, options))
 
+program
+  .command('doctor [target]')
+  .description('look at a target through the gateway’s own credential: what undercuts its policy and masks')
+  .option('--emit-sql', 'print the SQL of a least-privilege role instead')
+  .option(
+    '--role <name>',
+    'the role that SQL is for (default: the one in use, or a new one where grants cannot bind it)',
+  )
+  .addOption(configOption())
+  .option('--json', 'for machines')
+  .action(async (target, options) => (await import('./cli/doctor.ts')).doctor(target, options))
+
 const policy = program.command('policy').description('the rules')
 policy
   .command('check')
   .description('read the policy files and say every mistake with its place')
+  .option('--against <target>', 'also hold them against a live target: what is missing there, and what undercuts masks')
   .addOption(configOption())
   .option('--json', 'for machines')
   .action(async (options) => (await import('./cli/policy-check.ts')).policyCheck(options))

@@ -6,20 +6,43 @@ import { loadPolicy } from '../policy/load.ts'
 import type { Policy } from '../policy/policy.ts'
 import { formatProblems, type Problem } from '../policy/problem.ts'
 import { EXIT } from './exit-code.ts'
+import { holdAgainst } from './policy-against.ts'
 import { openTerminal, printable, type Terminal } from './terminal.ts'
 
+/** Options of `policy check`. */
+export interface CheckOptions {
+  readonly config: string
+  /** A live target to hold the policy against. */
+  readonly against?: string
+  readonly json?: boolean
+}
+
 /** Reads the policy files as a gateway would and says every mistake with its place. */
-export async function policyCheck(options: { readonly config: string; readonly json?: boolean }): Promise<void> {
+export async function policyCheck(options: CheckOptions): Promise<void> {
   const terminal = openTerminal(options)
   const config = loadConfig(options.config)
   const { files, ...read } = await readPolicyFiles(config.policiesDir)
   const loaded = loadPolicy(files, knownOf(config.targets))
-  const problems = [...read.problems, ...(loaded.problems ?? [])]
+  const mistakes = [...read.problems, ...(loaded.problems ?? [])]
+  const against =
+    options.against === undefined || mistakes.length > 0 || loaded.policy === undefined
+      ? undefined
+      : await holdAgainst(options.against, config, loaded.policy)
+  const problems = [...mistakes, ...(against?.problems ?? [])]
   if (terminal.isJson) {
-    terminal.json({ ok: problems.length === 0, version: loaded.policy?.version, problems, warnings: loaded.warnings })
+    terminal.json({
+      ok: problems.length === 0,
+      version: loaded.policy?.version,
+      problems,
+      warnings: loaded.warnings,
+      ...(against !== undefined && { against: { target: against.target, warnings: against.warnings } }),
+    })
   } else {
     report(terminal, problems, 'error')
     report(terminal, loaded.warnings, 'warning')
+    for (const { severity, message } of against?.warnings ?? []) {
+      terminal.line(printable(`${against?.target ?? ''}: ${severity}: ${message}`))
+    }
     if (problems.length === 0 && loaded.policy !== undefined) {
       terminal.line(`${files.length} files, ${loaded.policy.rules.length} rules: fine. Policy ${loaded.policy.version}`)
     } else {
