@@ -152,6 +152,13 @@ const TRIGGER_BITS = { insert: 4, delete: 8, update: 16, truncate: 32 } as const
 /** Pseudo-types a row can be passed as, by name: `row.name` calls functions of these as well. */
 const ROW_TAKERS = new Set(['record', 'anyelement', 'anycompatible', 'anynonarray', 'anycompatiblenonarray', '"any"'])
 
+/**
+ * What was made of the rows PostgreSQL itself brings: its thousands of columns and functions have types of its own only,
+ * so that they are the same in every snapshot those rows are part of.
+ */
+const BUILTIN_COLUMNS = new WeakMap<ColumnRow, CatalogColumn>()
+const BUILTIN_FUNCTIONS = new WeakMap<FunctionRow, CatalogFunction>()
+
 /** What stands in no query: facts about the server. */
 export type CatalogHead = Pick<CatalogRows, 'database' | 'serverVersion' | 'fingerprint'>
 
@@ -174,7 +181,11 @@ export function catalogRows(
       ...head,
       searchPath: answers.searchPath[0] ?? [],
       relations: relations(answers, types),
-      functions: answers.functions.map((row) => functionOf(row, types)),
+      functions: answers.functions.map((row) =>
+        row.oid < FIRST_USER_OID
+          ? once(BUILTIN_FUNCTIONS, row, (own) => functionOf(own, types))
+          : functionOf(row, types),
+      ),
       operators: answers.operators,
       casts: answers.casts,
       comparisons: answers.comparisons.map((row) => row.function),
@@ -280,17 +291,20 @@ function used(rows: readonly UseRow[], via: readonly UseRow['via'][], what: 'use
 function columnsOf(answers: CatalogAnswers, types: ReadonlyMap<number, TypeRow>): Map<number, CatalogColumn[]> {
   const sources = groupBy(answers.generated, ({ relation, attnum }) => `${relation}.${attnum}`)
   const columns = new Map<number, CatalogColumn[]>()
-  for (const { relation, ...row } of answers.columns) {
+  const made = ({ relation, ...row }: ColumnRow): CatalogColumn => {
     const layers = domainLayers(row.typeOid, types)
-    const base = layers.at(-1)
-    const column: CatalogColumn = {
+    return {
       ...row,
       typeKind: types.get(row.typeOid)?.kind ?? 'p',
-      baseType: base?.display ?? row.type,
+      baseType: layers.at(-1)?.display ?? row.type,
       rowTypeOf: rowTypeOf(row.typeOid, types),
       notNull: row.notNull || layers.some((layer) => layer.kind === 'd' && layer.notNull),
       generatedFrom: (sources.get(`${relation}.${row.attnum}`) ?? []).map(({ source }) => source),
     }
+  }
+  for (const row of answers.columns) {
+    const { relation } = row
+    const column = relation < FIRST_USER_OID ? once(BUILTIN_COLUMNS, row, made) : made(row)
     const list = columns.get(relation)
     if (list === undefined) columns.set(relation, [column])
     else list.push(column)
@@ -352,6 +366,12 @@ function userType(type: TypeRow, types: ReadonlyMap<number, TypeRow>): UserType 
     .flatMap(({ functions }) => functions)
     .filter((oid) => oid >= FIRST_USER_OID)
   return { schema, name, kind, functionOids: [...new Set(functionOids)], extension }
+}
+
+function once<K extends object, V>(known: WeakMap<K, V>, key: K, make: (key: K) => V): V {
+  let value = known.get(key)
+  if (value === undefined) known.set(key, (value = make(key)))
+  return value
 }
 
 function groupBy<T, K>(rows: readonly T[], key: (row: T) => K): Map<K, T[]> {
