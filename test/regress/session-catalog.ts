@@ -32,6 +32,19 @@ const NARROW = {
   comparisons: sql.COMPARISONS_SQL,
 }
 const PINNED = `SELECT pg_catalog.set_config('search_path', 'pg_catalog', true)`
+/** Some files switch the planner's means off one by one; our own queries need all of them. */
+const PLANNED_WELL = `SELECT ${[
+  'seqscan',
+  'indexscan',
+  'bitmapscan',
+  'hashjoin',
+  'mergejoin',
+  'nestloop',
+  'sort',
+  'hashagg',
+]
+  .map((means) => `pg_catalog.set_config('enable_${means}', 'on', true)`)
+  .join(', ')}`
 
 let builtins: Builtins | undefined
 
@@ -52,12 +65,12 @@ export async function prepareSession(ask: Ask, inTransaction: boolean): Promise<
 
 /** Reads the catalog on a session that {@link prepareSession} was called for. */
 export async function sessionCatalog(ask: Ask, inTransaction: boolean): Promise<Catalog> {
-  const queries = [...EXECUTE.slice(0, 2), PINNED, ...EXECUTE.slice(2)]
+  const queries = [PLANNED_WELL, ...EXECUTE.slice(0, 2), PINNED, ...EXECUTE.slice(2)]
   if (builtins === undefined) {
     const own = sql.wideQueries('builtin')
     queries.push(...WIDE.map((name) => own[name]))
   }
-  const [searchPath = [], head = [], , ...answers] = await ask(alone(queries, inTransaction))
+  const [, searchPath = [], head = [], , ...answers] = await ask(alone(queries, inTransaction))
   const parsed = answers.map((rows) => rows.map(([json]) => JSON.parse(json ?? 'null') as unknown))
   const made = named(WIDE, parsed.splice(0, WIDE.length))
   const narrow = named(Object.keys(NARROW), parsed.splice(0, Object.keys(NARROW).length))

@@ -11,7 +11,8 @@ import { prepareSession, sessionCatalog, sessionFingerprint, type Rows } from '.
 /** What the server did with one text. */
 export interface Deed {
   readonly sql: string
-  /** Undefined when the session's own settings make a text mean something else than it says (C7). */
+  /** Whether the session reads text as the plan does; otherwise nothing is planned (C7). */
+  readonly isPinned: boolean
   readonly plan: PostgresPlan | undefined
   readonly planMs: number
   /** Set when the planner threw. */
@@ -202,7 +203,7 @@ class TappedSession {
     const before = this.#status
     const answer = await this.#run(message, isWrapped ? wrapped(plan?.readOnly ?? false) : [], isLookedAt)
     this.#noteChange(answer, before, plan)
-    this.#onDeed({ sql, plan, planMs, ...(crash !== undefined && { crash }), catalog, ...answer })
+    this.#onDeed({ sql, isPinned, plan, planMs, ...(crash !== undefined && { crash }), catalog, ...answer })
   }
 
   /** Sends the text as it came, between what goes around it; resolves when the client has been answered. */
