@@ -213,8 +213,12 @@ class TappedSession {
     isLookedAt: boolean,
   ): Promise<Pick<Deed, 'tags' | 'sqlstate' | 'held'>> {
     const [begin, end] = around
-    const phases = [...(begin ? ['begin'] : []), 'own', ...(isLookedAt ? ['look'] : []), ...(end ? ['end'] : [])]
+    // Inside a transaction of the client's, what earlier statements hold is still held.
+    const isShared = isLookedAt && begin === undefined
+    const first = begin ? ['begin'] : isShared ? ['before'] : []
+    const phases = [...first, 'own', ...(isLookedAt ? ['look'] : []), ...(end ? ['end'] : [])]
     const tags: string[] = []
+    const before: (string | null)[][] = []
     const looked: (string | null)[][] = []
     let sqlstate: string | undefined
     let phase = 0
@@ -226,6 +230,7 @@ class TappedSession {
           if (type === 'E') sqlstate ??= /\0C([0-9A-Z]{5})\0/u.exec(reply.toString('latin1', 5))?.[1] ?? '?'
           if (type !== 'Z') this.#down.write(reply)
         }
+        if (phases[phase] === 'before' && type === 'D') before.push(cellsOf(reply))
         if (phases[phase] === 'look' && type === 'D') looked.push(cellsOf(reply))
         if (type !== 'Z') return
         phase += 1
@@ -237,10 +242,11 @@ class TappedSession {
         resolve({
           tags,
           ...(sqlstate !== undefined && { sqlstate }),
-          ...(looked.length > 0 && { held: heldOf(looked) }),
+          ...(looked.length > 0 && { held: heldOf(looked, before) }),
         })
       }
-      this.#up.write(Buffer.concat([begin ?? EMPTY, message, isLookedAt ? queryMessage(INSPECT) : EMPTY, end ?? EMPTY]))
+      const look = isLookedAt ? queryMessage(INSPECT) : EMPTY
+      this.#up.write(Buffer.concat([begin ?? (isShared ? look : EMPTY), message, look, end ?? EMPTY]))
     })
   }
 
@@ -334,11 +340,14 @@ function cellsOf(message: Buffer): (string | null)[] {
   return cells
 }
 
-function heldOf(rows: readonly (readonly (string | null)[])[]): Held {
+/** What is held after a statement and was not held before it. */
+function heldOf(rows: readonly (readonly (string | null)[])[], before: readonly (readonly (string | null)[])[]): Held {
+  const known = new Set(before.map((row) => row.join(' ')))
+  const gained = rows.filter((row) => !known.has(row.join(' ')))
   return {
-    wrote: rows.some(([kind, xid]) => kind === 'x' && xid !== null),
-    advisory: Number(rows.find(([kind]) => kind === 'a')?.[1] ?? 0),
-    locks: rows
+    wrote: gained.some(([kind, xid]) => kind === 'x' && xid !== null),
+    advisory: Number(gained.find(([kind]) => kind === 'a')?.[1] ?? 0),
+    locks: gained
       .filter(([kind]) => kind === 'l')
       .map(([, oid, name, mode]) => ({ oid: Number(oid), name: name ?? '', mode: mode ?? '' })),
   }
