@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-import { Command, CommanderError, Option } from 'commander'
+import { Argument, Command, CommanderError, Option } from 'commander'
 import { EXIT } from './cli/exit-code.ts'
 import { fail } from './cli/fail.ts'
 import { refuseOldNode } from './cli/node-version.ts'
@@ -175,6 +175,23 @@ recordings
   .action(async (directory, options) =>
     (await import('./cli/recordings-verify.ts')).recordingsVerify(directory, options),
   )
+
+const KINDS = ['principal', 'target'] as const
+remote(program.command('freeze'))
+  .description('stop every call of a principal or on a target, on every instance, those under way too')
+  .addArgument(new Argument('<kind>', 'what to stop').choices(KINDS))
+  .argument('<name>', 'its id or name')
+  .requiredOption('--reason <text>', 'why; callers are told')
+  .option('--for <time>', 'until when, such as 1h; without it until somebody lifts it')
+  .action(async (kind, name, options) => (await import('./cli/freeze.ts')).freeze(kind, name, options))
+remote(program.command('unfreeze'))
+  .description('lift a freeze')
+  .addArgument(new Argument('<kind>', 'what was stopped').choices(KINDS))
+  .argument('<name>', 'its id or name')
+  .action(async (kind, name, options) => (await import('./cli/freeze.ts')).unfreeze(kind, name, options))
+remote(program.command('freezes'))
+  .description('list what is frozen')
+  .action(async (options) => (await import('./cli/freeze.ts')).freezes(options))
 
 const sessions = program.command('sessions').description('who is connected')
 remote(sessions.command('list'))

@@ -1,7 +1,6 @@
 import { access, constants } from 'node:fs/promises'
 import path from 'node:path'
 import { SallyportError } from './core/errors.ts'
-import type { Principal } from './core/principal.ts'
 import type { AdminRooms, PolicyStatus, SessionFacts } from './doors/admin/rooms.ts'
 import type { Building } from './main.ts'
 import { formatProblems } from './policy/problem.ts'
@@ -15,8 +14,9 @@ export function adminRooms(building: Building, isOpen: () => boolean): AdminRoom
     approvals: approvals.inbox,
     sessions: {
       list: () => sessionFacts(building),
-      kill: (id, by) => killSession(building, id, by),
+      kill: (id, by) => building.control.kill(id, by.id),
     },
+    freezes: building.control,
     policy: policyDesk(building),
     recordings: {
       list: async () => (await list(config.recordings.dir)).map(({ file: _file, ...facts }) => facts),
@@ -54,11 +54,6 @@ function sessionFacts({ sessions, rooms }: Building): readonly SessionFacts[] {
         ...(judged.plan.masking !== undefined && { masking: judged.plan.masking }),
       })),
   }))
-}
-
-async function killSession({ sessions }: Building, id: string, by: Principal): Promise<boolean> {
-  const why = new SallyportError('ERR_CANCELLED', `The session was ended by the operator ${by.id}.`)
-  return (await sessions.end((session) => session.id === id, why)) > 0
 }
 
 async function showRecording(dir: string, session: string, resultBytesMax: number): Promise<AsyncIterable<string>> {

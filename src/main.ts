@@ -10,6 +10,8 @@ import { createApprovals, type ApprovalRoom } from './approval/create-approvals.
 import type { ApprovalEvent } from './approval/desk.ts'
 import { createClosers, type Closers } from './closers.ts'
 import type { Config } from './config.ts'
+import { createControl, FREEZES, type Control } from './control/control.ts'
+import { POLICIES, sharePolicies, type SharedPolicies } from './control/policies.ts'
 import { SallyportError } from './core/errors.ts'
 import { createCredentials, readSecret, type Credentials } from './credentials/credentials.ts'
 import type { Rooms } from './gateway/gateway.ts'
@@ -17,7 +19,7 @@ import { createPermits, type Permits } from './gateway/permits.ts'
 import { createSessions, type Sessions } from './gateway/sessions.ts'
 import { createIdentity, type Identity, type IdentityEvent } from './identity/identity.ts'
 import { classOf, knownOf } from './known.ts'
-import { createLimits } from './limits/limits.ts'
+import { createLimits, createSharedLimits } from './limits/limits.ts'
 import { openProtocols } from './main-protocols.ts'
 import { openDoors, type Doors } from './main-doors.ts'
 import { createMasking } from './masking/masking.ts'
@@ -60,6 +62,7 @@ export interface Building {
   readonly policyListeners: ((policy: Policy) => void)[]
   readonly policyState: PolicyState
   readonly approvals: ApprovalRoom
+  readonly control: Control
   readonly recorder: Recorder
   readonly metrics: Metrics
   readonly traffic: Traffic
@@ -112,7 +115,7 @@ export function openCredentials(config: Config): Credentials {
 }
 
 /** Documents that every call may ask for and that change seldom. With a shared store they are read from memory. */
-const MIRRORED = ['tokens', 'identity']
+const MIRRORED = ['tokens', FREEZES, POLICIES]
 
 /**
  * Opens the state of a gateway: in its directory, or in the store that the configuration says several instances share.
@@ -144,13 +147,19 @@ async function build(config: Config, log: Log, closers: Closers): Promise<Buildi
   const masking = createMasking({ hashKey: state.keys.mask })
   const protocols = openProtocols(closers)
 
+  const onFault =
+    (what: string) =>
+    (error: unknown): void =>
+      log.error({ err: error }, what)
+  let shared: SharedPolicies | undefined
   const policyListeners: ((policy: Policy) => void)[] = []
   const policyState: PolicyState = { loadedAt: now(), problem: undefined, onLoad: () => undefined }
   const policies = await watchPolicies({
     directory: config.policiesDir,
     known: knownOf(config.targets),
-    onPolicy: (policy) => {
-      log.info({ policy: policy.version, rules: policy.rules.length }, 'another policy is in force')
+    onPolicy: (policy, _previous, from) => {
+      log.info({ policy: policy.version, rules: policy.rules.length, from }, 'another policy is in force')
+      if (from === 'own files') void shared?.publish().catch(onFault('the others were not told of a policy'))
       policyState.loadedAt = now()
       for (const listener of policyListeners) listener(policy)
     },
@@ -166,6 +175,16 @@ async function build(config: Config, log: Log, closers: Closers): Promise<Buildi
     onWarnings: (warnings) => log.warn({ warnings: formatProblems(warnings) }, 'the policy may not mean what it says'),
   })
   closers.add('policies', () => policies.close())
+  if (state.store.isShared) {
+    shared = await sharePolicies({
+      store: state.store,
+      policy: policies,
+      onRefused: (policy) =>
+        log.error({ policy }, 'the policy of the other instances cannot be taken; nothing is decided'),
+      onFault: onFault('the policy of the other instances was not looked at'),
+    })
+    closers.add('shared policy', () => shared?.close())
+  }
 
   const recorder = createRecorder({
     dir: config.recordings.dir,
@@ -184,11 +203,12 @@ async function build(config: Config, log: Log, closers: Closers): Promise<Buildi
   const identity = createIdentity({ store: state.store, now, onEvent: (event) => recordIdentity(event, recorder) })
   closers.add('identity', () => identity.close())
   const held = new Set<string>()
+  const instance = randomUUID()
   const approvals = await createApprovals({
     store: state.store,
     keys: state.keys,
     now,
-    instance: randomUUID(),
+    instance,
     onEvent: async (event) => {
       if (event.kind !== 'state') return recordApproval(event, recorder)
       if (event.to === 'pending') held.add(event.ticket)
@@ -201,11 +221,18 @@ async function build(config: Config, log: Log, closers: Closers): Promise<Buildi
   })
   closers.add('approvals', () => approvals.close())
 
+  const monotonic = (): number => performance.now()
+  const limits = state.store.isShared
+    ? createSharedLimits({ now: monotonic, store: state.store, instance })
+    : createLimits({ now: monotonic })
+  closers.add('limits', () => limits.close())
   const permits = createPermits({
     approvals,
-    limits: createLimits({ now: () => performance.now() }),
+    limits,
     policyVersion: () => policies.current().version,
     isCurrent: async ({ credentialId }) => (await identity.current(credentialId)) !== undefined,
+    barred: async ({ session, target }) =>
+      (await control.barred(session.principal.id, target.name)) ?? (await shared?.stale()),
   })
   policyListeners.push((policy) => recheck(policy, permits, now))
   const sessions = createSessions(
@@ -214,6 +241,19 @@ async function build(config: Config, log: Log, closers: Closers): Promise<Buildi
     (error) => log.error({ err: error }, 'a session did not close cleanly'),
   )
   closers.add('sessions', () => sessions.close())
+  const control = createControl({
+    store: state.store,
+    now,
+    onFreeze: ({ kind, name }, why) => {
+      permits.cancel(({ session, target }) => (kind === 'principal' ? session.principal.id : target.name) === name, why)
+    },
+    onKill: async (id, by) => {
+      const why = new SallyportError('ERR_CANCELLED', `The session was ended by the operator ${by}.`)
+      return (await sessions.end((session) => session.id === id, why)) > 0
+    },
+    onFault: onFault('a freeze, or the end of a session, was not carried out'),
+  })
+  closers.add('control', () => control.close())
   identity.onRevoked((id) => endCredential(id, sessions, permits))
   const metrics = createMetrics({
     isTool: (name) => toolNamed(name) !== undefined,
@@ -242,6 +282,7 @@ async function build(config: Config, log: Log, closers: Closers): Promise<Buildi
     policyListeners,
     policyState,
     approvals,
+    control,
     recorder,
     metrics,
     traffic,

@@ -14,6 +14,11 @@ export interface Approvals {
    * call joined one that ran meanwhile and failed, the code that one failed with.
    */
   consent(call: Call, judged: Judged): Promise<Consent>
+  /**
+   * Returns the rules and budgets in whose name persons are or were asked for this exact call, as long as its ticket
+   * stands; `undefined` when there is none.
+   */
+  standing?(call: Call, judged: Judged): Promise<ReadonlySet<string> | undefined>
 }
 
 /** What persons agreed to: either a grant still to be used, or the result of the one use it allowed. */

@@ -39,6 +39,15 @@ export function consenting(desk: Desk): (call: Call, judged: Judged) => Promise<
   }
 }
 
+/** Builds `standing()`. */
+export function standingOf(desk: Desk): (call: Call, judged: Judged) => Promise<ReadonlySet<string> | undefined> {
+  return async (call, judged) => {
+    const { ticket } = await desk.tickets.standing(keyOf(desk, call, judged).key)
+    if (ticket === undefined || !stillStands(ticket.value, desk.now())) return undefined
+    return new Set(ticket.value.requirements.map(({ rule }) => rule))
+  }
+}
+
 function throwUnlessBindable(call: Call, judged: Judged): void {
   if (call.input !== undefined) {
     // Fail closed: data that is still to come cannot be shown to anybody, and nothing would bind the consent to it.
@@ -68,12 +77,7 @@ function throwUnlessBindable(call: Call, judged: Judged): void {
 
 /** Returns the id of the one ticket that stands for this call, filing it when there is none. */
 async function fileOrJoin(desk: Desk, call: Call, judged: Judged): Promise<string> {
-  const digest = digestOf(
-    { principal: call.session.principal, target: call.target, exact: judged.plan.exact },
-    desk.keys.digest,
-  )
-  const newRequest = call.newRequest?.toLowerCase()
-  const key = standingKey({ digest, ...(newRequest !== undefined && { newRequest }) })
+  const { digest, newRequest, key } = keyOf(desk, call, judged)
   for (;;) {
     call.signal.throwIfAborted()
     const standing = await desk.tickets.standing(key)
@@ -84,6 +88,13 @@ async function fileOrJoin(desk: Desk, call: Call, judged: Judged): Promise<strin
     const ticket = newTicket(desk, call, judged, digest, newRequest)
     if (await file(desk, ticket, call, judged, standing.version)) return ticket.id
   }
+}
+
+function keyOf(desk: Desk, call: Call, { plan }: Judged) {
+  const bound = { principal: call.session.principal, target: call.target, exact: plan.exact }
+  const digest = digestOf(bound, desk.keys.digest)
+  const newRequest = call.newRequest?.toLowerCase()
+  return { digest, newRequest, key: standingKey({ digest, ...(newRequest !== undefined && { newRequest }) }) }
 }
 
 /** Whether a ticket still answers for its call. When it does not, the same call files a new one. */

@@ -8,7 +8,7 @@ import type { Principal } from '../core/principal.ts'
 import type { Store } from '../store/store.ts'
 import type { Approvals } from './approvals.ts'
 import { ticketChanges } from './changes.ts'
-import { consenting } from './consent.ts'
+import { consenting, standingOf } from './consent.ts'
 import {
   type ApprovalEvent,
   type ApprovalKeys,
@@ -101,6 +101,7 @@ export async function createApprovals(options: ApprovalOptions): Promise<Approva
 
   return {
     consent: consenting(desk),
+    standing: standingOf(desk),
     inbox: createInbox(desk),
     reissue: (ticket, requester) => reissue(desk, ticket, requester),
     sweep,

@@ -47,6 +47,8 @@ export interface RateLimit {
 /** A total over a window. */
 export interface Budget extends RateLimit {
   readonly onExceed: 'deny' | 'require_approval'
+  /** Who may let a call exceed it; set when `onExceed` asks for that. */
+  readonly approval?: ApprovalRequirement
 }
 
 /** A duty for the allow to stand. What the gateway cannot perform, it denies. */

@@ -35,6 +35,7 @@ export async function describe(call: Call, rooms: Rooms): Promise<readonly Visib
   let ending: Ending = 'failed'
   let failure: SallyportError | undefined
   try {
+    await rooms.permits.admit(call)
     const visible = await visibleTables(call, rooms)
     await entry.decided(recordable(call, rooms, visible))
     if (visible.length === 0) {

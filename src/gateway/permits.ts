@@ -7,11 +7,11 @@
 import type { Approvals, ClaimedTicket } from '../approval/approvals.ts'
 import type { Call, Ending, Judged, Permit } from '../core/call.ts'
 import type { Chunk } from '../core/chunk.ts'
-import type { ColumnMask, Decision } from '../core/decision.ts'
+import type { ApprovalRequirement, ColumnMask, Decision } from '../core/decision.ts'
 import { SallyportError } from '../core/errors.ts'
 import type { Principal } from '../core/principal.ts'
 import type { CallRecording } from '../core/recording.ts'
-import type { Limits, Reservation } from '../limits/limits.ts'
+import { askableBudgets, type Limits, type Reservation } from '../limits/limits.ts'
 
 /** Makes permits. One per gateway, because the live calls of all doors stand in it. */
 export interface Permits {
@@ -23,6 +23,11 @@ export interface Permits {
    * `ERR_CANCELLED`, `ERR_SHUTTING_DOWN`.
    */
   take(call: Call, judged: Judged, judgeAgain: () => Promise<Judged>, recording: CallRecording): Promise<Claim>
+  /**
+   * Throws when the caller's token no longer counts, when caller or target are frozen, or when this instance does not
+   * have the policy in force. For what reads a target without running anything, such as describing it.
+   */
+  admit(call: Call): Promise<void>
   /** Decides every live call again with `decideAgain` and cancels those it no longer allows as they run. */
   recheck(
     decideAgain: (call: Call, judged: Judged) => { readonly decision: Decision; readonly masks: readonly ColumnMask[] },
@@ -63,6 +68,8 @@ export interface PermitRooms {
   readonly policyVersion: () => string
   /** Whether the principal is still who it was authenticated as: its token neither revoked nor run out. */
   readonly isCurrent: (principal: Principal) => Promise<boolean>
+  /** Why a call must not run now whatever the policy says: somebody froze its caller or target. */
+  readonly barred?: (call: Call) => Promise<SallyportError | undefined>
 }
 
 /** Builds the permits of one gateway. */
@@ -79,8 +86,10 @@ export function createPermits(rooms: PermitRooms): Permits {
       const cancelled = AbortSignal.any([call.signal, call.session.signal, controller.signal])
       let reservation: Reservation | undefined
 
+      /** What persons must agree to besides what the rules ask for, because a budget is used up. */
+      const excess = new Map<string, ApprovalRequirement>()
       const judgeAnew = async (): Promise<Judged> => {
-        entry.judged = await judgeAgain()
+        entry.judged = withExcess(await judgeAgain(), excess)
         await recording.decided(entry.judged)
         throwIfDenied(entry.judged.decision)
         return entry.judged
@@ -88,8 +97,8 @@ export function createPermits(rooms: PermitRooms): Permits {
 
       try {
         let ticket: ClaimedTicket | undefined
-        // Asked only now: from here on a revocation finds the call among the live ones and cancels it.
-        if (!(await rooms.isCurrent(call.session.principal))) throw noLongerKnown()
+        // Asked only now: from here on a revocation or a freeze finds the call among the live ones and cancels it.
+        await admit(call)
         // The call is live from here on, so every later reload rechecks it; one that came between its decision and here
         // has not. Bounded: a policy that keeps changing under a call denies it.
         for (let tries = 0; entry.judged.decision.policyVersion !== rooms.policyVersion(); tries++) {
@@ -97,7 +106,16 @@ export function createPermits(rooms: PermitRooms): Permits {
             throw new SallyportError('ERR_POLICY_CHANGED', 'The policy keeps changing; try again.')
           await judgeAnew()
         }
+        reservation = await reserved(call, entry.judged, excess)
+        if (reservation === undefined) {
+          // What is over a budget is asked for in the same way as what a rule wants asked.
+          entry.judged = withExcess(entry.judged, excess)
+          await recording.decided(entry.judged)
+        }
         if (entry.judged.decision.effect === 'require_approval') {
+          // Nothing is set aside while persons think.
+          reservation?.release({ ran: false })
+          reservation = undefined
           const consent = await rooms.approvals.consent({ ...call, signal: cancelled }, entry.judged)
           await recording.approval({
             ticket: consent.ticket,
@@ -105,19 +123,19 @@ export function createPermits(rooms: PermitRooms): Permits {
             ...(consent.kind === 'granted' && { by: consent.by }),
           })
           const now = await judgeAnew()
+          await admit(call)
           if (consent.kind === 'executed') {
             live.delete(call)
             return replayOf(consent.result(now), now, cancelled)
           }
-          reservation = rooms.limits.reserve(call, now.decision)
+          reservation = await rooms.limits.reserve(call, now.decision, new Set(excess.keys()))
           // Written before the claim, not after: nothing may fail between the claim and the first byte upstream.
           await recording.approval({ ticket: consent.ticket, state: 'claiming', by: consent.by })
           throwIfAborted({ signal: cancelled })
           ticket = await consent.claim(now)
-        } else {
-          reservation = rooms.limits.reserve(call, entry.judged.decision)
-          throwIfAborted({ signal: cancelled })
         }
+        if (reservation === undefined) throw new TypeError('a call that needs no approval has its limits reserved')
+        throwIfAborted({ signal: cancelled })
         return claimOf(call, entry, cancelled, reservation, ticket)
       } catch (error) {
         live.delete(call)
@@ -125,6 +143,8 @@ export function createPermits(rooms: PermitRooms): Permits {
         throw cancelled.aborted ? reasonOf(cancelled) : error
       }
     },
+
+    admit,
 
     recheck(decideAgain) {
       for (const [call, entry] of live) {
@@ -147,6 +167,50 @@ export function createPermits(rooms: PermitRooms): Permits {
     },
 
     live: () => [...live].map(([call, { judged }]) => ({ call, judged })),
+  }
+
+  async function admit(call: Call): Promise<void> {
+    if (!(await rooms.isCurrent(call.session.principal))) throw noLongerKnown()
+    const why = await rooms.barred?.(call)
+    if (why !== undefined) throw why
+  }
+
+  /**
+   * A call that was asked about because a budget was used up is that request still, also when the budget has room again:
+   * otherwise asking for its result would run it, each time.
+   */
+  async function noteStanding(call: Call, judged: Judged, excess: Map<string, ApprovalRequirement>): Promise<void> {
+    const asking = judged.decision.obligations.budgets.filter(({ approval }) => approval !== undefined)
+    if (asking.length === 0) return
+    const standing = await rooms.approvals.standing?.(call, judged)
+    for (const { id, approval } of asking) {
+      if (approval !== undefined && standing?.has(id) === true) excess.set(id, approval)
+    }
+  }
+
+  /** Reserves, or notes in `excess` the budgets that persons may let the call exceed and returns `undefined`. */
+  async function reserved(
+    call: Call,
+    judged: Judged,
+    excess: Map<string, ApprovalRequirement>,
+  ): Promise<Reservation | undefined> {
+    const { decision } = judged
+    await noteStanding(call, judged, excess)
+    if (excess.size > 0) return undefined
+    try {
+      return await rooms.limits.reserve(call, decision)
+    } catch (error) {
+      const budgets = askableBudgets(error)
+      // What ran already may be picked up whatever is left; what did not is held to its limits before the claim.
+      if (budgets.length === 0 && decision.effect === 'require_approval') return undefined
+      if (budgets.length === 0) throw error
+      for (const { id, approval } of budgets) {
+        // Fail closed: nobody is named who could agree.
+        if (approval === undefined) throw error
+        excess.set(id, approval)
+      }
+      return undefined
+    }
   }
 
   function claimOf(
@@ -176,6 +240,23 @@ export function createPermits(rooms: PermitRooms): Permits {
         await ticket?.end(ending, error)
       },
     }
+  }
+}
+
+/** A decision that also asks for what budgets that are used up ask for. What is denied stays denied. */
+function withExcess(judged: Judged, excess: ReadonlyMap<string, ApprovalRequirement>): Judged {
+  const { decision } = judged
+  if (excess.size === 0 || decision.effect === 'deny') return judged
+  const why = `${[...excess.keys()].join(' and ')} is used up`
+  return {
+    ...judged,
+    decision: {
+      ...decision,
+      effect: 'require_approval',
+      rules: [...new Set([...decision.rules, ...excess.keys()])],
+      reason: decision.effect === 'allow' ? `This is allowed, and ${why}.` : `${decision.reason} Besides, ${why}.`,
+      approvals: [...decision.approvals, ...excess.values()],
+    },
   }
 }
 

@@ -1,26 +1,37 @@
 /**
- * Rates, budgets and concurrency, kept in memory per principal, target and session.
+ * Rates, budgets and concurrency, counted per principal, target and session: in memory, or, by several instances, in
+ * slices of what they share.
  *
  * A reservation takes everything a call needs or nothing. Counting happens when the call is let through, not when it
- * ends, so calls in flight count; what never reached the backend is given back. A restart forgets what was counted.
+ * ends, so calls in flight count; what never reached the backend is given back. A restart of a gateway that is alone forgets what was counted.
  *
  * @packageDocumentation
  */
 import type { Call } from '../core/call.ts'
-import type { Decision, RateLimit } from '../core/decision.ts'
+import type { Budget, Decision, RateLimit } from '../core/decision.ts'
 import { type ErrorCode, SallyportError } from '../core/errors.ts'
+import type { Store } from '../store/store.ts'
 import { forwardClock } from './clock.ts'
-import type { SlidingWindow } from './window.ts'
+import { createSlices } from './slices.ts'
 import { Windows } from './windows.ts'
 
 /** Rates, budgets and concurrency. Rows, bytes and time are the connector's to keep; they stand in the obligations. */
 export interface Limits {
   /**
-   * Reserves what the decision's obligations ask for, or nothing at all.
+   * Reserves what the decision's obligations ask for, or nothing at all. Asks nobody when what is needed is at hand.
    *
-   * @throws SallyportError `ERR_LIMIT_RATE`, `ERR_LIMIT_CONCURRENCY`, `ERR_LIMIT_BUDGET`, each with `retryAfterMs` where known.
+   * @param waived budgets whose excess persons have agreed to: the call is not held to them and does not count.
+   * @throws SallyportError `ERR_LIMIT_RATE`, `ERR_LIMIT_CONCURRENCY`, `ERR_LIMIT_BUDGET`, each with `retryAfterMs` where
+   * known; see {@link askableBudgets}. `ERR_STORE_FAILED` when what instances share cannot be counted.
    */
-  reserve(call: Call, decision: Decision): Reservation
+  reserve(call: Call, decision: Decision, waived?: ReadonlySet<string>): Reservation | Promise<Reservation>
+  /** Gives back what is set aside for calls that did not come. */
+  close(): Promise<void>
+}
+
+/** Limits of one instance alone: everything is in memory. */
+export interface MemoryLimits extends Limits {
+  reserve(call: Call, decision: Decision, waived?: ReadonlySet<string>): Reservation
 }
 
 /** Held while a call runs. */
@@ -29,57 +40,171 @@ export interface Reservation {
   release(outcome: { readonly ran: boolean }): void
 }
 
+const askable = new WeakMap<SallyportError, readonly Budget[]>()
+
 /**
- * Builds the limits of one gateway.
+ * Returns the budgets behind a refusal when all that stands in the call's way are budgets whose excess persons may agree
+ * to; otherwise none.
+ */
+export function askableBudgets(error: unknown): readonly Budget[] {
+  return (error instanceof SallyportError ? askable.get(error) : undefined) ?? []
+}
+
+/**
+ * Builds the limits of a gateway that is alone.
  *
  * @param options.now milliseconds; steps back are ignored, so a monotonic clock is best but not needed.
  */
-export function createLimits(options: { readonly now: () => number }): Limits {
+export function createLimits(options: { readonly now: () => number }): MemoryLimits {
   const clock = forwardClock(options.now)
   const windows = new Windows()
-  const running = new Map<string, number>()
-
+  const slots: Slots = new Map()
   return {
-    reserve(call, decision) {
+    reserve(call, decision, waived = NONE) {
       const now = clock()
-      const { concurrencyMax, rates, budgets } = decision.obligations
-      // INVARIANT: every check comes before the first count, so a refused call has used up nothing.
-      const slot = keyOf('concurrency', [call.session.principal.id, call.target.name])
-      if (concurrencyMax !== undefined && !((running.get(slot) ?? 0) < concurrencyMax)) {
-        throw tooManyAtOnce(call, decision, concurrencyMax)
-      }
-      const counted = [
-        ...rates.map((limit) => check(call, limit, 'ERR_LIMIT_RATE', now)),
-        ...budgets.map((limit) => check(call, limit, 'ERR_LIMIT_BUDGET', now)),
-      ]
+      const wanted = wantedOf(call, decision, waived)
+      const counters = wanted.map((want) => inMemory(windows, want, now))
+      return taken(call, decision, slots, wanted, counters, now)
+    },
+    close: async () => undefined,
+  }
+}
 
-      running.set(slot, (running.get(slot) ?? 0) + 1)
-      // One key counts a call once, also when two rules bring the same limit.
-      const takeBack = [...new Set(counted)].map((window) => window.add(now))
-      let isReleased = false
-      return {
-        release({ ran }) {
-          if (isReleased) return
-          isReleased = true
-          const left = (running.get(slot) ?? 1) - 1
-          if (left > 0) running.set(slot, left)
-          else running.delete(slot)
-          if (!ran) for (const undo of takeBack) undo()
-        },
+/**
+ * Builds the limits of one of several instances. What one session alone can use stays in memory; all other rates and
+ * budgets are counted in the store, from which this instance takes slices. See `slices.ts`.
+ */
+export function createSharedLimits(options: {
+  readonly now: () => number
+  readonly store: Store
+  readonly instance: string
+}): Limits {
+  const clock = forwardClock(options.now)
+  const windows = new Windows()
+  const slots: Slots = new Map()
+  const slices = createSlices({ store: options.store, instance: options.instance, now: clock })
+  return {
+    async reserve(call, decision, waived = NONE) {
+      const wanted = wantedOf(call, decision, waived)
+      for (let tries = 0; ; tries++) {
+        const now = clock()
+        const counters = wanted.map((want) => {
+          if (want.limit.per.includes('session')) return inMemory(windows, want, now)
+          return slices.counter(want.key, want.owner, want.limit) ?? throwTooManyKeys(want)
+        })
+        const lacking = counters.filter((counter) => counter.admits(now) === 'ask')
+        if (lacking.length === 0) return taken(call, decision, slots, wanted, counters, now)
+        if (tries === REFILLS_MAX) throw busy(call)
+        // A slice may be used up by others by the time all have come: then they are asked for again.
+        for (const counter of lacking) await counter.refill()
+        call.signal.throwIfAborted()
       }
     },
+    close: () => slices.close(),
   }
+}
 
-  function check(call: Call, limit: RateLimit, code: LimitCode, now: number): SlidingWindow {
-    const { principal } = call.session
+const NONE: ReadonlySet<string> = new Set()
+
+/** How often a call asks for slices that others then use up before it is refused. */
+const REFILLS_MAX = 20
+
+/** How many calls run now, by principal and target. */
+type Slots = Map<string, number>
+
+/** One limit that a call must fit into, and the key under which it is counted. */
+interface Wanted {
+  readonly limit: RateLimit | Budget
+  readonly code: LimitCode
+  readonly key: string
+  readonly owner: string
+}
+
+/** What counts one limit for one key. */
+export interface Counter {
+  /** Whether one more call fits; `ask` when that is not known here yet. */
+  admits(now: number): 'yes' | 'no' | 'ask'
+  /** Counts a call and returns how to take it back. */
+  add(now: number): () => void
+  /** How long until one more may fit, when that is known. */
+  waitMs(now: number): number | undefined
+  /** Finds out at the store. */
+  refill(): Promise<void>
+}
+
+function wantedOf(call: Call, { obligations }: Decision, waived: ReadonlySet<string>): readonly Wanted[] {
+  const { principal } = call.session
+  const wanted = (limit: RateLimit | Budget, code: LimitCode): Wanted => {
     // Fail closed: a limit that makes no sense admits nothing.
     if (!(limit.windowMs > 0) || !Number.isFinite(limit.windowMs)) throw exceeded(code, limit, undefined)
     const key = keyOf(code, [limit.id, limit.windowMs, ...scopeOf(call, limit)])
-    const window = windows.get(key, principal.id, limit.windowMs, now)
-    if (window === undefined) throw tooManyKeys(code, limit)
-    if (!(window.count(now) < limit.max)) throw exceeded(code, limit, window.waitMs(now, limit.max))
-    return window
+    return { limit, code, key, owner: principal.id }
   }
+  return [
+    ...obligations.rates.map((limit) => wanted(limit, 'ERR_LIMIT_RATE')),
+    ...obligations.budgets.filter(({ id }) => !waived.has(id)).map((limit) => wanted(limit, 'ERR_LIMIT_BUDGET')),
+  ]
+}
+
+function inMemory(windows: Windows, { key, owner, limit, code }: Wanted, now: number): Counter {
+  const window = windows.get(key, owner, limit.windowMs, now)
+  if (window === undefined) throw tooManyKeys(code, limit)
+  return {
+    admits: (at) => (window.count(at) < limit.max ? 'yes' : 'no'),
+    add: (at) => window.add(at),
+    waitMs: (at) => window.waitMs(at, limit.max),
+    refill: async () => undefined,
+  }
+}
+
+/** Checks and counts in one turn of the event loop: nobody comes in between. */
+function taken(
+  call: Call,
+  decision: Decision,
+  slots: Slots,
+  wanted: readonly Wanted[],
+  counters: readonly Counter[],
+  now: number,
+): Reservation {
+  // INVARIANT: every check comes before the first count, so a refused call has used up nothing.
+  const { concurrencyMax } = decision.obligations
+  const slot = keyOf('concurrency', [call.session.principal.id, call.target.name])
+  if (concurrencyMax !== undefined && !((slots.get(slot) ?? 0) < concurrencyMax)) {
+    throw tooManyAtOnce(call, decision, concurrencyMax)
+  }
+  throwIfExceeded(wanted, counters, now)
+
+  slots.set(slot, (slots.get(slot) ?? 0) + 1)
+  // One key counts a call once, also when two rules bring the same limit.
+  const byKey = new Map(counters.map((counter, index) => [wanted[index]?.key, counter]))
+  const takeBack = [...byKey.values()].map((counter) => counter.add(now))
+  let isReleased = false
+  return {
+    release({ ran }) {
+      if (isReleased) return
+      isReleased = true
+      const left = (slots.get(slot) ?? 1) - 1
+      if (left > 0) slots.set(slot, left)
+      else slots.delete(slot)
+      if (!ran) for (const undo of takeBack) undo()
+    },
+  }
+}
+
+function throwIfExceeded(wanted: readonly Wanted[], counters: readonly Counter[], now: number): void {
+  let first: SallyportError | undefined
+  const asking: Budget[] = []
+  for (const [index, { limit, code }] of wanted.entries()) {
+    const counter = counters[index]
+    if (counter?.admits(now) === 'yes') continue
+    const error = exceeded(code, limit, counter?.waitMs(now))
+    if (!('onExceed' in limit) || limit.onExceed !== 'require_approval') throw error
+    first ??= error
+    asking.push(limit)
+  }
+  if (first === undefined) return
+  askable.set(first, asking)
+  throw first
 }
 
 type LimitCode = Extract<ErrorCode, 'ERR_LIMIT_RATE' | 'ERR_LIMIT_BUDGET'>
@@ -117,6 +242,18 @@ function exceeded(code: LimitCode, limit: RateLimit, waitMs: number | undefined)
     code,
     `${kind} ${limit.id} allows ${limit.max} calls in ${spoken(limit.windowMs)}${per}, and they are used up.${after}`,
     { facts: { rules: [limit.id], ...(waitMs !== undefined && { retryAfterMs: Math.ceil(waitMs) }) } },
+  )
+}
+
+function throwTooManyKeys({ code, limit }: Wanted): never {
+  throw tooManyKeys(code, limit)
+}
+
+function busy(call: Call): SallyportError {
+  return new SallyportError(
+    'ERR_LIMIT_RATE',
+    `Too many calls of ${call.session.principal.id} count against the same limits at once; try again.`,
+    { facts: { retryAfterMs: 1_000 } },
   )
 }
 

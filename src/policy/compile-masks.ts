@@ -1,6 +1,6 @@
 import type { Budget, ColumnMask, Detection, FieldMask } from '../core/decision.ts'
 import { compare, nearest } from './problem.ts'
-import { targetsOf, verbsOf, type Site } from './compile.ts'
+import { requirement, targetsOf, verbsOf, type Site } from './compile.ts'
 import type { BudgetRule, MaskRule } from './rule.ts'
 import type { BudgetSpec, MaskSpec } from './schema.ts'
 import { splitSqlName } from './sql-name.ts'
@@ -76,13 +76,24 @@ function checkPattern(pattern: string, { checkPattern: check }: MaskChecks): str
 export function compileBudget(spec: BudgetSpec, path: ValuePath, site: Site): BudgetRule | undefined {
   const targets = targetsOf(spec, path, site)
   const verbs = verbsOf(spec.actions, path, site)
-  if (spec.on_exceed === 'require_approval' || spec.approvers !== undefined) {
-    const message = 'on_exceed: require_approval is not available yet; a used-up budget denies.'
-    site.error(path, message, spec.on_exceed === 'require_approval' ? 'on_exceed' : 'approvers')
+  const asks = spec.on_exceed === 'require_approval'
+  if (asks && spec.approvers === undefined) {
+    site.error(path, `Budget "${spec.id}" asks for an approval when it is used up and names no approvers.`)
+  }
+  if (!asks && spec.approvers !== undefined) {
+    site.error(path, '`approvers` belongs to on_exceed: require_approval only.', 'approvers')
   }
   if (targets === undefined || verbs === undefined) return undefined
   const per = [...new Set(spec.per)].sort(compare)
-  const budget: Budget = { id: `budget:${spec.id}`, max: spec.max, windowMs: spec.window, per, onExceed: 'deny' }
+  const id = `budget:${spec.id}`
+  const budget: Budget = {
+    id,
+    max: spec.max,
+    windowMs: spec.window,
+    per,
+    onExceed: spec.on_exceed,
+    ...(asks && spec.approvers !== undefined && { approval: requirement(id, spec.approvers) }),
+  }
   return {
     targets,
     principals: spec.principals,

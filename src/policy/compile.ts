@@ -288,7 +288,8 @@ function warnOfGaps(spec: RuleSpec, path: ValuePath, site: Site, verbs: readonly
   }
 }
 
-function requirement(id: string, approvers: NonNullable<RuleSpec['approvers']>): ApprovalRequirement {
+/** The consents that a rule, or a budget that is used up, asks for. */
+export function requirement(id: string, approvers: NonNullable<RuleSpec['approvers']>): ApprovalRequirement {
   return {
     rule: id,
     anyOf: approvers.any_of,

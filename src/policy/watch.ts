@@ -12,6 +12,7 @@ import { readPolicyFiles } from './load-files.ts'
 import { loadPolicy, type Known } from './load.ts'
 import type { Policy } from './policy.ts'
 import { formatProblems, type Problem } from './problem.ts'
+import type { SourceFile } from './yaml.ts'
 
 /** A policy that follows its files. Whoever opens it closes it. */
 export interface PolicySource {
@@ -19,6 +20,13 @@ export interface PolicySource {
   current(): Policy
   /** Reads the files again now, for SIGHUP and the admin door. Never throws. */
   reload(): Promise<Reload>
+  /** The files the policy in force was made from. */
+  files(): readonly SourceFile[]
+  /**
+   * Puts files from elsewhere in force, such as those another instance took. They stay until the own files change, or
+   * `reload()` is asked for.
+   */
+  take(files: readonly SourceFile[]): Reload
   close(): void
 }
 
@@ -37,7 +45,7 @@ export interface WatchOptions {
   readonly directory: string
   readonly known: Known
   /** Told after the swap, when another policy is in force; C2 decides live calls again here. */
-  readonly onPolicy?: (policy: Policy, previous: Policy) => void
+  readonly onPolicy?: (policy: Policy, previous: Policy, from: 'own files' | 'elsewhere') => void
   /** Told after each reload whose files were taken, also when they say what is in force already. */
   readonly onTaken?: () => void
   /** Told when files were not taken: the last good policy stays in force. */
@@ -65,11 +73,15 @@ export async function watchPolicies(options: WatchOptions): Promise<PolicySource
     throw new SallyportError('ERR_POLICY_INVALID', `The policies in ${options.directory} are not valid:\n${text}`)
   }
   if (first.warnings.length > 0) options.onWarnings?.(first.warnings)
-  return follow(first.policy, first.directories, options)
+  return follow(first.policy, first, options)
 }
 
-function follow(initial: Policy, initialDirectories: readonly string[], options: WatchOptions): PolicySource {
+function follow(initial: Policy, first: Pick<Loaded, 'files' | 'directories'>, options: WatchOptions): PolicySource {
   let policy = initial
+  let files = first.files
+  /** What the own files said when they were last taken; another policy may be in force since. */
+  let ownVersion = initial.version
+  let isAsked = false
   let isClosed = false
   let timer: NodeJS.Timeout | undefined
   let running: Promise<Reload> | undefined
@@ -87,6 +99,8 @@ function follow(initial: Policy, initialDirectories: readonly string[], options:
   }
 
   async function run(): Promise<Reload> {
+    const isOwnWanted = isAsked
+    isAsked = false
     try {
       const loaded = await readAndLoad(options)
       if (!isClosed) observe(loaded.directories)
@@ -96,12 +110,16 @@ function follow(initial: Policy, initialDirectories: readonly string[], options:
         return { isChanged: false, policy, problems, warnings: loaded.warnings }
       }
       const previous = policy
-      const isChanged = previous.version !== loaded.policy.version
+      // Files that say what they said before are no news: what came from elsewhere since stays in force.
+      const isNews = isOwnWanted || loaded.policy.version !== ownVersion
+      const isChanged = isNews && previous.version !== loaded.policy.version
+      ownVersion = loaded.policy.version
       // The swap is one assignment: a call decides under the old policy or the new one, never under half of each.
       if (isChanged) policy = loaded.policy
+      if (isChanged) files = loaded.files
       if (loaded.warnings.length > 0) options.onWarnings?.(loaded.warnings)
       options.onTaken?.()
-      if (isChanged) options.onPolicy?.(policy, previous)
+      if (isChanged) options.onPolicy?.(policy, previous, 'own files')
       return { isChanged, policy, problems: [], warnings: loaded.warnings }
     } catch {
       const problems = [{ path: options.directory, line: 1, column: 1, message: 'The policies could not be read.' }]
@@ -143,12 +161,30 @@ function follow(initial: Policy, initialDirectories: readonly string[], options:
     }
   }
 
-  observe(initialDirectories)
+  function take(others: readonly SourceFile[]): Reload {
+    const { policy: taken, problems = [], warnings } = loadPolicy(others, options.known)
+    const previous = policy
+    if (taken === undefined) return { isChanged: false, policy, problems, warnings }
+    const isChanged = previous.version !== taken.version
+    if (isChanged) {
+      policy = taken
+      files = others
+      options.onPolicy?.(policy, previous, 'elsewhere')
+    }
+    return { isChanged, policy, problems, warnings }
+  }
+
+  observe(first.directories)
   // What changed between the first read and the first watch would otherwise go unnoticed.
   if (options.isWatching !== false) soon()
   return {
     current: () => policy,
-    reload,
+    files: () => files,
+    take,
+    reload() {
+      isAsked = true
+      return reload()
+    },
     close() {
       isClosed = true
       clearTimeout(timer)
@@ -158,20 +194,24 @@ function follow(initial: Policy, initialDirectories: readonly string[], options:
   }
 }
 
-type Loaded = ReturnType<typeof loadPolicy> & { readonly directories: readonly string[]; readonly isMissing: boolean }
+type Loaded = ReturnType<typeof loadPolicy> & {
+  readonly files: readonly SourceFile[]
+  readonly directories: readonly string[]
+  readonly isMissing: boolean
+}
 
 async function readAndLoad({ directory, known }: WatchOptions): Promise<Loaded> {
   const { files, problems, directories, isMissing } = await readPolicyFiles(directory)
-  if (problems.length > 0) return { problems, warnings: [], directories, isMissing }
+  if (problems.length > 0) return { problems, warnings: [], files, directories, isMissing }
   const result = loadPolicy(files, known)
   if (result.policy === undefined || result.policy.rules.some(({ effect }) => effect !== 'deny')) {
-    return { ...result, directories, isMissing }
+    return { ...result, files, directories, isMissing }
   }
   const message = isMissing
     ? 'The policy directory is missing: everything is denied until policies are there.'
     : 'No policy allows anything: every call is denied.'
   const warning = { path: directory, line: 1, column: 1, message }
-  return { ...result, warnings: [warning, ...result.warnings], directories, isMissing }
+  return { ...result, warnings: [warning, ...result.warnings], files, directories, isMissing }
 }
 
 function missing(directory: string): Problem {

@@ -8,6 +8,8 @@ import { BEARERS, inboxOf, openAdmin } from './kit.ts'
 
 const VALID_BODIES: Readonly<Record<string, unknown>> = {
   '/v1/tokens': { principal: 'bot', kind: 'agent', owner: 'maria', roles: ['caller'], expires_in_ms: 3_600_000 },
+  '/v1/freezes': { kind: 'principal', name: 'bot', reason: 'it loops', for_ms: 60_000 },
+  '/v1/unfreeze': { kind: 'principal', name: 'bot' },
   '/v1/approvals/:id/vote': { decision: 'approve', digest: 'd1' },
   '/v1/approvals/:id/resolve': { took_effect: true, reason: 'looked at the table' },
 }
@@ -38,7 +40,11 @@ describe('who may do what at the admin door', () => {
     door = await openAdmin()
     const reply = await use(route, token)
     expect(reply.status).toBe(
-      expected === 'serves' ? (route.path === '/v1/tokens' && route.method === 'post' ? 201 : 200) : 403,
+      expected === 'serves'
+        ? ['/v1/tokens', '/v1/freezes'].includes(route.path) && route.method === 'post'
+          ? 201
+          : 200
+        : 403,
     )
     expect(door.faults).toEqual([])
   })

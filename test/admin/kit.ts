@@ -76,6 +76,11 @@ export async function openAdmin(changes: Partial<AdminRooms> = {}) {
     },
     approvals: inboxOf(ticket),
     sessions: { list: () => [], kill: async () => true },
+    freezes: {
+      list: async () => [],
+      freeze: async (subject, by, reason) => ({ ...subject, by, reason, since: 'now' }),
+      unfreeze: async () => undefined,
+    },
     policy: { status: () => status, reload: async () => status },
     recordings: {
       list: async () => [],

@@ -123,7 +123,7 @@ describe('what is refused, and where', () => {
     [
       'a budget that asks',
       'targets: [db]\nbudgets:\n  - {id: b, per: [principal], actions: [class:write], max: 1, window: 1h, on_exceed: require_approval}',
-      'not available yet',
+      'asks for an approval when it is used up and names no approvers',
     ],
     [
       'a budget per session alone',

@@ -40,7 +40,10 @@ async function wire(database: TestDatabase): Promise<{ port: number; cut(): void
   const sockets = new Set<Socket>()
   let isRefusing = false
   const server = createServer((socket) => {
-    if (isRefusing) return void socket.destroy()
+    if (isRefusing) {
+      socket.destroy()
+      return
+    }
     const upstream = connect(database.port, database.host)
     for (const [end, other] of [
       [socket, upstream],
@@ -160,10 +163,12 @@ describe('the PostgreSQL store', () => {
       }, 20)
       const answers: boolean[] = []
       try {
-        for (let n = 0; cuts < 40 || n < 300; n++) {
+        let n = 0
+        while (cuts < 40 || n < 300) {
           // Of two inserts of one document exactly one may be told that it was first.
           answers.push(await insert(store, 'c', `n${n}`, { n }))
           answers.push(!(await insert(store, 'c', `n${n}`, { n: -1 })))
+          n++
         }
       } finally {
         clearInterval(cutting)

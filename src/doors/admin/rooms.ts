@@ -12,6 +12,7 @@ export interface AdminRooms {
   /** Tickets. What a person may do to one of them is the inbox's to say. */
   readonly approvals: Inbox
   readonly sessions: SessionDesk
+  readonly freezes: FreezeDesk
   readonly policy: PolicyDesk
   readonly recordings: RecordingDesk
   /** Metrics in the Prometheus text format. */
@@ -41,6 +42,29 @@ export interface SessionDesk {
   list(): readonly SessionFacts[]
   /** Ends one; its calls are cancelled. Returns whether there was one. */
   kill(id: string, by: Principal): Promise<boolean>
+}
+
+/** What is stopped, whatever the policy says. */
+export interface FreezeDesk {
+  list(): Promise<readonly FreezeFacts[]>
+  /** Stops every call of a principal, or on a target, also those under way. */
+  freeze(subject: FrozenSubject, by: string, reason: string, forMs?: number): Promise<FreezeFacts>
+  /** @throws SallyportError `ERR_INVALID_INPUT` when it is not frozen. */
+  unfreeze(subject: FrozenSubject): Promise<void>
+}
+
+/** What a freeze is about. */
+export interface FrozenSubject {
+  readonly kind: 'principal' | 'target'
+  readonly name: string
+}
+
+/** A freeze as operators see it. Times are RFC 3339. */
+export interface FreezeFacts extends FrozenSubject {
+  readonly by: string
+  readonly reason: string
+  readonly since: string
+  readonly until?: string
 }
 
 /** A session as operators see it. */

@@ -25,6 +25,18 @@ const vote = z.strictObject({
   digest: z.string().min(1).max(256),
   reason: reason.optional(),
 })
+const frozen = z.strictObject({
+  kind: z.enum(['principal', 'target']),
+  name: z.string().regex(/^[a-z0-9][a-z0-9._@+-]{0,99}$/),
+})
+const freeze = frozen.extend({
+  reason: z.string().min(1).max(500),
+  for_ms: z
+    .int()
+    .min(1_000)
+    .max(365 * 86_400_000)
+    .optional(),
+})
 const resolution = z.strictObject({ took_effect: z.boolean(), reason: reason.min(1) })
 
 /**
@@ -161,6 +173,34 @@ export const ROUTES: readonly Route[] = [
     handle: async ({ principal, id }, rooms) => {
       if (await rooms.sessions.kill(id, principal)) return { json: { killed: id } }
       throw new SallyportError('ERR_INVALID_INPUT', 'There is no open session of that id.')
+    },
+  },
+  {
+    method: 'get',
+    path: '/v1/freezes',
+    audience: ['operator', 'auditor'],
+    handle: async (_request, rooms) => ({ json: { freezes: await rooms.freezes.list() } }),
+  },
+  {
+    method: 'post',
+    path: '/v1/freezes',
+    audience: ['operator'],
+    act: 'freeze',
+    handle: async ({ principal, body }, rooms) => {
+      const { kind, name, reason: why, for_ms: forMs } = parseBody(freeze, body)
+      const facts = await rooms.freezes.freeze({ kind, name }, principal.id, why, forMs)
+      return { status: 201, json: facts, facts: { kind, name, why, ...(forMs !== undefined && { for_ms: forMs }) } }
+    },
+  },
+  {
+    method: 'post',
+    path: '/v1/unfreeze',
+    audience: ['operator'],
+    act: 'unfreeze',
+    handle: async ({ body }, rooms) => {
+      const { kind, name } = parseBody(frozen, body)
+      await rooms.freezes.unfreeze({ kind, name })
+      return { json: { unfrozen: { kind, name } }, facts: { kind, name } }
     },
   },
   {
