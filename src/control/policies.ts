@@ -62,6 +62,9 @@ export async function sharePolicies(options: {
 }): Promise<SharedPolicies> {
   const { store, policy } = options
   let publishing: Promise<void> | undefined
+  /** Grows with each change of the own files: what was read before is no news to an instance that has news itself. */
+  let changes = 0
+  let published = 0
   let refused: string | undefined
 
   const found = await read()
@@ -78,12 +81,25 @@ export async function sharePolicies(options: {
   }
 
   function publish(): Promise<void> {
-    const mine = (publishing ?? Promise.resolve()).then(put, put)
-    const ours = mine.finally(() => {
-      if (publishing === ours) publishing = undefined
-    })
-    publishing = ours
-    return ours
+    changes++
+    return settle()
+  }
+
+  /** Tells the others until there is nothing they have not been told. What fails is tried again before the next decision. */
+  function settle(): Promise<void> {
+    if (published === changes) return Promise.resolve()
+    publishing ??= (async () => {
+      try {
+        while (published < changes) {
+          const upTo = changes
+          await put()
+          published = upTo
+        }
+      } finally {
+        publishing = undefined
+      }
+    })()
+    return publishing
   }
 
   async function put(): Promise<void> {
@@ -103,15 +119,19 @@ export async function sharePolicies(options: {
   }
 
   async function stale(): Promise<SallyportError | undefined> {
-    // What this instance has just taken is about to be everybody's. When that fails, it is compared with what there is.
-    await publishing?.catch(() => undefined)
-    const published = (await read())?.value
-    if (published === undefined || published.version === policy.current().version) return undefined
-    adopt(published)
-    if (published.version === policy.current().version) return undefined
+    let there: Published | undefined
+    for (let before = -1; before !== changes;) {
+      before = changes
+      // What this instance has just taken is about to be everybody's.
+      await settle()
+      there = (await read())?.value
+    }
+    if (there === undefined || there.version === policy.current().version) return undefined
+    adopt(there)
+    if (there.version === policy.current().version) return undefined
     return new SallyportError(
       'ERR_POLICY_CHANGED',
-      `Policy ${published.version.slice(0, 12)} is in force, and this instance cannot take it: nothing is decided here until ` +
+      `Policy ${there.version.slice(0, 12)} is in force, and this instance cannot take it: nothing is decided here until ` +
         'its configuration has what that policy names.',
     )
   }
