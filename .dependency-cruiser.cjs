@@ -43,13 +43,13 @@ module.exports = {
     {
       name: 'a-protocol-knows-core-and-itself',
       severity: 'error',
-      from: { path: '^src/protocols/([^/]+)/', pathNot: '/listener\\.ts$' },
+      from: { path: '^src/protocols/([^/]+)/', pathNot: '/listener[^/]*\\.ts$' },
       to: { path: '^(src|tools)/', pathNot: '^src/(core|protocols/$1)/' },
     },
     {
       name: 'a-listener-knows-the-gateway-too',
       severity: 'error',
-      from: { path: '^src/protocols/([^/]+)/listener\\.ts$' },
+      from: { path: '^src/protocols/([^/]+)/listener[^/]*\\.ts$' },
       to: { path: '^(src|tools)/', pathNot: '^src/(core|gateway|identity|protocols/$1)/' },
     },
     {

@@ -26,7 +26,12 @@ export interface ListenAddress {
 export interface Config {
   /** The file this came from. */
   readonly file: string
-  readonly listen: { readonly mcp: ListenAddress; readonly admin: ListenAddress }
+  readonly listen: {
+    readonly mcp: ListenAddress
+    readonly admin: ListenAddress
+    /** The HTTP door; closed when left out. */
+    readonly http?: ListenAddress
+  }
   /** Key and certificate for both doors, as files in PEM. */
   readonly tls?: { readonly keyFile: string; readonly certFile: string }
   /** Names a `Host` header may carry besides those of the addresses themselves. */
@@ -114,6 +119,7 @@ const schema = z.strictObject({
     .strictObject({
       mcp: address.default({ host: '127.0.0.1', port: 7400 }),
       admin: address.default({ host: '127.0.0.1', port: 7401 }),
+      http: address.optional(),
       tls: z.strictObject({ key: text, cert: text }).optional(),
     })
     .prefault({}),
@@ -202,7 +208,11 @@ function build(data: Checked, options: ReadonlyMap<string, unknown>, file: strin
   const storeUrl = overrides.store ?? data.store?.url
   return {
     file,
-    listen: { mcp: data.listen.mcp, admin: data.listen.admin },
+    listen: {
+      mcp: data.listen.mcp,
+      admin: data.listen.admin,
+      ...(data.listen.http !== undefined && { http: data.listen.http }),
+    },
     ...(data.listen.tls !== undefined && {
       tls: { keyFile: resolve(data.listen.tls.key), certFile: resolve(data.listen.tls.cert) },
     }),
@@ -280,13 +290,15 @@ function checkStore({ store }: Checked): Issue[] {
 
 function checkListening(data: Checked): Issue[] {
   const issues: Issue[] = []
-  for (const door of ['mcp', 'admin'] as const) {
-    const { host } = data.listen[door]
+  for (const door of ['mcp', 'admin', 'http'] as const) {
+    const host = data.listen[door]?.host
+    if (host === undefined) continue
     if (!isLoopback(host) && data.listen.tls === undefined) {
       // Fail closed: bearer tokens and results would cross the network in the clear.
       issues.push(issue(['listen', door], 'is reachable from other machines and so needs listen.tls with key and cert'))
     }
-    if (isWildcard(host) && data.allowed_hosts.length === 0) {
+    // The HTTP door needs a token in a header no page can make a browser send.
+    if (door !== 'http' && isWildcard(host) && data.allowed_hosts.length === 0) {
       issues.push(
         issue(['listen', door], 'listens on every address, so allowed_hosts must name the hosts it answers to'),
       )

@@ -9,13 +9,15 @@ import { adminRooms } from './main-admin.ts'
 import type { Building } from './main.ts'
 import { describe } from './gateway/describe.ts'
 import { govern } from './gateway/gateway.ts'
-import { listen } from './listen.ts'
+import { listen, type Listener } from './listen.ts'
+import type { Target } from './core/target.ts'
+import { createHttpListener } from './protocols/http/listener.ts'
 import { shuttingDown } from './traffic.ts'
 import { VERSION } from './version.ts'
 
 /** The open doors. */
 export interface Doors {
-  readonly urls: { readonly mcp: string; readonly admin: string }
+  readonly urls: { readonly mcp: string; readonly admin: string; readonly http?: string }
   reloadTls(): Promise<void>
   /** Refuses new calls and waits until none runs, at most `ms`; then cancels those that still do. */
   drain(ms: number): Promise<void>
@@ -70,11 +72,18 @@ export async function openDoors(building: Building, closers: Closers): Promise<D
   closers.add('listen.admin', () => adminListener.close(GRACE_MS))
   closers.add('admin', () => admin.close())
 
+  const http = await openHttp(building, targets, closers)
+
   return {
-    urls: { mcp: `${mcpListener.url}${MCP_PATH}`, admin: adminListener.url },
+    urls: {
+      mcp: `${mcpListener.url}${MCP_PATH}`,
+      admin: adminListener.url,
+      ...(http !== undefined && { http: http.url }),
+    },
     async reloadTls() {
       await mcpListener.reloadTls()
       await adminListener.reloadTls()
+      await http?.reloadTls()
     },
     async drain(ms) {
       await traffic.drain(ms)
@@ -84,6 +93,26 @@ export async function openDoors(building: Building, closers: Closers): Promise<D
       await setTimeout(LAST_WORDS_MS)
     },
   }
+}
+
+/** Opens the HTTP door, when the configuration names a place for it. */
+async function openHttp(
+  { config, identity, sessions, traffic, rooms, log }: Building,
+  targets: ReadonlyMap<string, Target>,
+  closers: Closers,
+): Promise<Listener | undefined> {
+  if (config.listen.http === undefined) return undefined
+  const handler = createHttpListener({
+    authenticate: (token) => identity.authenticate(token),
+    sessions,
+    run: (call) => traffic.count(call, govern(call, rooms)),
+    target: (name) => targets.get(name),
+    holdMs: config.approvals.holdMs,
+    onFault: (error) => log.error({ door: 'http', code: error.code, err: error.cause }, error.message),
+  })
+  const listener = await listen('listen.http', handler, config.listen.http, config.tls)
+  closers.add('listen.http', () => listener.close(GRACE_MS))
+  return listener
 }
 
 /** The names a Host header may carry at a door. */

@@ -37,7 +37,7 @@ import { toolNamed } from '../tools/index.ts'
 
 /** A running gateway. */
 export interface Gateway {
-  readonly urls: { readonly mcp: string; readonly admin: string }
+  readonly urls: Doors['urls']
   /** Reads policies, key and certificate again. What cannot be read stays as it is and is said in the log. */
   reload(): Promise<void>
   /** Takes nothing new, lets running calls end for a bounded time, then ends everything. Safe to call twice. */

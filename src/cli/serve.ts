@@ -13,7 +13,9 @@ export async function serve(options: { readonly config: string; readonly store?:
   const gateway = await start(config, { log })
   signals.onReload(() => void gateway.reload())
   if (process.stdout.isTTY) {
-    process.stdout.write(`Sallyport is ready. Agents: ${gateway.urls.mcp}   People: ${gateway.urls.admin}\n`)
+    const { mcp, admin, http } = gateway.urls
+    const doors = `Agents: ${mcp}   People: ${admin}${http === undefined ? '' : `   HTTP: ${http}`}`
+    process.stdout.write(`Sallyport is ready. ${doors}\n`)
   }
   await signals.stopped
   await gateway.close()

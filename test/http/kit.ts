@@ -1,5 +1,6 @@
 /** The real spine over the real HTTP protocol, with a recording kept in memory and names that mean what a test says. */
 import { randomUUID } from 'node:crypto'
+import type { RequestListener } from 'node:http'
 import type { Call, Session } from '../../src/core/call.ts'
 import type { Chunk } from '../../src/core/chunk.ts'
 import { SallyportError } from '../../src/core/errors.ts'
@@ -13,6 +14,7 @@ import { DETECTORS } from '../../src/masking/detectors/index.ts'
 import { createMasking } from '../../src/masking/masking.ts'
 import { loadPolicy } from '../../src/policy/load.ts'
 import { createHttp, HTTP_SETTINGS } from '../../src/protocols/http/index.ts'
+import { createHttpListener } from '../../src/protocols/http/listener.ts'
 import { taxonomy } from '../../src/protocols/http/taxonomy.ts'
 import { httpRequest } from '../../tools/http_request.ts'
 import type { Answer } from '../../tools/answer.ts'
@@ -21,6 +23,9 @@ export const AGENT: Principal = { id: 'loop', kind: 'agent', groups: ['agents'],
 
 /** The secret every target of these tests has. */
 export const SECRET = 'sk_live/Secr3t+Value&=42'
+
+/** The only token the door knows. */
+export const TOKEN = 'spt_token_of_the_loop'
 
 export interface HttpKit {
   readonly target: Target
@@ -31,6 +36,10 @@ export interface HttpKit {
   judged(args: Readonly<Record<string, unknown>>): ReturnType<typeof judge>
   run(call: Call): AsyncGenerator<Chunk, void, undefined>
   call(payload: unknown, more?: Partial<Call>): Call
+  /** The HTTP door over the same gateway; {@link TOKEN} is who may come in. */
+  readonly door: RequestListener
+  /** Errors nobody foresaw. */
+  readonly faults: SallyportError[]
   close(): Promise<void>
 }
 
@@ -110,8 +119,21 @@ export function httpKit(options: {
     call(httpRequest.read({ target: 'service', ...args }).payload)
   const ask: HttpKit['ask'] = (args) =>
     httpRequest.answer(govern(of(args), rooms), { target: 'service', bytesMax: 64 * 1024 * 1024, fence: '---' })
+  const faults: SallyportError[] = []
   return {
     target,
+    faults,
+    door: createHttpListener({
+      authenticate: async (token) => {
+        if (token === TOKEN) return AGENT
+        throw new SallyportError('ERR_UNAUTHENTICATED', 'The token is not known.')
+      },
+      sessions: { join: async () => session },
+      run: (one) => govern(one, rooms),
+      target: (name) => (name === target.name ? target : undefined),
+      holdMs: 10,
+      onFault: (error) => faults.push(error),
+    }),
     recorded: () => JSON.stringify(entries),
     ask,
     async failure(args) {

@@ -25,33 +25,31 @@ export function createEchoFilter(secrets: readonly string[]): EchoFilter | undef
   )
   const [longest] = needles
   if (longest === undefined) return undefined
+  const lower = needles.map((needle) => needle.toLowerCase())
   const pattern = new RegExp(needles.map(literally).join('|'), 'giu')
-  const held = longest.length - 1
+  // How much of a text's end may be the beginning of a form; everything before goes on at once, as events need it to.
+  const heldOf = (text: string): number => {
+    const tail = text.slice(-(longest.length - 1)).toLowerCase()
+    for (let from = 0; from < tail.length; from++) {
+      if (lower.some((needle) => needle.length > tail.length - from && needle.startsWith(tail.slice(from)))) {
+        return tail.length - from
+      }
+    }
+    return 0
+  }
   return {
     text: (value) => value.replace(pattern, ECHO_PLACEHOLDER),
     stream: () => {
       // One character per byte, so that nothing depends on where a piece ends or on what encoding it has.
       let rest = ''
-      const take = (text: string, keep: number): Buffer => {
-        let cut = text.length - keep
-        if (cut <= 0 && keep > 0) {
-          rest = text
-          return Buffer.alloc(0)
-        }
-        let shown = ''
-        let from = 0
-        for (const match of text.matchAll(pattern)) {
-          if (match.index >= cut) break
-          shown += text.slice(from, match.index) + ECHO_PLACEHOLDER
-          from = match.index + match[0].length
-          cut = Math.max(cut, from)
-        }
-        rest = text.slice(cut)
-        return Buffer.from(shown + text.slice(from, cut), 'latin1')
-      }
       return {
-        push: (piece) => take(rest + piece.toString('latin1'), held),
-        end: () => take(rest, 0),
+        push(piece) {
+          const text = (rest + piece.toString('latin1')).replace(pattern, ECHO_PLACEHOLDER)
+          const cut = text.length - heldOf(text)
+          rest = text.slice(cut)
+          return Buffer.from(text.slice(0, cut), 'latin1')
+        },
+        end: () => Buffer.from(rest, 'latin1'),
       }
     },
   }

@@ -1,0 +1,120 @@
+/**
+ * Takes a request apart: who sends it, which target it is for, and what of it goes on. Framing was checked by Node's
+ * parser, which refuses what two parsers could cut apart in different places; the rest is refused here.
+ *
+ * @packageDocumentation
+ */
+import type { IncomingMessage } from 'node:http'
+import { SallyportError } from '../../core/errors.ts'
+import { isForwarded, type HeaderList } from './headers.ts'
+import type { HttpOptions } from './options.ts'
+import type { HttpPayload } from './request.ts'
+
+/** The first segment names the target; what follows is the service's, as it was written. */
+const PLACE = /^\/([a-z0-9][a-z0-9._-]{0,62})(\/[^#]*)?$/u
+
+/** Where a request goes. */
+export interface Place {
+  readonly target: string
+  /** With the query; at least a slash. */
+  readonly rest: string
+}
+
+/**
+ * Reads the request target (RFC 9112, section 3.2) in its origin form.
+ *
+ * @throws SallyportError `ERR_INVALID_INPUT`
+ */
+export function placeOf(url: string): Place {
+  const [whole, target = '', rest = '/'] = PLACE.exec(url) ?? []
+  if (whole === undefined) throw invalid('Write the path as /<target>/…, where <target> is the name of a target.')
+  return { target, rest }
+}
+
+/**
+ * Returns the token a request carries: as bearer, or as the password of basic authentication for clients that know
+ * nothing else. The header serves identity only; the service never sees it.
+ *
+ * @throws SallyportError `ERR_UNAUTHENTICATED`
+ */
+export function tokenOf(request: IncomingMessage): string {
+  const values = valuesOf(request, 'authorization')
+  const [value = ''] = values
+  // Of two, somebody before us may have looked at the other one.
+  if (values.length !== 1) throw unauthenticated()
+  const [, scheme = '', text = ''] = /^(bearer|basic) +(\S+)$/iu.exec(value) ?? []
+  if (scheme.toLowerCase() === 'bearer') return text
+  const pair = scheme === '' ? '' : Buffer.from(text, 'base64').toString('utf8')
+  const colon = pair.indexOf(':')
+  if (colon < 0) throw unauthenticated()
+  return pair.slice(colon + 1)
+}
+
+/** The payload of a request without its body. @throws SallyportError `ERR_INVALID_INPUT` */
+export function payloadOf(request: IncomingMessage, rest: string, options: HttpOptions): HttpPayload {
+  const headers = forwardedHeaders(request, options)
+  const method = request.method ?? ''
+  if (options.baseUrl !== undefined) return { method, path: rest, headers }
+  return { method, url: rest.slice(1), headers }
+}
+
+/** Headers a caller may send on. Clients send others by themselves, so those are left out without a word. */
+function forwardedHeaders(request: IncomingMessage, options: HttpOptions): HeaderList {
+  const fields = new Map<string, string>()
+  const { rawHeaders } = request
+  for (let i = 0; i + 1 < rawHeaders.length; i += 2) {
+    const name = (rawHeaders[i] ?? '').toLowerCase()
+    const value = rawHeaders[i + 1] ?? ''
+    if (!isForwarded(name, options.allowHeaders)) continue
+    const other = fields.get(name)
+    if (other !== undefined && name === 'content-type') throw invalid('The header content-type is given twice.')
+    fields.set(name, other === undefined ? value : `${other}, ${value}`)
+  }
+  return [...fields]
+}
+
+/**
+ * Refuses what must not be answered at all: another protocol on the connection, a body in a coding nobody here can read,
+ * and framing that two parsers could read apart.
+ *
+ * @throws SallyportError `ERR_INVALID_INPUT`, `ERR_DENIED`
+ */
+export function checkRequest(request: IncomingMessage): void {
+  const lengths = valuesOf(request, 'content-length')
+  const codings = valuesOf(request, 'transfer-encoding')
+  // Node's parser refuses these as well; a request is cheap to look at twice, and smuggling is not.
+  if (lengths.length > 1 || codings.length > 1 || (lengths.length > 0 && codings.length > 0)) {
+    throw invalid('The length of the body is given twice.')
+  }
+  if (codings[0] !== undefined && codings[0].trim().toLowerCase() !== 'chunked') {
+    throw invalid('The only transfer coding of a request is chunked.')
+  }
+  if (valuesOf(request, 'host').length !== 1) throw invalid('Exactly one Host header is needed.')
+  if (valuesOf(request, 'content-encoding').some((coding) => coding.trim().toLowerCase() !== 'identity')) {
+    throw invalid('Send the body without a content coding: what is judged must be what the service reads.')
+  }
+  if (valuesOf(request, 'upgrade').length > 0 && !/^h2c$/iu.test(valuesOf(request, 'upgrade')[0] ?? '')) {
+    throw new SallyportError('ERR_DENIED', 'Another protocol on this connection could not be judged.', {
+      facts: { construct: 'http.upgrade' },
+    })
+  }
+}
+
+function valuesOf({ rawHeaders }: IncomingMessage, wanted: string): readonly string[] {
+  const values: string[] = []
+  for (let i = 0; i + 1 < rawHeaders.length; i += 2) {
+    if ((rawHeaders[i] ?? '').toLowerCase() === wanted) values.push(rawHeaders[i + 1] ?? '')
+  }
+  return values
+}
+
+function unauthenticated(): SallyportError {
+  return new SallyportError(
+    'ERR_UNAUTHENTICATED',
+    'Send a token of the gateway: Authorization: Bearer <token>, or basic authentication with the token as password.',
+  )
+}
+
+function invalid(message: string): SallyportError {
+  return new SallyportError('ERR_INVALID_INPUT', message)
+}

@@ -1,0 +1,122 @@
+/**
+ * The HTTP door: `/<target>/…` for any client, under the same engine as `http_request`.
+ *
+ * @packageDocumentation
+ */
+import { randomUUID } from 'node:crypto'
+import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http'
+import type { Call } from '../../core/call.ts'
+import type { Chunk } from '../../core/chunk.ts'
+import { SallyportError } from '../../core/errors.ts'
+import type { Principal } from '../../core/principal.ts'
+import type { Target } from '../../core/target.ts'
+import type { Sessions } from '../../gateway/sessions.ts'
+import { writeAnswer } from './listener-answer.ts'
+import { receiveBody } from './listener-body.ts'
+import { problemOf, type HeldFacts } from './listener-errors.ts'
+import { checkRequest, payloadOf, placeOf, tokenOf } from './listener-request.ts'
+import type { HttpOptions } from './options.ts'
+
+/** What the HTTP door needs of the gateway. */
+export interface HttpListenerDeps {
+  /** @throws SallyportError `ERR_UNAUTHENTICATED` */
+  authenticate(token: string): Promise<Principal>
+  readonly sessions: Pick<Sessions, 'join'>
+  /** The spine: `govern`, bound to the rooms. The only way from here to a backend. */
+  run(call: Call): AsyncIterable<Chunk>
+  target(name: string): Target | undefined
+  /** How long a request waits for a person before it is answered with its ticket, in milliseconds. */
+  readonly holdMs: number
+  /** Told of errors nobody foresaw. Never a payload. */
+  readonly onFault: (error: SallyportError) => void
+}
+
+/** The tool the same request would have come by; a ticket opened here can be asked for there. */
+const TOOL = 'http_request'
+
+/** Most characters of a caller's own name for its piece of work. */
+const RUN = /^[A-Za-z0-9._:-]{1,128}$/u
+
+/** Builds the handler of the door. */
+export function createHttpListener(deps: HttpListenerDeps): RequestListener {
+  return (request, response) => {
+    void answer(request, response, deps)
+  }
+}
+
+async function answer(request: IncomingMessage, response: ServerResponse, deps: HttpListenerDeps): Promise<void> {
+  const gone = new AbortController()
+  const leave = (): void => {
+    if (!response.writableFinished) gone.abort(new SallyportError('ERR_CANCELLED', 'The client went away.'))
+  }
+  response.on('close', leave)
+  response.on('error', leave)
+  const held: { now?: HeldFacts } = {}
+  try {
+    await serve(request, response, deps, gone.signal, held)
+  } catch (cause) {
+    const error = SallyportError.from(cause)
+    if (error.code === 'ERR_INTERNAL' && !gone.signal.aborted) deps.onFault(error)
+    refuse(request, response, error, held.now)
+  } finally {
+    response.off('close', leave)
+  }
+}
+
+async function serve(
+  request: IncomingMessage,
+  response: ServerResponse,
+  deps: HttpListenerDeps,
+  signal: AbortSignal,
+  held: { now?: HeldFacts },
+): Promise<void> {
+  // Nothing is said about a request before it is known who sends it.
+  const principal = await deps.authenticate(tokenOf(request))
+  checkRequest(request)
+  const place = placeOf(request.url ?? '')
+  const target = deps.target(place.target)
+  if (target?.protocol !== 'http') {
+    throw new SallyportError('ERR_UNKNOWN_TARGET', 'There is no HTTP target of that name.')
+  }
+  const options = target.options as HttpOptions
+  const payload = payloadOf(request, place.rest, options)
+  const body = await receiveBody(request, options)
+  const run = request.headers['sallyport-run']
+  const session = await deps.sessions.join({
+    principal,
+    door: 'http',
+    ...(typeof run === 'string' && RUN.test(run) && { run }),
+  })
+  const reason = request.headers['sallyport-reason']
+  const call: Call = {
+    id: randomUUID(),
+    session,
+    target,
+    tool: TOOL,
+    payload: { ...payload, ...(body.whole !== undefined && { body: body.whole.toString('base64') }) },
+    ...(body.input !== undefined && { input: body.input }),
+    signal: AbortSignal.any([signal, session.signal]),
+    hold: { waitMs: deps.holdMs, onHeld: (facts) => void (held.now = facts) },
+    ...(typeof reason === 'string' && { reason: reason.slice(0, 2000) }),
+  }
+  await writeAnswer(deps.run(call), { response, target: target.name, signal, isHead: request.method === 'HEAD' })
+}
+
+/** Answers with the problem, or breaks the answer that was begun. */
+function refuse(request: IncomingMessage, response: ServerResponse, error: SallyportError, held?: HeldFacts): void {
+  if (response.destroyed) return
+  if (response.headersSent) {
+    // Fail closed: what is incomplete must not look complete.
+    response.destroy()
+    return
+  }
+  const { status, headers, body } = problemOf(error, held)
+  // What of the request was not read would be taken for the next one.
+  const isRead = request.complete
+  response.writeHead(status, {
+    ...headers,
+    'content-length': Buffer.byteLength(body),
+    ...(!isRead && { connection: 'close' }),
+  })
+  response.end(request.method === 'HEAD' ? undefined : body)
+}
