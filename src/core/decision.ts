@@ -17,6 +17,10 @@ export interface ColumnMask {
   readonly table: string
   readonly column: string
   readonly transform: Transform
+  /** Callers may give the column values, and so may learn whether one is taken where it is unique. Default no. */
+  readonly allowWrite?: boolean
+  /** What a condition on the column does: it is refused (the default), or it compares with the mask. */
+  readonly onPredicate?: 'deny' | 'mask'
 }
 
 /** Fields of JSON whose values this caller must not see. */

@@ -24,10 +24,17 @@ export function compileMask(spec: MaskSpec, path: ValuePath, site: Site, checks:
     // Fail closed: a weaker transform in its place would show what the operator meant to hide.
     site.error(path, 'transform: hash is not available for columns yet; use redact, null or partial.', 'transform')
   }
+  if (spec.columns === undefined && (spec.allow_write !== undefined || spec.on_predicate !== undefined)) {
+    site.error(path, '`allow_write` and `on_predicate` are about `columns`; detectors look at what is shown.')
+  }
+  const more = {
+    ...(spec.allow_write === true && { allowWrite: true }),
+    ...(spec.on_predicate === 'mask' && { onPredicate: spec.on_predicate }),
+  }
   const columns = (spec.columns ?? []).flatMap((name, index): ColumnMask[] => {
-    const [schema, table, column, ...more] = splitSqlName(name)?.segments ?? []
-    const isName = !name.includes('*') && !name.includes('(') && more.length === 0
-    if (isName && schema && table && column) return [{ schema, table, column, transform: spec.transform }]
+    const [schema, table, column, ...rest] = splitSqlName(name)?.segments ?? []
+    const isName = !name.includes('*') && !name.includes('(') && rest.length === 0
+    if (isName && schema && table && column) return [{ schema, table, column, transform: spec.transform, ...more }]
     site.error([...path, 'columns', index], `"${name}" is not a column; write schema.table.column.`)
     return []
   })

@@ -90,11 +90,37 @@ export function createPolicy(parts: {
   }
 }
 
+const columnLists = new WeakMap<readonly MaskRule[], Map<string, readonly ColumnMask[]>>()
+
+/** One list per set of masks that apply, and the very same one each time: plans are remembered under it. */
 function columnsOf(masks: readonly MaskRule[], principal: Principal): readonly ColumnMask[] {
-  return strictest(
-    applying(masks, principal).flatMap(({ columns }) => columns),
+  const tokens = tokensOf(principal)
+  const key = masks.map((mask) => (belongs(mask, tokens) ? '1' : '0')).join('')
+  let lists = columnLists.get(masks)
+  if (lists === undefined) columnLists.set(masks, (lists = new Map()))
+  const known = lists.get(key)
+  if (known !== undefined) return known
+  const made = strictest(
+    masks.filter((_, index) => key[index] === '1').flatMap(({ columns }) => columns),
     ({ schema, table, column }) => JSON.stringify([schema, table, column]),
+    strictestColumn,
   )
+  if (lists.size >= COLUMN_LISTS_MAX) lists.clear()
+  lists.set(key, made)
+  return made
+}
+
+/** Lists kept per target: one per set of exceptions that callers really have. */
+const COLUMN_LISTS_MAX = 256
+
+/** What any of two masks forbids is forbidden (C5). */
+function strictestColumn(mask: ColumnMask, other: ColumnMask): ColumnMask {
+  const { allowWrite: _allowWrite, onPredicate: _onPredicate, ...same } = mask
+  return {
+    ...same,
+    ...(mask.allowWrite === true && other.allowWrite === true && { allowWrite: true }),
+    ...(mask.onPredicate === 'mask' && other.onPredicate === 'mask' && { onPredicate: 'mask' }),
+  }
 }
 
 function detectionsOf(masks: readonly MaskRule[], principal: Principal): readonly Detection[] {
@@ -120,13 +146,15 @@ function applying(masks: readonly MaskRule[], principal: Principal): readonly Ma
 function strictest<T extends { readonly transform: Transform }>(
   entries: readonly T[],
   keyOf: (entry: T) => string,
+  combine: (entry: T, other: T) => T = (entry) => entry,
 ): readonly T[] {
   const merged = new Map<string, T>()
   for (const entry of entries) {
     const key = keyOf(entry)
     const other = merged.get(key)
+    const both = other === undefined ? entry : combine(entry, other)
     const agrees = other === undefined || other.transform === entry.transform
-    merged.set(key, agrees ? entry : { ...entry, transform: 'redact' })
+    merged.set(key, agrees ? both : { ...both, transform: 'redact' })
   }
   return [...merged].sort(([a], [b]) => compare(a, b)).map(([, entry]) => entry)
 }

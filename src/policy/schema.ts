@@ -134,6 +134,8 @@ const mask = z.strictObject({
   transform,
   targets: nonEmpty(targetSelector).optional(),
   unless: nonEmpty(principal).optional(),
+  allow_write: z.boolean().optional(),
+  on_predicate: z.enum(['deny', 'mask'], 'on_predicate is deny or mask.').optional(),
 })
 
 const budget = z.strictObject({

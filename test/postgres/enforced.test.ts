@@ -283,12 +283,12 @@ describe.each(SERVERS)('masking: enforced, on PostgreSQL %s', (server) => {
   it('refuses what would need SELECT on the whole table, with its name', async () => {
     for (const [sql, construct] of [
       ['SELECT ctid FROM customers', 'sql.mask.system_column'],
-      ['SELECT * FROM customers TABLESAMPLE system (10)', 'sql.mask.tablesample'],
       ['DELETE FROM customers WHERE xmin IS NULL', 'sql.mask.system_column'],
     ] as const) {
       expect((await ask(sql)).plan.refused?.construct).toBe(construct)
     }
     expect((await ask('LOCK TABLE customers IN ACCESS SHARE MODE')).error?.code).toBe('ERR_DENIED')
+    expect((await ask('SELECT * FROM customers TABLESAMPLE system (100)')).error).toBeUndefined()
   })
 
   it('describes which relations the database itself guards', async () => {

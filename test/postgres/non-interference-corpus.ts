@@ -118,7 +118,7 @@ export const LEAKS: readonly string[] = [
   'select count(*) from customers where card is null',
   'select count(*) from customers where card like $$zq1%$$',
   'select id from customers where ctid = $$(0,1)$$ and ssn > $$a$$',
-  'select xmin, ctid, ssn from customers',
+  'select ctid, ssn from customers',
   'select tableoid::regclass, * from customers',
   'select ssn::int from customers',
   'select ssn::json from customers',

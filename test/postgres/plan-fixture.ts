@@ -54,6 +54,9 @@ export function relation(name: string, specs: readonly string[], more: Partial<R
     ties: [],
     policyReads: [],
     readsOpaquely: false,
+    readsWholeRows: false,
+    ruleReads: [],
+    clusteredBy: [],
     dependsOn: [],
     policyDependsOn: [],
     readFunctions: [],
@@ -179,6 +182,16 @@ const RELATIONS = [
   customers,
   orders,
   relation('customer_view', ['id:integer', 'ssn:text'], { kind: 'view', dependsOn: [customers.oid] }),
+  relation('ssn_view', ['id:integer', 's:text'], {
+    kind: 'view',
+    dependsOn: [customers.oid],
+    ruleReads: [{ relation: customers.oid, column: 'ssn' }],
+  }),
+  relation('row_view', ['id:integer', 'j:json'], {
+    kind: 'view',
+    dependsOn: [customers.oid],
+    readsWholeRows: true,
+  }),
   relation('order_view', ['id:integer'], { kind: 'view', dependsOn: [orders.oid] }),
   relation('logged', ['id:integer', 'note:text'], {
     triggers: [{ name: 't', functionOid: audit.oid, insert: true, update: true, delete: false, truncate: false }],

@@ -36,6 +36,9 @@ export interface CatalogAnswers {
   readonly unique: readonly { readonly relation: number; readonly name: string }[]
   readonly uses: readonly UseRow[]
   readonly ties: readonly (Tie & { readonly relation: number })[]
+  readonly ruleReads: readonly { readonly relation: number; readonly uses: number; readonly column: string }[]
+  readonly wholeRows: readonly { readonly relation: number }[]
+  readonly clustered: readonly { readonly relation: number; readonly column: string }[]
   readonly policyReads: readonly { readonly relation: number; readonly uses: number; readonly column: string }[]
   readonly viewBuiltins: readonly { readonly relation: number; readonly isRelation: boolean; readonly oid: number }[]
   readonly functions: readonly FunctionRow[]
@@ -198,6 +201,7 @@ function relations(answers: CatalogAnswers, types: ReadonlyMap<number, TypeRow>)
   const by = groups(answers)
   const columns = columnsOf(answers, types)
   const opaque = opaqueViews(answers)
+  const wholeRows = new Set(answers.wholeRows.map(({ relation }) => relation))
   const hasRules = new Set(answers.rules.map(({ relation }) => relation))
   return answers.relations.map((row): Relation => {
     const own = columns.get(row.oid) ?? []
@@ -237,6 +241,9 @@ function relations(answers: CatalogAnswers, types: ReadonlyMap<number, TypeRow>)
       policyReads: (by.policyReads.get(row.oid) ?? []).map(({ uses: relation, column }) => ({ relation, column })),
       readsOpaquely: opaque.has(row.oid),
       dependsOn: used(uses, ['rule'], 'uses'),
+      ruleReads: (by.ruleReads.get(row.oid) ?? []).map(({ uses: relation, column }) => ({ relation, column })),
+      readsWholeRows: wholeRows.has(row.oid),
+      clusteredBy: (by.clustered.get(row.oid) ?? []).map(({ column }) => column),
       policyDependsOn: used(uses, ['policy'], 'uses'),
       readFunctions: used(uses, ['rule', 'policy'], 'function'),
       writeFunctions: used(uses, ['write', 'policy'], 'function'),
@@ -251,6 +258,8 @@ function groups(answers: CatalogAnswers) {
     triggers: groupBy(answers.triggers, ({ relation }) => relation),
     unique: groupBy(answers.unique, ({ relation }) => relation),
     ties: groupBy(answers.ties, ({ relation }) => relation),
+    ruleReads: groupBy(answers.ruleReads, ({ relation }) => relation),
+    clustered: groupBy(answers.clustered, ({ relation }) => relation),
     policyReads: groupBy(answers.policyReads, ({ relation }) => relation),
     parents: groupBy(answers.inherits, ({ child }) => child),
     children: groupBy(answers.inherits, ({ parent }) => parent),

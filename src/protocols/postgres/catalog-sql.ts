@@ -212,6 +212,29 @@ export const TIES_SQL = `SELECT row_to_json(x)::text FROM (
       ORDER BY a.attnum) AS columns
   FROM tie t ORDER BY t.relation, kind, objid) x`
 
+/** Columns of other relations that rules read by name, those of views included. */
+export const RULE_READS_SQL = `SELECT row_to_json(x)::text FROM (
+  SELECT DISTINCT r.ev_class::int8 AS relation, d.refobjid::int8 AS uses, a.attname AS column
+  FROM pg_rewrite r
+  JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid
+    AND d.refclassid = 'pg_class'::regclass AND d.refobjid <> r.ev_class AND d.refobjsubid > 0
+  JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
+  WHERE r.oid >= 16384) x`
+
+/** Relations whose rules read a whole row of something: \`pg_depend\` does not tell, the stored trees do. */
+export const WHOLE_ROWS_SQL = `SELECT row_to_json(x)::text FROM (
+  SELECT DISTINCT ev_class::int8 AS relation FROM pg_rewrite
+  WHERE oid >= 16384 AND concat(ev_action::text, ev_qual::text) LIKE '%:varattno 0 %') x`
+
+/** Columns of the indexes by which tables were put in order, in expressions and predicates too. */
+export const CLUSTERED_SQL = `SELECT row_to_json(x)::text FROM (
+  SELECT DISTINCT i.indrelid::int8 AS relation, a.attname AS column
+  FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum > 0 AND (
+    a.attnum = ANY (i.indkey) OR EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass
+      AND d.objid = i.indexrelid AND d.refclassid = 'pg_class'::regclass AND d.refobjid = i.indrelid
+      AND d.refobjsubid = a.attnum))
+  WHERE i.indisclustered AND i.indrelid >= 16384) x`
+
 /** Columns of other relations that policies read; every column of those one reads a whole row of. */
 export const POLICY_READS_SQL = `SELECT row_to_json(x)::text FROM (
   SELECT DISTINCT p.polrelid::int8 AS relation, d.refobjid::int8 AS uses, a.attname AS column

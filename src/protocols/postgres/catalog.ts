@@ -110,6 +110,12 @@ export interface Relation {
   readonly readsOpaquely: boolean
   /** For views and tables with rules: OIDs of relations its rules use, direct ones at least; without itself. */
   readonly dependsOn: readonly number[]
+  /** Columns of other relations its rules read by name. */
+  readonly ruleReads: readonly { readonly relation: number; readonly column: string }[]
+  /** Whether its rules read a whole row of something: those stand in no list of columns. */
+  readonly readsWholeRows: boolean
+  /** Columns of the index its rows were last put in order by (`CLUSTER`); empty when they never were. */
+  readonly clusteredBy: readonly string[]
   /** OIDs of relations its row security policies read. */
   readonly policyDependsOn: readonly number[]
   /** OIDs of user functions (`oid >= 16384`) that reading it runs: in view rules and row security policies. */

@@ -9,11 +9,12 @@
 import { SallyportError } from '../../core/errors.ts'
 import type { Relation } from './catalog.ts'
 import type { Change, Effects } from './effects.ts'
-import type { BoundMasks, UnmetMasks } from './masks.ts'
+import type { UnmetMasks } from './mask-backing.ts'
+import type { BoundMasks, RelationMasks } from './masks.ts'
 import { functionName, resourceName } from './names.ts'
 import type { Use } from './scope.ts'
 import { isSensitiveCatalog } from './sensitive-catalogs.ts'
-import type { Findings } from './walk/findings.ts'
+import type { CopyOut, Findings } from './walk/findings.ts'
 
 /**
  * Refuses what rewriting cannot make safe.
@@ -36,15 +37,16 @@ export function refuseUnderMasks(
     )
   }
   for (const use of findings.uses) refuseUse(use, masks)
-  const isWrite = findings.uses.some((use) => use.role !== 'read')
+  const writes = findings.uses.filter((use) => use.role !== 'read').length
   for (const use of findings.uses) {
     const named = masks.byRelation.get(use.relation.oid)
     if (named === undefined) continue
-    const hidden = new Set(named.keys())
-    if (use.role !== 'read') refuseTarget(use, hidden)
-    else if (isWrite) refuseSource(use, hidden)
-    else refusePredicate(use, named)
+    // What one write returns another one could store, mask and all.
+    if (use.role !== 'read') refuseTarget(use, named, writes > 1)
+    else if (writes > 0) refuseSource(use, named, writes > 1)
+    if (use.role === 'read') refusePredicate(use, named)
   }
+  for (const copy of findings.copies) refuseCopy(copy, masks)
   for (const change of effects.changes) refuseTies(change, masks)
   for (const { relation, columns } of effects.consulted) {
     const hidden = masks.byRelation.get(relation.oid)
@@ -56,7 +58,7 @@ export function refuseUnderMasks(
   }
   for (const { relation, columns } of effects.cascades) {
     const hidden = masks.byRelation.get(relation.oid)
-    if (hidden === undefined || ![...columns].some((column) => hidden.has(column))) continue
+    if (hidden === undefined || ![...columns].some((column) => hidden.get(column)?.allowWrite === false)) continue
     refuse('sql.mask.update', `A foreign key would change a masked column of ${resourceName(relation)}.`)
   }
 }
@@ -78,14 +80,27 @@ function refuseUse(use: Use, masks: BoundMasks): void {
   }
   if (!masks.byRelation.has(use.relation.oid)) return
   refuseUnmet(name, masks.unmet.get(use.relation.oid))
-  if (use.sampled)
+  if (use.system.size > 0 && masks.guarded.has(use.relation.oid)) {
+    const why = `The database role may not read all of ${name}, so PostgreSQL shows it no system column.`
+    refuse('sql.mask.system_column', why, 'Use the primary key.')
+  }
+  if (masks.pieces.has(use.relation.oid)) {
     refuse(
-      'sql.mask.tablesample',
-      `TABLESAMPLE on ${name}, which has masked columns.`,
-      'Use ORDER BY random() LIMIT n.',
+      'sql.mask.partition',
+      `Which rows are in ${name} tells of the masked column it is partitioned by.`,
+      'Use the partitioned table.',
     )
-  if (use.system.size > 0) {
-    refuse('sql.mask.system_column', `System columns of ${name}, which has masked columns.`, 'Use the primary key.')
+  }
+  if (masks.sorted.has(use.relation.oid)) refuseOrdered(use, name)
+}
+
+/** Of a table that lies in the order of masked values, nothing may be seen of where its rows lie. */
+function refuseOrdered(use: Use, name: string): void {
+  const why = `The rows of ${name} lie in the order of a masked column`
+  if (use.system.size > 0) refuse('sql.mask.system_column', `${why}.`, 'Use the primary key.')
+  if (use.sampled) refuse('sql.mask.tablesample', `${why}.`, 'Use ORDER BY random() LIMIT n.')
+  if (use.role !== 'read' && use.returning) {
+    refuse('sql.mask.row_order', `${why}, and RETURNING would show it.`, 'Leave RETURNING out.')
   }
 }
 
@@ -109,36 +124,40 @@ function listed(relation: string, columns: readonly string[]): string {
 }
 
 /** The target of a write is the real table: what is read of it there is not masked (R13). */
-function refuseTarget(use: Use, hidden: ReadonlySet<string>): void {
+function refuseTarget(use: Use, hidden: RelationMasks, isStored: boolean): void {
   const name = resourceName(use.relation)
-  const returned = among(use.returned, hidden)
+  const returned = among(isStored ? difference(use.read, use.consulted) : use.returned, hidden)
   if (returned !== undefined) {
     refuse(
       'sql.mask.returning',
-      `RETURNING shows ${name}.${returned}, which is masked.`,
-      `Return ${clear(use, hidden)}.`,
+      `RETURNING computes something of ${name}.${returned}, which is masked, or hands it to another write.`,
+      `Return columns as they are, such as ${clear(use, hidden)}.`,
     )
   }
-  const read = among(use.read, hidden)
+  const read = among(use.consulted, hidden)
   if (read !== undefined) {
     refuse('sql.mask.dml_read', `The statement reads ${name}.${read}, which is masked, of the table it writes.`)
   }
-  const written = among(use.updated, hidden)
+  const written = [...use.updated].find((column) => hidden.get(column)?.allowWrite === false)
   const writesUnique = use.relation.uniqueColumns.some((column) => hidden.has(column))
   if (written !== undefined) {
-    refuse('sql.mask.update', `${name}.${written} is masked: writing it back would put the mask in place of the value.`)
+    refuse(
+      'sql.mask.update',
+      `${name}.${written} is masked: writing it back would put the mask in place of the value.`,
+      'Leave the column out, or have the operator set allow_write on its mask.',
+    )
   }
   if (
     use.writes.has('update') &&
     writesUnique &&
-    use.relation.uniqueColumns.some((column) => use.updated.has(column))
+    use.relation.uniqueColumns.some((column) => use.updated.has(column) && hidden.get(column)?.allowWrite !== true)
   ) {
     refuse('sql.mask.unique', `A unique constraint of ${name} over a masked column would tell whether a value exists.`)
   }
   if (!use.writes.has('insert')) return
   const guessed = use.relation.columns.find(
     (column) =>
-      hidden.has(column.name) &&
+      hidden.get(column.name)?.allowWrite === false &&
       (use.relation.uniqueColumns.includes(column.name) || isForeignKey(use, column.name)) &&
       (use.inserted.has(column.name) || column.hasDefault),
   )
@@ -146,8 +165,16 @@ function refuseTarget(use: Use, hidden: ReadonlySet<string>): void {
     refuse(
       'sql.mask.unique',
       `Whether inserting ${name}.${guessed.name} succeeds would tell whether a masked value exists.`,
+      'Leave the column out, or have the operator set allow_write on its mask.',
     )
   }
+}
+
+/** COPY reads the one table it names, in the order its rows lie in (R9). */
+function refuseCopy({ use }: CopyOut, masks: BoundMasks): void {
+  if (!masks.byRelation.has(use.relation.oid) || use.relation.kind !== 'partitioned_table') return
+  const name = resourceName(use.relation)
+  refuse('sql.mask.copy', `COPY cannot read ${name}, which is partitioned.`, `Use COPY (SELECT … FROM ${name}) TO.`)
 }
 
 /** Whether a write succeeds must not depend on a masked value, of the rows it changes or of others. */
@@ -172,7 +199,10 @@ function refuseTies(change: Change, masks: BoundMasks): void {
   if (hidden === undefined) return
   const changed = new Set([...columns, ...generatedFrom(relation, columns)])
   for (const tie of relation.ties) {
-    const masked = tie.columns.filter((column) => hidden.has(column))
+    // Of a column that callers may write, and do, success tells what the operator accepted.
+    const isTold = (column: string): boolean =>
+      !(hidden.get(column)?.allowWrite === true && (verb === 'insert' ? isGiven(column) : changed.has(column)))
+    const masked = tie.columns.filter((column) => hidden.has(column) && isTold(column))
     if (masked.length === 0) continue
     if (verb === 'insert') {
       if (tie.kind !== 'unique' || !(tie.countsNull || masked.some(isGiven))) continue
@@ -196,8 +226,8 @@ function generatedFrom(relation: Relation, columns: ReadonlySet<string>): readon
 }
 
 /** What a write reads elsewhere would be stored as its mask. */
-function refuseSource(use: Use, hidden: ReadonlySet<string>): void {
-  const read = among(use.read, hidden)
+function refuseSource(use: Use, hidden: RelationMasks, isStored: boolean): void {
+  const read = among(isStored ? use.read : use.consulted, hidden)
   if (read === undefined) return
   refuse(
     'sql.mask.dml_source',
@@ -207,14 +237,14 @@ function refuseSource(use: Use, hidden: ReadonlySet<string>): void {
 }
 
 /** A predicate would compare with the mask and quietly find the wrong rows (R15); NULL finds none, as in SQL itself. */
-function refusePredicate(use: Use, named: ReadonlyMap<string, string>): void {
+function refusePredicate(use: Use, named: RelationMasks): void {
   for (const column of use.tested) {
-    const transform = named.get(column)
-    if (transform === undefined || transform === 'null') continue
+    const mask = named.get(column)
+    if (mask === undefined || mask.isNull || mask.comparesMask) continue
     refuse(
       'sql.mask.predicate',
       `${resourceName(use.relation)}.${column} is masked, so a condition on it would compare with the mask.`,
-      `Use conditions on ${clear(use, new Set(named.keys()))}.`,
+      `Use conditions on ${clear(use, named)}.`,
     )
   }
 }
@@ -223,12 +253,16 @@ function isForeignKey(use: Use, column: string): boolean {
   return use.relation.foreignKeys.some((key) => key.columns.includes(column))
 }
 
-function among(columns: ReadonlySet<string>, hidden: ReadonlySet<string>): string | undefined {
+function among(columns: ReadonlySet<string>, hidden: Pick<ReadonlySet<string>, 'has'>): string | undefined {
   for (const column of columns) if (hidden.has(column)) return column
   return undefined
 }
 
-function clear(use: Use, hidden: ReadonlySet<string>): string {
+function difference(all: ReadonlySet<string>, without: ReadonlySet<string>): ReadonlySet<string> {
+  return new Set([...all].filter((one) => !without.has(one)))
+}
+
+function clear(use: Use, hidden: RelationMasks): string {
   const names = use.relation.columns.map((column) => column.name).filter((name) => !hidden.has(name))
   return names.length === 0 ? 'columns that are not masked' : names.join(', ')
 }

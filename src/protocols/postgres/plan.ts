@@ -17,7 +17,7 @@ import { text, unwrap, type Ast } from './ast.ts'
 import type { Catalog } from './catalog.ts'
 import { effectsOf } from './effects.ts'
 import { refuseUnderMasks } from './mask-rules.ts'
-import { bindMasks, type BoundMasks } from './masks.ts'
+import { bindMasks, NO_MASKS, type BoundMasks } from './masks.ts'
 import { parse, type Parsed } from './parse.ts'
 import type { Param, PlanUnder, PostgresPlan, StatementKind } from './plan-types.ts'
 import { recall, remember, type RememberedPlan } from './plan-memory.ts'
@@ -238,7 +238,7 @@ function planParsed(
 function meetsMasked(use: Use, masks: BoundMasks): boolean {
   const named = masks.byRelation.get(use.relation.oid)
   if (named === undefined) return false
-  const mentioned = [use.read, use.tested, use.returned, use.inserted, use.updated]
+  const mentioned = [use.consulted, use.tested, use.returned, use.inserted, use.updated]
   return mentioned.some((columns) => [...columns].some((column) => named.has(column)))
 }
 
@@ -318,17 +318,6 @@ function refusedPlan(error: unknown, plan: PostgresPlan): PostgresPlan {
   }
 }
 
-const NO_MASKS: BoundMasks = {
-  byRelation: new Map(),
-  ordered: new Set(),
-  tainted: new Set(),
-  columns: [],
-  // Masks that fit nothing have nothing behind them but the refusal.
-  mode: 'rewrite',
-  standIns: new Map(),
-  unmet: new Map(),
-}
-
 /** What is not understood may touch anything: on a database with masks it is neither run nor shown with its values. */
 function whileMasked(
   request: Request,
@@ -393,8 +382,8 @@ const KINDS: ReadonlyMap<string, StatementKind> = new Map([
 function maskedOutputs(findings: Findings, masks: BoundMasks): ReadonlyMap<number, Transform> {
   const outputs = new Map<number, Transform>()
   for (const [position, origin] of (findings.origins ?? []).entries()) {
-    const transform = origin && masks.byRelation.get(origin.use.relation.oid)?.get(origin.column)
-    if (transform !== undefined) outputs.set(position, transform)
+    const mask = origin && masks.byRelation.get(origin.use.relation.oid)?.get(origin.column)
+    if (mask !== undefined) outputs.set(position, mask.transform)
   }
   return outputs
 }

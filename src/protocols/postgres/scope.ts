@@ -22,8 +22,10 @@ export interface Use {
   readonly read: Set<string>
   /** Columns read in a predicate: WHERE, ON, USING, HAVING. */
   readonly tested: Set<string>
-  /** Columns of a write's target that RETURNING reads. */
+  /** Columns of a write's target that RETURNING computes something from. */
   readonly returned: Set<string>
+  /** Columns read where what is read does not go straight to the caller: everywhere but in RETURNING. */
+  readonly consulted: Set<string>
   /** Columns an INSERT fills. */
   readonly inserted: Set<string>
   /** Columns an UPDATE assigns. */
@@ -36,6 +38,10 @@ export interface Use {
   locked: boolean
   sampled: boolean
   returning: boolean
+  /** How often its whole row is read: by `*`, `t.*` or `t`. */
+  wholeReads: number
+  /** Whether NATURAL compares its columns with others, by whatever names it has. */
+  natural: boolean
 }
 
 /** Something a column reference can speak of. */
@@ -83,6 +89,8 @@ export interface CteScope {
 export interface Reading {
   readonly isPredicate: boolean
   readonly isReturning: boolean
+  /** In RETURNING: the column is a result column as it is. */
+  readonly isDirect?: boolean
 }
 
 /**
@@ -186,6 +194,7 @@ export function readAll(item: Item, reading: Reading): void {
   for (const part of item.parts ?? []) readAll(part, reading)
   step(1 + item.columns.size)
   if (item.use === undefined) return
+  item.use.wholeReads += 1
   for (const column of item.columns.values()) mark(item.use, column, reading)
 }
 
@@ -255,7 +264,8 @@ export function outputOf(items: readonly Item[]): Output {
 function mark(use: Use, column: string, reading: Reading): void {
   use.read.add(column)
   if (reading.isPredicate) use.tested.add(column)
-  if (reading.isReturning && use.role !== 'read') use.returned.add(column)
+  if (!reading.isReturning) use.consulted.add(column)
+  else if (use.role !== 'read' && reading.isDirect !== true) use.returned.add(column)
 }
 
 const plain = new WeakMap<Relation, ReadonlyMap<string, string>>()

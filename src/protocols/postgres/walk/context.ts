@@ -5,6 +5,8 @@ import type { CteScope, Level, Output, Reading } from '../scope.ts'
 export interface Context extends Reading {
   readonly level: Level | undefined
   readonly ctes: CteScope | undefined
+  /** Beside the target of a write: whether `*` shows the columns of each item in order. */
+  readonly isPlainFrom?: boolean
 }
 
 /** Outside of everything. */
@@ -16,13 +18,11 @@ export const CLOSED: Output = { names: [], isOpen: false }
 export const OPEN: Output = { names: [], isOpen: true }
 
 /** The fields of a node, empty when it is absent. */
-
 export function asFields(value: unknown): Ast {
   return typeof value === 'object' && value !== null ? (value as Ast) : {}
 }
 
 /** The alias of a FROM item. */
-
 export function aliasOf(fields: Ast): { readonly name: string | undefined; readonly columns: readonly string[] } {
   const alias = fields['alias']
   if (typeof alias !== 'object' || alias === null) return { name: undefined, columns: [] }

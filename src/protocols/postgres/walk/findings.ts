@@ -1,7 +1,7 @@
 import type { Ast } from '../ast.ts'
 import type { CatalogFunction } from '../catalog.ts'
 import type { Grouping } from '../group-by.ts'
-import type { Level, Output, Use } from '../scope.ts'
+import type { Item, Level, Output, Use } from '../scope.ts'
 
 /** A function a statement runs and that needs a rule of its own. */
 export interface FunctionUse {
@@ -20,12 +20,58 @@ export interface QualifiedRef {
   readonly level: Level | undefined
 }
 
+/** A `*` or `t.*` that stands in a list of result columns by itself. */
+export interface Star {
+  /** The SELECT or RETURNING clause whose list it stands in, and where. */
+  readonly clause: Ast
+  readonly index: number
+  /** The `ColumnRef`. */
+  readonly ref: Ast
+  /** What it shows, in order. */
+  readonly items: readonly Item[]
+  /** Whether columns stand in the order of the items: no join that merges columns is among them. */
+  readonly isPlain: boolean
+}
+
+/** A result column of RETURNING that is a column of the target, or all of them, as they are. */
+export interface Returning {
+  readonly clause: Ast
+  readonly index: number
+  readonly ref: Ast
+  readonly items: readonly Item[]
+  /** The column, or undefined for a star. */
+  readonly column: string | undefined
+  /** Whether the caller gave it a name. */
+  readonly isNamed: boolean
+  readonly isPlain: boolean
+}
+
+/** A relation that is sampled: `t TABLESAMPLE method (…)`. */
+export interface Sample {
+  readonly use: Use
+  /** The `RangeTableSample`. */
+  readonly node: Ast
+}
+
+/** `COPY relation [(columns)] TO …`. */
+export interface CopyOut {
+  /** The `CopyStmt`. */
+  readonly stmt: Ast
+  readonly use: Use
+  /** The columns that are listed; empty when none are. */
+  readonly columns: readonly string[]
+}
+
 /** Everything one statement does, as far as its text and the catalog say. */
 export interface Findings {
   readonly uses: readonly Use[]
   readonly functions: readonly FunctionUse[]
   readonly qualifiedRefs: readonly QualifiedRef[]
   readonly groupings: readonly Grouping[]
+  readonly stars: readonly Star[]
+  readonly returnings: readonly Returning[]
+  readonly samples: readonly Sample[]
+  readonly copies: readonly CopyOut[]
   /** One sentence each; not empty means not understood. */
   readonly unknowns: readonly string[]
   /** Highest `$n`. */

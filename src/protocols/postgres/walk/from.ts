@@ -93,7 +93,10 @@ function tableSample(
   walk.node(fields['repeatable'], lateral)
   const before = direct.length
   const items = fromItem(walk, fields['relation'], context, left, direct)
-  for (const use of direct.slice(before)) use.sampled = true
+  for (const use of direct.slice(before)) {
+    use.sampled = true
+    walk.samples.push({ use, node: fields })
+  }
   return items
 }
 
@@ -131,6 +134,7 @@ function join(walk: Walker, fields: Ast, context: Context, left: readonly Item[]
 function naturalJoin(left: readonly Item[], right: readonly Item[], reading: Reading): void {
   const a = outputOf(left)
   const b = outputOf(right)
+  for (const item of [...left, ...right]) markNatural(item)
   const [named, others] = [new Set(a.names), new Set(b.names)]
   for (const item of left)
     for (const name of named)
@@ -139,6 +143,11 @@ function naturalJoin(left: readonly Item[], right: readonly Item[], reading: Rea
     for (const name of others)
       if ((a.isOpen || named.has(name)) && hasColumn(item, name)) readColumn(item, name, reading)
   for (const item of [...left, ...right]) if (item.isOpaque === true) readAll(item, reading)
+}
+
+function markNatural(item: Item): void {
+  if (item.use !== undefined) item.use.natural = true
+  for (const part of item.parts ?? []) markNatural(part)
 }
 
 /** `FOR UPDATE` and its like. */

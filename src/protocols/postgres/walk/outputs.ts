@@ -1,8 +1,8 @@
 import { asList, text, unwrap, words, type Ast } from '../ast.ts'
-import { hasColumn, outputOf, step, type Item, type Output } from '../scope.ts'
+import { hasColumn, itemsNamed, itemsOfRelation, outputOf, step, type Item, type Level, type Output } from '../scope.ts'
 import { outputName } from '../output-name.ts'
 import { asFields } from './context.ts'
-import type { Origin } from './findings.ts'
+import type { Origin, Star } from './findings.ts'
 
 /** The columns a target list yields. */
 export function outputsOf(list: unknown, items: readonly Item[]): Output {
@@ -23,6 +23,27 @@ export function outputsOf(list: unknown, items: readonly Item[]): Output {
     else names.push(name)
   }
   return { names, isOpen: open }
+}
+
+/** The `*` and `t.*` in the list of a SELECT. */
+export function starsOf(clause: Ast, level: Level): readonly Star[] {
+  const isPlain = !hasMergingJoin(clause['fromClause'])
+  return asList(clause['targetList']).flatMap((entry, index): readonly Star[] => {
+    const ref = unwrap(asFields(unwrap(entry)?.fields)['val'])
+    if (ref?.type !== 'ColumnRef') return []
+    const items = starItems(ref.fields, level)
+    return items === undefined ? [] : [{ clause, index, ref: ref.fields, items, isPlain }]
+  })
+}
+
+/** What `*`, `t.*` or `schema.t.*` shows; undefined for anything else. */
+export function starItems(ref: Ast, level: Level): readonly Item[] | undefined {
+  const list = asList(ref['fields'])
+  if (unwrap(list.at(-1))?.type !== 'A_Star') return undefined
+  const [first = '', second = '', third = ''] = words(list.slice(0, -1)) ?? []
+  if (list.length === 1) return level.items
+  if (list.length === 2) return itemsNamed(level, first)
+  return list.length === 3 ? itemsOfRelation(level, first, second) : itemsOfRelation(level, second, third)
 }
 
 /** Columns a plain target list shows unchanged. Joins that merge columns move positions, so `*` over them is not told. */
@@ -64,7 +85,8 @@ function starOf(value: unknown): string | undefined {
   return list.length === 1 ? '' : text(asFields(unwrap(list[list.length - 2])?.fields)['sval'])
 }
 
-function hasMergingJoin(list: unknown): boolean {
+/** Whether a join merges columns, so that `*` does not show each item's columns in order. */
+export function hasMergingJoin(list: unknown): boolean {
   return asList(list).some((entry) => {
     const one = unwrap(entry)
     if (one?.type !== 'JoinExpr') return false

@@ -8,6 +8,7 @@ import {
   step,
   type Cte,
   type CteScope,
+  type Level,
   type Output,
   type Use,
 } from '../scope.ts'
@@ -15,7 +16,7 @@ import { hasEffectiveWhere } from '../where.ts'
 import { walkOperator } from './code.ts'
 import { asFields, CLOSED, OPEN, TOP, type Context } from './context.ts'
 import { fromItems, lockRows } from './from.ts'
-import { originsOf, outputsOf } from './outputs.ts'
+import { originsOf, outputsOf, starsOf } from './outputs.ts'
 import type { Walker } from './walker.ts'
 
 /** A SELECT, VALUES or set operation. `recursive` is the WITH query it is the body of, when that may read itself. */
@@ -31,7 +32,9 @@ export function walkSelect(walk: Walker, fields: Ast, context: Context, recursiv
   const before = walk.uses.length
   const direct: Use[] = []
   const items = fromItems(walk, fields['fromClause'], outer, direct)
-  const inner: Context = { ...outer, level: { items, parent: outer.level } }
+  const level: Level = { items, parent: outer.level }
+  const inner: Context = { ...outer, level }
+  walk.stars.push(...starsOf(fields, level))
   const hasWhere = hasEffectiveWhere(fields['whereClause'])
   for (const use of direct) use.hasWhere = hasWhere
   walk.nodes(fields['targetList'], inner)

@@ -1,9 +1,10 @@
-import { asList, text, unwrap, type Ast } from '../ast.ts'
+import { asList, text, unwrap, words, type Ast } from '../ast.ts'
 import { spoken } from '../names.ts'
-import { derivedItem, relationItem, type Item, type Output, type Role, type Use } from '../scope.ts'
+import { derivedItem, relationItem, type Item, type Level, type Output, type Role, type Use } from '../scope.ts'
 import { aliasOf, asFields, CLOSED, OPEN, type Context } from './context.ts'
 import { fromItems } from './from.ts'
-import { outputsOf } from './outputs.ts'
+import type { Returning } from './findings.ts'
+import { hasMergingJoin, outputsOf, starItems } from './outputs.ts'
 import type { Walker } from './walker.ts'
 
 /** The table a statement writes, undefined when there is none of that name. */
@@ -32,7 +33,8 @@ export function besideTarget(walk: Walker, target: { readonly item: Item }, list
   const direct: Use[] = []
   const items = fromItems(walk, list, context, direct)
   for (const use of direct) use.hasWhere = true
-  return { ...context, level: { items: [target.item, ...items], parent: context.level } }
+  const isPlainFrom = !hasMergingJoin(list)
+  return { ...context, level: { items: [target.item, ...items], parent: context.level }, isPlainFrom }
 }
 
 /** `SET column = value, …` */
@@ -73,8 +75,41 @@ export function returningOutput(
     level: { items: [...items, ...rows], parent: context.level?.parent },
     isReturning: true,
   }
-  walk.nodes(fields['exprs'], inner)
+  const plain = target.use.role !== 'merge' && (context.isPlainFrom ?? true)
+  for (const [index, entry] of asList(fields['exprs']).entries()) {
+    const direct = directReturn(target.use, fields, index, entry, inner.level, items, plain)
+    if (direct !== undefined) walk.returnings.push(direct)
+    walk.node(entry, direct === undefined ? inner : { ...inner, isDirect: true })
+  }
   return outputsOf(fields['exprs'], items)
+}
+
+/** What a result column of RETURNING shows of the target, when it is a column of it, or all of them, as they are. */
+function directReturn(
+  use: Use,
+  clause: Ast,
+  index: number,
+  entry: unknown,
+  level: Level | undefined,
+  items: readonly Item[],
+  isPlain: boolean,
+): Returning | undefined {
+  const target = asFields(unwrap(entry)?.fields)
+  const ref = unwrap(target['val'])
+  if (ref?.type !== 'ColumnRef' || level === undefined) return undefined
+  const isNamed = target['name'] !== undefined
+  const list = asList(ref.fields['fields'])
+  const star = list.length === 1 ? { items, parent: undefined } : level
+  const shown = starItems(ref.fields, star)
+  if (shown !== undefined) {
+    if (!shown.some((item) => item.use === use)) return undefined
+    return { clause, index, ref: ref.fields, items: shown, column: undefined, isNamed, isPlain }
+  }
+  const column = words(list)?.at(-1)
+  if (column === undefined) return undefined
+  const named = list.length === 1 ? items : starItems({ fields: [...list.slice(0, -1), { A_Star: {} }] }, level)
+  const holders = (named ?? []).filter((item) => item.use === use && item.columns.has(column))
+  return holders.length === 1 ? { clause, index, ref: ref.fields, items: holders, column, isNamed, isPlain } : undefined
 }
 
 /** A write whose target was not found: the rest is walked all the same, so that it shows up in the parts. */

@@ -5,7 +5,7 @@ import type { Grouping } from '../group-by.ts'
 import { spoken } from '../names.ts'
 import type { Cte, Output, Role, Use } from '../scope.ts'
 import type { Context } from './context.ts'
-import type { Findings, FunctionUse, Origin, QualifiedRef } from './findings.ts'
+import type { CopyOut, Findings, FunctionUse, Origin, QualifiedRef, Returning, Sample, Star } from './findings.ts'
 
 /** How the two kinds of nodes are walked that may hold each other at any depth. */
 export interface Visitors {
@@ -19,6 +19,10 @@ export class Walker {
   readonly uses: Use[] = []
   readonly qualifiedRefs: QualifiedRef[] = []
   readonly groupings: Grouping[] = []
+  readonly stars: Star[] = []
+  readonly returnings: Returning[] = []
+  readonly samples: Sample[] = []
+  readonly copies: CopyOut[] = []
   /** Every `RangeVar` that was met. */
   readonly known = new Set<Ast>()
   paramsMax = 0
@@ -40,6 +44,10 @@ export class Walker {
       functions: [...this.#functions.values()],
       qualifiedRefs: this.qualifiedRefs,
       groupings: this.groupings,
+      stars: this.stars,
+      returnings: this.returnings,
+      samples: this.samples,
+      copies: this.copies,
       unknowns: [...this.#unknowns],
       paramsMax: this.paramsMax,
       ...(this.explain !== undefined && { explain: this.explain }),
@@ -92,6 +100,7 @@ export class Walker {
       read: new Set(),
       tested: new Set(),
       returned: new Set(),
+      consulted: new Set(),
       inserted: new Set(),
       updated: new Set(),
       system: new Set(),
@@ -100,6 +109,8 @@ export class Walker {
       locked: false,
       sampled: false,
       returning: false,
+      wholeReads: 0,
+      natural: false,
     }
     this.uses.push(use)
     return use
