@@ -54,6 +54,8 @@ interface TypeRow {
   readonly display: string
   readonly kind: string
   readonly base: number
+  /** For a domain the type it is over, with its modifier. */
+  readonly baseDisplay: string | null
   readonly notNull: boolean
   readonly relation: number
   readonly element: number

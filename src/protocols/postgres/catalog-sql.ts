@@ -114,7 +114,7 @@ export const SEARCH_PATH_SQL = `SELECT pg_catalog.to_json(${SEARCH_PATH})::pg_ca
 
 const TYPES = `SELECT row_to_json(x)::text FROM (
   SELECT t.oid::int8 AS oid, n.nspname AS schema, t.typname AS name, format_type(t.oid, NULL) AS display,
-    t.typtype AS kind, t.typbasetype::int8 AS base, t.typnotnull AS "notNull", t.typrelid::int8 AS relation,
+    t.typtype AS kind, t.typbasetype::int8 AS base, format_type(nullif(t.typbasetype, 0), t.typtypmod) AS "baseDisplay", t.typnotnull AS "notNull", t.typrelid::int8 AS relation,
     CASE WHEN t.typsubscript = 'array_subscript_handler'::regproc THEN t.typelem::int8 ELSE 0 END AS element,
     c.relkind AS "rowKind", e.extname AS extension,
     ARRAY(SELECT f FROM unnest(ARRAY[t.typinput, t.typoutput, t.typreceive, t.typsend, t.typmodin, t.typmodout,
@@ -199,7 +199,8 @@ export const TIES_SQL = `SELECT row_to_json(x)::text FROM (
     FROM pg_index i WHERE indrelid >= 16384
     UNION ALL SELECT adrelid, 'generated', true, false, ARRAY[adnum], 'pg_attrdef'::regclass, d.oid
     FROM pg_attrdef d JOIN pg_attribute a ON a.attrelid = adrelid AND a.attnum = adnum AND a.attgenerated <> ''
-    UNION ALL SELECT polrelid, 'policy', true, false, '{}', 'pg_policy'::regclass, oid FROM pg_policy
+    UNION ALL SELECT polrelid, 'policy', true, false, CASE WHEN concat(polqual::text, polwithcheck::text)
+      LIKE '%:varattno 0 %' THEN '{0}'::int2[] ELSE '{}' END, 'pg_policy'::regclass, oid FROM pg_policy
     UNION ALL SELECT partrelid, 'partition', true, false, partattrs::int2[], 'pg_class'::regclass, 0
     FROM pg_partitioned_table
   )

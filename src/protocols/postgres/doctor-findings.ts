@@ -145,7 +145,11 @@ function isFixed(version: number): boolean {
 }
 
 /** Whether a write succeeds can tell of a masked value; the gateway refuses such writes, the database does not. */
-function ofConstraints(relation: Relation, named: ReadonlyMap<string, string>, facts: DoctorFacts): readonly Finding[] {
+function ofConstraints(
+  relation: Relation,
+  named: ReadonlyMap<string, unknown>,
+  facts: DoctorFacts,
+): readonly Finding[] {
   const found: Finding[] = []
   const held = facts.privileges.find(({ oid }) => oid === relation.oid)?.privileges ?? []
   const mayWrite = held.includes('INSERT') || held.includes('UPDATE')

@@ -139,7 +139,7 @@ class Script {
   #partial(relation: Relation): readonly CatalogColumn[] {
     const named = this.#patient.masks.byRelation.get(relation.oid)
     return relation.columns.filter((column) => {
-      const transform = named?.get(column.name)
+      const transform = named?.get(column.name)?.transform
       // A generated column cannot be made of another one.
       return transform !== undefined && needsValue(column, transform) && !column.generated
     })

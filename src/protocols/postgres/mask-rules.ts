@@ -13,6 +13,7 @@ import type { UnmetMasks } from './mask-backing.ts'
 import type { BoundMasks, RelationMasks } from './masks.ts'
 import { functionName, resourceName } from './names.ts'
 import type { Use } from './scope.ts'
+import { isShownByPolicy } from './mask-taint.ts'
 import { isSensitiveCatalog } from './sensitive-catalogs.ts'
 import type { CopyOut, Findings } from './walk/findings.ts'
 
@@ -75,8 +76,11 @@ function refuseUse(use: Use, masks: BoundMasks): void {
   if (isSensitiveCatalog(use.relation)) {
     refuse('sql.mask.catalog', `${name} shows data of columns that this database masks.`)
   }
-  if (use.relation.builtin && use.relation.name === 'pg_attribute' && use.read.has('attmissingval')) {
-    refuse('sql.mask.catalog', `${name}.attmissingval holds values of columns.`, 'Name the columns you need.')
+  if (isShownByPolicy(use.relation, masks)) {
+    refuse(
+      'sql.mask.policy',
+      `A row security policy of ${name} compares with masked values, so which rows there are would tell of them.`,
+    )
   }
   if (!masks.byRelation.has(use.relation.oid)) return
   refuseUnmet(name, masks.unmet.get(use.relation.oid))
@@ -191,8 +195,7 @@ function refuseTies(change: Change, masks: BoundMasks): void {
       refuse('sql.mask.foreign_key', `Whether this succeeds would tell whether a masked value exists (${name}).`)
     }
   }
-  const reads = relation.hasRls ? relation.policyReads : []
-  if (reads.some(({ relation: oid, column }) => masks.byRelation.get(oid)?.has(column) === true)) {
+  if (isShownByPolicy(relation, masks)) {
     refuse('sql.mask.policy', `A row security policy of ${name} compares with masked values.`)
   }
   const hidden = masks.byRelation.get(relation.oid)

@@ -56,6 +56,7 @@ export function maskedCopy(
 function maskedColumn(column: CatalogColumn, masks: RelationMasks, standIns: SourceForm['standIns']): string {
   const mask = masks.get(column.name)
   const name = quoteIdentifier(column.name)
+  if (mask?.expression !== undefined) return `${mask.expression} AS ${name}`
   return mask === undefined
     ? name
     : `${maskExpression(column, mask.transform, { standIn: standIns?.get(column.name) })} AS ${name}`
@@ -73,6 +74,19 @@ function sortedBy(relation: Relation, masks: RelationMasks): string {
         .map(({ name }) => `${quoteIdentifier(name)}::pg_catalog.text COLLATE "pg_catalog"."C"`)
   // Without anything to order by, all rows look the same.
   return keys.length === 0 ? '' : ` ORDER BY ${keys.join(', ')}`
+}
+
+/**
+ * The masks of `pg_attribute` where its `attmissingval` is read: a column added with a default has that value there, and
+ * the default of a masked column is a value of it.
+ */
+export function missingValueMasks(masked: Iterable<number>): RelationMasks {
+  const oids = [...masked].join(',')
+  const isMasked = `"attrelid" OPERATOR(pg_catalog.=) ANY ('{${oids}}'::pg_catalog.oid[])`
+  const expression = `CASE WHEN ${isMasked} THEN NULL ELSE "attmissingval" END`
+  return new Map([
+    ['attmissingval', { transform: 'null', allowWrite: false, comparesMask: true, isNull: true, expression }],
+  ])
 }
 
 /** What the expression of a mask is written with. */

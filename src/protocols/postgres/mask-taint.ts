@@ -5,7 +5,7 @@
  * @packageDocumentation
  */
 import type { Catalog, Relation } from './catalog.ts'
-import type { RelationMasks } from './masks.ts'
+import type { BoundMasks, RelationMasks } from './masks.ts'
 
 /**
  * Views and materialized views that read a masked column, however far, unless they have masks of their own (R12); and
@@ -22,6 +22,8 @@ export function taintedBy(
   if (masked.size === 0) return tainted
   const isShown = (relation: Relation, oid: number): boolean => {
     const named = masked.get(oid)
+    const other = catalog.relationsByOid.get(oid)
+    if (other !== undefined && isShownByPolicy(other, { byRelation: masked })) return true
     if (tainted.has(oid) || sorted.has(oid) || pieces.has(oid)) return true
     if (named === undefined) return false
     // A whole row is in no list of columns, so whoever reads one may read that of any relation beside it.
@@ -38,6 +40,16 @@ export function taintedBy(
     }
   }
   return tainted
+}
+
+/** Whether a policy decides by a masked column which rows of a relation there are to see. */
+export function isShownByPolicy(relation: Relation, masks: Pick<BoundMasks, 'byRelation'>): boolean {
+  if (!relation.hasRls) return false
+  const own = masks.byRelation.get(relation.oid)
+  return (
+    relation.policyReads.some((read) => masks.byRelation.get(read.relation)?.has(read.column) === true) ||
+    relation.ties.some(({ kind, columns }) => kind === 'policy' && columns.some((column) => own?.has(column) === true))
+  )
 }
 
 /**

@@ -24,6 +24,8 @@ export interface BoundMask {
   readonly comparesMask: boolean
   /** Whether the mask is NULL, whatever the value. */
   readonly isNull: boolean
+  /** The expression that stands for the column, where it is not made from the transform. */
+  readonly expression?: string
 }
 
 /** The masks of one relation, by column name. */

@@ -11,7 +11,7 @@
 import { SallyportError } from '../../core/errors.ts'
 import type { Ast } from './ast.ts'
 import { groupByStart } from './group-by.ts'
-import { maskedCopy, maskedSource, maskExpression } from './mask-source.ts'
+import { maskedCopy, maskedSource, maskExpression, missingValueMasks } from './mask-source.ts'
 import type { BoundMasks, RelationMasks } from './masks.ts'
 import { pinned, quoteIdentifier, resourceName } from './names.ts'
 import { fromBytes, STATEMENT_BYTES_MAX, toBytes } from './parse.ts'
@@ -87,7 +87,11 @@ class Rewriting {
   }
 
   #masksOf(use: Use): RelationMasks | undefined {
-    return use.role === 'read' ? this.#masks.byRelation.get(use.relation.oid) : undefined
+    if (use.role !== 'read') return undefined
+    const named = this.#masks.byRelation.get(use.relation.oid)
+    if (named !== undefined || !use.relation.builtin || use.relation.name !== 'pg_attribute') return named
+    const { byRelation } = this.#masks
+    return use.read.has('attmissingval') && byRelation.size > 0 ? missingValueMasks(byRelation.keys()) : undefined
   }
 
   #masked(use: Use, named: RelationMasks, sample: Sample | undefined): void {
