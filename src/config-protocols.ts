@@ -2,6 +2,7 @@ import type { z } from 'zod'
 import type { ProtocolName } from './core/target.ts'
 import { HTTP_SETTINGS } from './protocols/http/options.ts'
 import { POSTGRES_SETTINGS } from './protocols/postgres/options.ts'
+import { SSH_SETTINGS } from './protocols/ssh/options.ts'
 
 /** How one protocol's own keys of a target are checked and completed. */
 export interface ProtocolSettings {
@@ -18,4 +19,5 @@ export interface ProtocolSettings {
 export const PROTOCOL_SETTINGS: Readonly<Partial<Record<ProtocolName, ProtocolSettings>>> = {
   postgres: POSTGRES_SETTINGS,
   http: HTTP_SETTINGS,
+  ssh: SSH_SETTINGS,
 }

@@ -5,9 +5,10 @@ import { checkPattern } from './masking/pattern.ts'
 import type { Known } from './policy/load.ts'
 import { taxonomy as http } from './protocols/http/taxonomy.ts'
 import { taxonomy as postgres } from './protocols/postgres/taxonomy.ts'
+import { taxonomy as ssh } from './protocols/ssh/taxonomy.ts'
 
 /** What each served protocol lets policies speak of. */
-export const TAXONOMIES: readonly Taxonomy[] = [postgres, http]
+export const TAXONOMIES: readonly Taxonomy[] = [postgres, http, ssh]
 
 /** Everything policies may name on a gateway with these targets. */
 export function knownOf(targets: readonly Target[]): Known {

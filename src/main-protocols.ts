@@ -2,6 +2,7 @@ import type { Closers } from './closers.ts'
 import type { Rooms } from './gateway/gateway.ts'
 import { createHttp } from './protocols/http/index.ts'
 import { createPostgres } from './protocols/postgres/index.ts'
+import { createSsh } from './protocols/ssh/index.ts'
 
 /** Every protocol this version serves, each closed with the rest. Heavy parts of one are loaded when it is first used. */
 export function openProtocols(closers: Closers): Rooms['protocols'] {
@@ -9,5 +10,7 @@ export function openProtocols(closers: Closers): Rooms['protocols'] {
   closers.add('postgres', () => postgres.close())
   const http = createHttp()
   closers.add('http', () => http.close())
-  return { postgres, http }
+  const ssh = createSsh()
+  closers.add('ssh', () => ssh.close())
+  return { postgres, http, ssh }
 }

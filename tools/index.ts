@@ -4,13 +4,14 @@ import type { DescribeTool } from './describe_target.ts'
 import { describeTarget } from './describe_target.ts'
 import { httpRequest } from './http_request.ts'
 import { queryDatabase } from './query_database.ts'
+import { runSsh } from './run_ssh.ts'
 import type { RunTool } from './tool.ts'
 
 /** Any tool. */
 export type Tool = RunTool | StatusTool | DescribeTool
 
 /** All tools, in the order every list shows them. */
-export const TOOLS: readonly Tool[] = [approvalStatus, describeTarget, httpRequest, queryDatabase]
+export const TOOLS: readonly Tool[] = [approvalStatus, describeTarget, httpRequest, queryDatabase, runSsh]
 
 /** The tool of this name, or `undefined`. */
 export function toolNamed(name: string): Tool | undefined {

@@ -12,7 +12,11 @@ export type Resource =
   | { readonly type: 'none' }
   /** `name` is canonical: `schema.relation`, `schema.fn(argtypes)`, a setting's name. Compared case-sensitively. */
   | { readonly type: 'sql'; readonly name: string; readonly columns?: readonly string[] }
-  | { readonly type: 'argv'; readonly argv: readonly string[] }
+  /**
+   * A command. From `dynamicFrom` on only the remote shell knows the words, or how many there are: no pattern but an open
+   * `rest` vouches for them, and every deny counts them as its own.
+   */
+  | { readonly type: 'argv'; readonly argv: readonly string[]; readonly dynamicFrom?: number }
   | { readonly type: 'k8s'; readonly kind: string; readonly namespace?: string; readonly name?: string }
   /** `host` only where the target leaves it to the caller. `path` is beneath the target's base URL, as it is sent. */
   | { readonly type: 'http'; readonly path: string; readonly host?: string }
@@ -23,6 +27,15 @@ export interface Part {
   readonly verb: string
   readonly resource: Resource
   readonly attributes: Readonly<Record<string, AttributeValue>>
+  /** The account at the target it runs as, where the protocol has accounts; what a rule's `as` is about. */
+  readonly account?: Account
+}
+
+/** An account at a target. */
+export interface Account {
+  readonly name: string
+  /** Whether it is the one the gateway logs in as. A rule without `as` vouches for no other. */
+  readonly isLogin: boolean
 }
 
 /** What a call turned out to be. An action without parts is denied (C3). */

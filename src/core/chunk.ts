@@ -16,7 +16,7 @@ export type Cell = string | null
  * A piece of a result, tens of kilobytes at a time, never one per row.
  *
  * `head` describes what follows; `data` carries rows or raw bytes on a named channel (`rows`, `stdout`, `stderr`,
- * `body`, `copy`, `wire`); `notice` is what the backend says beside the result; `exit` ends the result.
+ * `body`, `copy`, `wire`, `pty`; `stdin` is what a person typed, for the recording alone); `notice` is what the backend says beside the result; `exit` ends the result.
  */
 export type Chunk =
   | {
@@ -39,7 +39,7 @@ export interface RowsChunk {
 /** Bytes as they came. */
 export interface BytesChunk {
   readonly kind: 'data'
-  readonly channel: 'stdout' | 'stderr' | 'body' | 'copy' | 'wire' | 'pty'
+  readonly channel: 'stdout' | 'stderr' | 'body' | 'copy' | 'wire' | 'pty' | 'stdin'
   readonly bytes: Uint8Array
 }
 

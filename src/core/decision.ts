@@ -67,8 +67,6 @@ export interface Obligations {
   readonly detect: readonly Detection[]
   /** Left out when there are none. */
   readonly fields?: readonly FieldMask[]
-  /** Remote accounts the call may run as (`ssh`), when a rule names them. */
-  readonly as?: readonly string[]
 }
 
 /** One group of consents a call needs; several requirements must each be satisfied (C5). */

@@ -17,15 +17,12 @@ export function limitsOf(rules: readonly Rule[], matches: readonly PartMatch[], 
   let bytesMax: number | undefined
   let timeoutMs: number | undefined
   let concurrencyMax: number | undefined
-  let accounts: readonly string[] | undefined
-  for (const { limits, rate, as } of rules) {
+  for (const { limits, rate } of rules) {
     rowsMax = least(rowsMax, limits.rows)
     bytesMax = least(bytesMax, limits.bytes)
     timeoutMs = least(timeoutMs, limits.timeout)
     concurrencyMax = least(concurrencyMax, limits.concurrency)
     if (rate !== undefined) rates.push(rate)
-    // Accounts every rule that names any agrees on. None left is none allowed, not no restriction.
-    if (as !== undefined) accounts = (accounts ?? as).filter((account) => as.includes(account)).sort(compare)
   }
   return {
     ...(rowsMax !== undefined && { rowsMax }),
@@ -34,7 +31,6 @@ export function limitsOf(rules: readonly Rule[], matches: readonly PartMatch[], 
     ...(concurrencyMax !== undefined && { concurrencyMax }),
     rates: rates.sort((a, b) => compare(a.id, b.id)),
     budgets: budgetsOf(matches, matching),
-    ...(accounts !== undefined && { as: accounts }),
   }
 }
 

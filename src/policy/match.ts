@@ -61,7 +61,7 @@ export function matchPart(part: Part, matching: Matching): PartMatch {
   for (const list of matching.target.index.candidates(part.verb, view)) {
     for (const { rule, grant, isAllow, condition } of list) {
       if (!belongs(rule, matching.tokens)) continue
-      const matches = isAllow ? grantCovers(grant, view) : grantTouches(grant, view)
+      const matches = isAllow ? coversAll(rule, grant, part, view) : touchesAny(rule, grant, part, view)
       if (!matches) continue
       if (condition !== undefined) {
         facts ??= factsOf(part, matching)
@@ -74,7 +74,7 @@ export function matchPart(part: Part, matching: Matching): PartMatch {
       }
       matched.push(rule)
       // An approval that was asked for because of one column vouches for the others only when it lists them too.
-      isCovered ||= isAllow || (rule.effect === 'require_approval' && grantCovers(grant, view))
+      isCovered ||= isAllow || (rule.effect === 'require_approval' && coversAll(rule, grant, part, view))
     }
   }
   return {
@@ -85,6 +85,18 @@ export function matchPart(part: Part, matching: Matching): PartMatch {
     isCovered,
     isRefused: false,
   }
+}
+
+/** Whether a rule that allows vouches for all of the part, the account it runs as included. */
+function coversAll({ as }: Rule, grant: Grant, { account }: Part, view: ResourceView): boolean {
+  if (as === undefined ? account?.isLogin === false : account === undefined || !as.includes(account.name)) return false
+  return grantCovers(grant, view)
+}
+
+/** Whether a rule that denies or asks is about any of the part. */
+function touchesAny({ as }: Rule, grant: Grant, { account }: Part, view: ResourceView): boolean {
+  if (as !== undefined && account !== undefined && !as.includes(account.name)) return false
+  return grantTouches(grant, view)
 }
 
 /** Whether everything the part touches is listed. */

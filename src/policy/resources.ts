@@ -137,25 +137,58 @@ function compileArgv(words: readonly ArgvWord[]): ResourcePattern | string {
   if (words[0] === undefined || (typeof words[0] === 'object' && 'rest' in words[0])) {
     return 'An argv pattern starts with the program.'
   }
-  const flags = rest?.in === undefined ? undefined : rest.in.map(compileGlob)
+  const flags = rest?.in === undefined ? undefined : rest.in.map(compileWord)
   const restMatches = (word: string): boolean => {
     if (rest?.rest === 'flags' && !word.startsWith('-')) return false
     return flags === undefined || flags.some((glob) => glob(word))
   }
-  return symmetric(JSON.stringify(words), ['argv'], ({ resource }) => {
-    if (resource.type !== 'argv' || resource.argv.length < fixed.length) return false
-    if (rest === undefined && resource.argv.length > fixed.length) return false
-    return resource.argv.every((word, index) => {
-      const matcher = fixed[index]
-      return matcher === undefined ? restMatches(word) : matcher(word)
-    })
-  })
+  const matcher =
+    (isDeny: boolean) =>
+    ({ resource }: ResourceView): boolean => {
+      if (resource.type !== 'argv') return false
+      const { argv, dynamicFrom } = resource
+      const known = Math.min(argv.length, dynamicFrom ?? argv.length)
+      const isKnownWhole = dynamicFrom === undefined
+      if (isKnownWhole && (argv.length < fixed.length || (rest === undefined && argv.length > fixed.length)))
+        return false
+      if (rest === undefined && known > fixed.length) return false
+      // Fail closed: words nobody knows yet may be any and any number. They are all that a deny speaks of, and nothing
+      // that an allow lists, unless it takes whatever comes.
+      if (!isKnownWhole && !isDeny && (known < fixed.length || rest?.rest !== 'any' || flags !== undefined))
+        return false
+      for (let index = 0; index < known; index++) {
+        const word = argv[index] ?? ''
+        const matches = fixed[index]
+        if (!(matches === undefined ? restMatches(word) : matches(word))) return false
+      }
+      return true
+    }
+  return { text: JSON.stringify(words), types: ['argv'], covers: matcher(false), touches: matcher(true) }
+}
+
+/**
+ * Compiles a glob over one word. Words are often paths: `*` stays between two slashes, and never stands for what climbs
+ * out of a directory.
+ */
+function compileWord(pattern: string): Glob {
+  const segments = pattern.split('/').map((text) => ({ glob: compileGlob(text), isOpen: text.includes('*') }))
+  const isPath = segments.length > 1
+  return (word) => {
+    const given = word.split('/')
+    return (
+      given.length === segments.length &&
+      segments.every(({ glob, isOpen }, index) => {
+        const segment = given[index] ?? ''
+        return glob(segment) && !(isOpen && (segment === '.' || segment === '..' || (isPath && segment === '')))
+      })
+    )
+  }
 }
 
 function wordMatcher(word: ArgvWord): Glob | undefined {
   if (typeof word === 'string') return word === '*' ? () => true : (given) => given === word
   if ('rest' in word) return undefined
-  if ('match' in word) return compileGlob(word.match)
+  if ('match' in word) return compileWord(word.match)
   const listed = new Set(word.in)
   return (given) => listed.has(given)
 }

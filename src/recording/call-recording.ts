@@ -178,7 +178,6 @@ function obligationsOf(obligations: Obligations): object {
     bytes: obligations.bytesMax,
     timeout_ms: obligations.timeoutMs,
     concurrency: obligations.concurrencyMax,
-    as: obligations.as,
     ...(rates.length > 0 && { rates: rates.map((rate) => rate.id) }),
     ...(budgets.length > 0 && { budgets: budgets.map((budget) => budget.id) }),
     ...(columns.length > 0 && {

@@ -98,8 +98,8 @@ describe('sallyport.yaml', () => {
     ],
     [
       'a protocol to come',
-      'targets: {web: {protocol: ssh}}',
-      ['c.yaml:1:17: targets.web.protocol ssh is not served by this version'],
+      'targets: {web: {protocol: kubernetes}}',
+      ['c.yaml:1:17: targets.web.protocol kubernetes is not served by this version'],
     ],
     [
       'a bad target name',

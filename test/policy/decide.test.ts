@@ -164,13 +164,22 @@ describe('C5: the strictest rule wins', () => {
     ])
   })
 
-  it('C5: lets a remote account through only when every rule that names accounts names it', () => {
-    const as = (id: string, accounts: string): string =>
-      `{id: ${id}, effect: allow, principals: ["*"], actions: [ssh.exec], resources: ["**"], as: ${accounts}}`
-    const part: Part = { verb: 'ssh.exec', resource: { type: 'argv', argv: ['uptime'] }, attributes: {} }
-    const run = (...lines: string[]) => decided(lines, [part], { target: WEB }).obligations.as
-    expect(run(as('a', '[deploy, root]'), as('b', '[deploy]'))).toEqual(['deploy'])
-    expect(run(as('a', '[root]'), as('b', '[deploy]'))).toEqual([])
+  it('lets a part run as another account only by a rule that names that account', () => {
+    const as = (id: string, accounts?: string): string =>
+      `{id: ${id}, effect: allow, principals: ["*"], actions: [ssh.exec], resources: ["**"]${accounts === undefined ? '' : `, as: ${accounts}`}}`
+    const part = (name: string, isLogin: boolean): Part => ({
+      verb: 'ssh.exec',
+      resource: { type: 'argv', argv: ['uptime'] },
+      attributes: {},
+      account: { name, isLogin },
+    })
+    const run = (accounts: string | undefined, ...on: Part[]) =>
+      decided([as('a', accounts)], on, { target: WEB }).effect
+    expect(run(undefined, part('deploy', true))).toBe('allow')
+    expect(run(undefined, part('root', false))).toBe('deny')
+    expect(run('[root]', part('root', false))).toBe('allow')
+    expect(run('[root]', part('deploy', true))).toBe('deny')
+    expect(run('[deploy, root]', part('deploy', true), part('root', false))).toBe('allow')
   })
 })
 
@@ -280,6 +289,11 @@ describe('resources', () => {
     expect(decided([ask, rest], [sql('select', 'public.c(ssn,card)')]).effect).toBe('require_approval')
   })
 
+  const dynamic = (dynamicFrom: number, ...words: string[]): Part => ({
+    verb: 'ssh.exec',
+    resource: { type: 'argv', argv: words, dynamicFrom },
+    attributes: {},
+  })
   const argv = (...words: string[]): Part => ({
     verb: 'ssh.exec',
     resource: { type: 'argv', argv: words },
@@ -300,6 +314,20 @@ describe('resources', () => {
     ['[ls, {rest: any}]', argv('ls', '-l', '/tmp'), true],
     ['[ls]', argv('/tmp/ls'), false],
     ['[{match: "l*"}]', argv('ls', 'x'), false],
+    ['[cat, {match: "/var/log/*"}]', argv('cat', '/var/log/web'), true],
+    ['[cat, {match: "/var/log/*"}]', argv('cat', '/var/log/web/../../../etc/shadow'), false],
+    ['[cat, {match: "/var/log/*"}]', argv('cat', '/var/log/web/x'), false],
+    ['[cat, {match: "/var/log/*"}]', argv('cat', '/var/log/..'), false],
+    ['[cat, {match: "/var/log/*"}]', argv('cat', '/var/log/'), false],
+    ['[cat, {match: "*"}]', argv('cat', '/etc/shadow'), false],
+    ['[cat, {match: "*"}]', argv('cat', '..'), false],
+    ['[ls, "*"]', dynamic(1, 'ls', '$x'), false],
+    ['[ls, {rest: flags}]', dynamic(1, 'ls', '-$x'), false],
+    ['[ls, {rest: any, in: ["-*"]}]', dynamic(1, 'ls', '-$x'), false],
+    ['[ls, {rest: any}]', dynamic(1, 'ls', '$x'), true],
+    ['[ls, /x, {rest: any}]', dynamic(1, 'ls', '$x'), false],
+    ['[ls, /x, {rest: any}]', dynamic(2, 'ls', '/x', '*'), true],
+    ['[ls, /x]', dynamic(2, 'ls', '/x', '*'), false],
   ]
   for (const [pattern, part, allow] of commands) {
     const words = part.resource.type === 'argv' ? part.resource.argv.join(' ') : ''

@@ -45,6 +45,20 @@ const CAPABILITIES = [
     present: () => runs('sqlsmith', ['--version']),
   },
   {
+    name: 'sshd',
+    why: 'SSH is tested with OpenSSH at both ends',
+    fix: 'apt-get install openssh-server openssh-client rsync',
+    debian: 'openssh-server openssh-client rsync',
+    present: () => existsSync('/usr/sbin/sshd') && runs('ssh', ['-V']) && runs('rsync', ['--version']),
+  },
+  {
+    name: 'bash',
+    why: 'what a command runs is compared with what bash runs',
+    fix: 'apt-get install bash',
+    debian: 'bash',
+    present: () => existsSync('/bin/bash'),
+  },
+  {
     name: 'root',
     why: 'files that belong to somebody else',
     fix: 'run the tests as root',
@@ -64,7 +78,7 @@ export function provide(log = console.error) {
     process.getuid?.() === 0 &&
     existsSync('/usr/bin/apt-get')
   ) {
-    const packages = [...new Set(missing.flatMap(({ debian }) => debian ?? []))]
+    const packages = [...new Set(missing.flatMap(({ debian }) => debian?.split(' ') ?? []))]
     log(`test set-up: installing ${packages.join(', ')}`)
     const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' }
     spawnSync('apt-get', ['update', '-qq'], { stdio: 'ignore', env, timeout: 300_000 })

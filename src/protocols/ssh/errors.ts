@@ -1,0 +1,50 @@
+import { SallyportError } from '../../core/errors.ts'
+
+/** What ssh2 adds to its errors: at which stage it failed. */
+export function levelOf(error: unknown): string {
+  const level: unknown = error instanceof Error && 'level' in error ? error.level : undefined
+  return typeof level === 'string' ? level : ''
+}
+
+/** The target cannot be reached, or ends the connection before anybody is logged in. */
+export function unreachable(target: string, cause: unknown): SallyportError {
+  return new SallyportError('ERR_UPSTREAM_UNREACHABLE', `Target ${target} cannot be reached over SSH.`, { cause })
+}
+
+/** The target does not accept the gateway's credential. */
+export function notAccepted(target: string, cause?: unknown): SallyportError {
+  return new SallyportError('ERR_UPSTREAM_AUTH', `Target ${target} did not accept the credential of the gateway.`, {
+    cause,
+  })
+}
+
+/** The host proved another key than those that are pinned. Names the key, for whoever checks it elsewhere. */
+export function unpinned(target: string, fingerprint: string, isAnyPinned: boolean): SallyportError {
+  const what = isAnyPinned ? 'shows a host key that is not one of its host_keys' : 'has no host_keys'
+  return new SallyportError(
+    'ERR_UPSTREAM_REJECTED',
+    `Target ${target} ${what}, so it is not trusted and nothing was sent. If its administrator confirms this fingerprint, add it: host_keys: ["${fingerprint}"]`,
+  )
+}
+
+/** The connection broke while a call ran. */
+export function lost(target: string, cause?: unknown): SallyportError {
+  return new SallyportError(
+    'ERR_UPSTREAM_LOST',
+    `The connection to ${target} broke; what the command did is not known.`,
+    {
+      cause,
+    },
+  )
+}
+
+/** The target refused a channel or a request on one. */
+export function refused(target: string, what: string, cause?: unknown): SallyportError {
+  return new SallyportError('ERR_UPSTREAM_REJECTED', `Target ${target} refused ${what}.`, { cause })
+}
+
+/** Why a call was stopped. */
+export function reasonOf(signal: AbortSignal): SallyportError {
+  if (signal.reason instanceof SallyportError) return signal.reason
+  return new SallyportError('ERR_CANCELLED', 'The call was cancelled.', { cause: signal.reason })
+}

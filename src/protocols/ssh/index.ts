@@ -1,0 +1,2 @@
+export { SSH_SETTINGS } from './options.ts'
+export { createSsh } from './protocol.ts'

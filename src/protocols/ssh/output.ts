@@ -1,0 +1,88 @@
+import type { ClientChannel } from 'ssh2'
+import type { BytesChunk } from '../../core/chunk.ts'
+
+/** How much may wait here before the target is asked to wait. */
+const QUEUE_BYTES_MAX = 256 * 1024
+
+/** How a channel ended: with a code, by a signal, or without saying. */
+export interface Ended {
+  readonly code?: number
+  readonly signal?: string
+}
+
+/** Output of a channel, in the order it came, pulled: while nobody pulls, the target waits. */
+export class ChannelOutput {
+  readonly #channel: ClientChannel
+  readonly #queue: BytesChunk[] = []
+  #bytes = 0
+  #isPaused = false
+  #isClosed = false
+  #isDiscarding = false
+  #failure: Error | undefined
+  #wake: (() => void) | undefined
+  ended: Ended | undefined
+
+  /** @param strip takes off what does not belong to the output, as soon as it comes. */
+  constructor(channel: ClientChannel, main: 'stdout' | 'pty', strip = (bytes: Uint8Array): Uint8Array => bytes) {
+    this.#channel = channel
+    channel.on('data', (bytes: Buffer) => this.push({ kind: 'data', channel: main, bytes: strip(bytes) }))
+    channel.stderr.on('data', (bytes: Buffer) => this.push({ kind: 'data', channel: 'stderr', bytes }))
+    channel.on('exit', (code: number | null, signal?: string) => {
+      this.ended = code === null ? { signal: signal ?? 'UNKNOWN' } : { code }
+    })
+    channel.on('error', (error: Error) => this.fail(error))
+    channel.on('close', () => {
+      this.#isClosed = true
+      this.#wake?.()
+    })
+  }
+
+  /** Adds a chunk of another source, such as what was typed. */
+  push(chunk: BytesChunk): void {
+    if (chunk.bytes.length === 0 || this.#isDiscarding) return
+    this.#queue.push(chunk)
+    this.#bytes += chunk.bytes.length
+    if (this.#bytes > QUEUE_BYTES_MAX && !this.#isPaused) {
+      this.#isPaused = true
+      this.#channel.pause()
+      this.#channel.stderr.pause()
+    }
+    this.#wake?.()
+  }
+
+  /** Drops what waits here and what still comes, so that the channel can close. */
+  discard(): void {
+    this.#isDiscarding = true
+    this.#queue.length = 0
+    this.#channel.resume()
+    this.#channel.stderr.resume()
+  }
+
+  /** Ends the output with an error. */
+  fail(error: Error): void {
+    this.#failure ??= error
+    this.#wake?.()
+  }
+
+  /** Resolves with the next chunk, or `undefined` when the channel is closed. */
+  async next(): Promise<BytesChunk | undefined> {
+    for (;;) {
+      if (this.#failure !== undefined) throw this.#failure
+      const chunk = this.#queue.shift()
+      if (chunk !== undefined) {
+        this.#bytes -= chunk.bytes.length
+        if (this.#isPaused && this.#bytes === 0) {
+          this.#isPaused = false
+          this.#channel.resume()
+          this.#channel.stderr.resume()
+        }
+        return chunk
+      }
+      if (this.#isClosed) return undefined
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve
+      })
+      this.#wake = undefined
+    }
+  }
+}

@@ -1,0 +1,209 @@
+/**
+ * What an SSH request means, and exactly what will be sent. Pure: parses, and asks nobody.
+ *
+ * @packageDocumentation
+ */
+import type { Account, Action, Part } from '../../core/action.ts'
+import type { Canonical, Plan, ShownRequest } from '../../core/call.ts'
+import type { ColumnMask } from '../../core/decision.ts'
+import { hiddenCharacter, quoteWords } from './characters.ts'
+import { unknownPart } from './findings.ts'
+import type { SshOptions } from './options.ts'
+import { readPayload, type SshPayload } from './payload.ts'
+import { findCommands } from './walk.ts'
+
+/** What is sent upstream. Made here from the payload, once; the connector sees nothing else of the request. */
+export type SshRequest =
+  | {
+      readonly kind: 'exec'
+      readonly command: string
+      readonly stdin?: string
+      readonly bytesMax?: number
+      readonly timeoutMs?: number
+      readonly env: Env
+    }
+  | {
+      readonly kind: 'shell'
+      readonly term: string
+      readonly columns: number
+      readonly rows: number
+      readonly env: Env
+    }
+  | { readonly kind: 'sftp'; readonly operation: Operation; readonly path: string; readonly to?: string }
+  | { readonly kind: 'forward'; readonly host: string; readonly port: number }
+  | { readonly kind: 'nothing' }
+
+type Env = Readonly<Record<string, string>>
+type Operation = Extract<SshPayload, { kind: 'sftp' }>['operation']
+
+/** A planned SSH request. */
+export interface SshPlan extends Plan {
+  readonly request: SshRequest
+}
+
+/** What planning depends on besides the payload. */
+export interface PlanInput {
+  readonly options: Pick<SshOptions, 'user' | 'shell'>
+  readonly masks: readonly ColumnMask[]
+  /** Whether the caller sends input while the call runs. */
+  readonly hasInput: boolean
+}
+
+/** Plans one request. What it cannot understand is `ssh.unknown`, and still says exactly what would be sent. */
+export function planSsh(raw: unknown, input: PlanInput): SshPlan {
+  const payload = readPayload(raw)
+  if (payload === undefined) return nothing('The request has no form that is understood.', input)
+  const account: Account = { name: input.options.user, isLogin: true }
+  switch (payload.kind) {
+    case 'exec':
+      return planExec(payload, account, input)
+    case 'shell':
+      return planShell(payload, account, input)
+    case 'sftp':
+      return planSftp(payload, account, input)
+    default:
+      return planForward(payload, input)
+  }
+}
+
+function planExec(payload: Extract<SshPayload, { kind: 'exec' }>, account: Account, input: PlanInput): SshPlan {
+  const { argv, command, stdin, max_bytes: bytesMax, timeout_ms: timeoutMs, env = {} } = payload
+  if ((argv === undefined) === (command === undefined)) {
+    return nothing('A command is given either as its words or as one text.', input)
+  }
+  // Words are quoted and then read like any other text: what is judged is what the remote shell will read.
+  const text = command ?? quoteWords(argv ?? [])
+  const findings = findCommands(text, account, 'bash')
+  const request: SshRequest = {
+    kind: 'exec',
+    command: text,
+    env,
+    ...(stdin !== undefined && { stdin }),
+    ...(bytesMax !== undefined && { bytesMax }),
+    ...(timeoutMs !== undefined && { timeoutMs }),
+  }
+  return {
+    action: actionOf([...findings.parts, ...envParts(env)], 'exec', input.hasInput || stdin !== undefined),
+    exact: {
+      kind: 'exec',
+      command: text,
+      shell: input.options.shell,
+      stdin: stdin ?? null,
+      env,
+      ...accountOf(account),
+    },
+    shown: shownText(text, stdin, env),
+    masks: input.masks,
+    request,
+  }
+}
+
+function planShell(payload: Extract<SshPayload, { kind: 'shell' }>, account: Account, input: PlanInput): SshPlan {
+  const { term, columns, rows, env = {} } = payload
+  const part: Part = {
+    verb: 'ssh.shell',
+    resource: { type: 'none' },
+    attributes: { user: account.name },
+    account,
+  }
+  return {
+    action: actionOf([part, ...envParts(env)], 'shell', true),
+    exact: { kind: 'shell', env, ...accountOf(account) },
+    shown: { text: 'interactive shell' },
+    masks: input.masks,
+    request: { kind: 'shell', term, columns, rows, env },
+  }
+}
+
+function planSftp(payload: Extract<SshPayload, { kind: 'sftp' }>, account: Account, input: PlanInput): SshPlan {
+  const { operation, path, to } = payload
+  const attributes = { user: account.name }
+  const part = (file: string): Part => ({
+    verb: `ssh.sftp.${operation}`,
+    resource: { type: 'file', path: file },
+    attributes,
+    account,
+  })
+  const paths = to === undefined ? [path] : [path, to]
+  const hidden = paths.map(hiddenCharacter).find((found) => found !== undefined)
+  const unknown = [
+    ...(hidden === undefined ? [] : [`A path holds a character nobody can see (${hidden}).`]),
+    ...(paths.every(isPlainPath) ? [] : ['A path is not absolute, or not written plainly.']),
+  ]
+  return {
+    action: actionOf(
+      [...paths.map(part), ...(unknown.length > 0 ? [unknownPart(unknown)] : [])],
+      'sftp',
+      input.hasInput,
+    ),
+    exact: { kind: 'sftp', operation, path, to: to ?? null, ...accountOf(account) },
+    shown: { text: `sftp ${operation} ${paths.map((each) => JSON.stringify(each)).join(' ')}` },
+    masks: input.masks,
+    request: { kind: 'sftp', operation, path, ...(to !== undefined && { to }) },
+  }
+}
+
+/** Absolute and without segments that another reader drops or climbs with. The root itself is plain. */
+export function isPlainPath(path: string): boolean {
+  if (path === '/') return true
+  return (
+    path.startsWith('/') &&
+    path
+      .slice(1)
+      .split('/')
+      .every((segment) => !['', '.', '..'].includes(segment))
+  )
+}
+
+function planForward(payload: Extract<SshPayload, { kind: 'forward' }>, input: PlanInput): SshPlan {
+  const { host, port } = payload
+  const part: Part = {
+    verb: 'ssh.forward',
+    resource: { type: 'argv', argv: [`${host}:${port}`] },
+    attributes: { host, port },
+  }
+  return {
+    action: actionOf([part], 'forward', true),
+    exact: { kind: 'forward', host, port },
+    shown: { text: `forward to ${host}:${port}` },
+    masks: input.masks,
+    request: { kind: 'forward', host, port },
+  }
+}
+
+/** Variables of the environment that clients commonly send and that only choose language and colours. */
+const HARMLESS_ENV = /^(?:LANG|LC_[A-Z]{1,20}|COLORTERM|NO_COLOR)$/u
+
+function envParts(env: Env): readonly Part[] {
+  return Object.entries(env).map(([name, value]): Part => {
+    if (!HARMLESS_ENV.test(name) || !/^[A-Za-z0-9_.@:-]{0,64}$/u.test(value)) {
+      return unknownPart([`It sets the environment variable ${JSON.stringify(name).slice(0, 64)}.`])
+    }
+    return { verb: 'ssh.env', resource: { type: 'argv', argv: [name, value] }, attributes: { name } }
+  })
+}
+
+function nothing(reason: string, { masks }: PlanInput): SshPlan {
+  return {
+    action: actionOf([unknownPart([reason])], 'exec', false),
+    exact: null,
+    shown: { text: '[a request that is not understood]' },
+    masks,
+    request: { kind: 'nothing' },
+  }
+}
+
+function actionOf(parts: readonly Part[], kind: string, hasInput: boolean): Action {
+  return { parts, attributes: { kind, has_input: hasInput } }
+}
+
+function accountOf({ name }: Account): { readonly [key: string]: Canonical } {
+  return { user: name }
+}
+
+/** The request as it was written. Input and environment belong to it: an approver must see them. */
+function shownText(text: string, stdin: string | undefined, env: Env): ShownRequest {
+  const names = Object.entries(env).map(([name, value]) => `${name}=${value}`)
+  const params = [...(stdin === undefined ? [] : [stdin]), ...names]
+  return { text, ...(params.length > 0 && { params }) }
+}

@@ -1,0 +1,66 @@
+/**
+ * SSH as the spine sees it: requests are planned without asking anybody, and run on connections that belong to the
+ * caller's session.
+ *
+ * @packageDocumentation
+ */
+import type { Call, Permit, Protocol, Secret } from '../../core/call.ts'
+import type { Chunk } from '../../core/chunk.ts'
+import { SallyportError } from '../../core/errors.ts'
+import { runCommand } from './connector.ts'
+import { reasonOf } from './errors.ts'
+import type { SshOptions } from './options.ts'
+import { planSsh, type SshPlan } from './plan.ts'
+import { withoutValues } from './shown.ts'
+import { Upstreams } from './upstreams.ts'
+
+/** SSH for the spine. Ends its connections with `close()`. */
+export function createSsh(): Protocol<SshPlan> {
+  const upstreams = new Upstreams()
+
+  async function* run(
+    call: Call,
+    plan: SshPlan,
+    permit: Permit,
+    secret: Secret,
+  ): AsyncGenerator<Chunk, void, undefined> {
+    const { request } = plan
+    const lease = await upstreams.take(call.session, call.target, secret, permit.signal)
+    let isBroken = true
+    try {
+      if (request.kind === 'exec') yield* runCommand(call, request, permit, lease)
+      else throw notRunnable()
+      isBroken = false
+    } catch (error) {
+      // Whatever was met on the way, an aborted call ends with why it was aborted.
+      throw permit.signal.aborted ? reasonOf(permit.signal) : error
+    } finally {
+      lease.release(isBroken)
+    }
+  }
+
+  return {
+    name: 'ssh',
+
+    async plan(call, context) {
+      const { user, shell } = call.target.options as SshOptions
+      return planSsh(call.payload, {
+        options: { user, shell },
+        masks: context.masks,
+        hasInput: call.input !== undefined,
+      })
+    },
+
+    withoutValues,
+
+    execute: run,
+
+    async close() {
+      upstreams.close()
+    },
+  }
+}
+
+function notRunnable(): SallyportError {
+  return new SallyportError('ERR_INVALID_INPUT', 'This request has no form that can be run.')
+}
