@@ -9,6 +9,7 @@
  */
 import { readFile } from 'node:fs/promises'
 import { Client, Connection, type ClientConfig } from 'pg'
+import type { Socket } from 'node:net'
 import { checkServerIdentity, type ConnectionOptions, type PeerCertificate } from 'node:tls'
 import type { Secret } from '../../core/call.ts'
 import type { Cell } from '../../core/chunk.ts'
@@ -90,17 +91,24 @@ export class UpstreamConnection {
   #isCancelled = false
   #backend: { readonly processID: number; readonly secretKey: number } | undefined
   #onNotice: ((report: BackendReport) => void) | undefined
+  readonly #reported = new Map<string, string>()
 
   /**
    * Connects, proves our password, pins the session and checks that it is as pinned.
    *
+   * @param settings further start-up settings; one that is named here is neither pinned nor watched.
    * @throws SallyportError `ERR_UPSTREAM_UNREACHABLE`, `ERR_UPSTREAM_AUTH`, `ERR_CREDENTIAL_MISSING`, or the reason of
    * `signal`.
    */
-  static async open(upstream: Upstream, secret: Secret, signal: AbortSignal): Promise<UpstreamConnection> {
+  static async open(
+    upstream: Upstream,
+    secret: Secret,
+    signal: AbortSignal,
+    settings: Readonly<Record<string, string>> = {},
+  ): Promise<UpstreamConnection> {
     signal.throwIfAborted()
     const ssl = await tlsOptions(upstream)
-    const opened = new UpstreamConnection(upstream, secret, ssl)
+    const opened = new UpstreamConnection(upstream, secret, ssl, settings)
     const abort = (): void => opened.destroy(signal.reason)
     signal.addEventListener('abort', abort, { once: true })
     try {
@@ -117,11 +125,19 @@ export class UpstreamConnection {
     }
   }
 
-  private constructor({ target, options }: Upstream, secret: Secret, ssl: ConnectionOptions | false) {
+  private constructor(
+    { target, options }: Upstream,
+    secret: Secret,
+    ssl: ConnectionOptions | false,
+    settings: Readonly<Record<string, string>>,
+  ) {
     this.target = target
     this.#options = options
     this.#ssl = ssl
-    this.#pins = pinnedSettings(options)
+    const given = new Set(Object.keys(settings).map((name) => name.toLowerCase()))
+    this.#pins = Object.fromEntries(
+      Object.entries(pinnedSettings(options)).filter(([name]) => !given.has(name.toLowerCase())),
+    )
     this.#connection = new Connection({ ssl, keepAlive: true })
     // Every value is given: what is left out, `pg` would take from PG* variables of our own environment.
     const config: ClientConfig & { readonly connection: Connection; readonly replication: false } = {
@@ -137,7 +153,11 @@ export class UpstreamConnection {
       client_encoding: 'UTF8',
       application_name: 'sallyport',
       connectionTimeoutMillis: options.connectTimeoutMs,
-      options: startupOptions({ ...this.#pins, statement_timeout: String(options.statementTimeoutMs) }),
+      options: startupOptions({
+        ...this.#pins,
+        statement_timeout: String(options.statementTimeoutMs),
+        ...settings,
+      }),
     }
     this.#client = new Client(config)
     this.ended = new Promise((resolve) => this.#connection.once('end', resolve))
@@ -145,6 +165,9 @@ export class UpstreamConnection {
     this.#client.on('notice', (report: BackendReport) => this.#onNotice?.(report))
     this.#connection.on('end', () => this.#lose(new Error('The connection was closed by the server.')))
     this.#connection.on('backendKeyData', (key: { processID: number; secretKey: number }) => (this.#backend = key))
+    this.#connection.on('parameterStatus', (report: { parameterName: string; parameterValue: string }) => {
+      this.#reported.set(report.parameterName, report.parameterValue)
+    })
     this.#connection.on('noData', () => this.#exchange?.noData())
     this.#connection.on('readyForQuery', ({ status }: { status: TransactionStatus }) => this.#ready(status))
     for (const event of ['copyInResponse', 'copyOutResponse', 'copyBothResponse']) {
@@ -228,6 +251,25 @@ export class UpstreamConnection {
     await this.ended
   }
 
+  /**
+   * Hands over the socket of an idle connection to somebody who speaks the protocol on it from here on. This object is
+   * good for nothing after that.
+   */
+  handOver(): HandedOver {
+    if (!this.isIdle || this.#backend === undefined) throw new TypeError('Only an idle connection can be handed over.')
+    const { stream } = this.#connection
+    this.broken = new Error('The connection was handed over.')
+    stream.removeAllListeners('data')
+    stream.pause()
+    return {
+      socket: stream,
+      processId: this.#backend.processID,
+      secretKey: this.#backend.secretKey,
+      reported: this.#reported,
+      requestCancel: (signal) => this.#requestCancel(signal),
+    }
+  }
+
   /** Ends the session in good order. */
   async close(): Promise<void> {
     this.broken ??= new Error('The connection was closed.')
@@ -294,6 +336,18 @@ export class UpstreamConnection {
       second.connect(port, host)
     })
   }
+}
+
+/** A connection that was made and pinned, for somebody else to speak on. */
+export interface HandedOver {
+  /** Paused, and without anybody who listens to its data. */
+  readonly socket: Socket
+  readonly processId: number
+  readonly secretKey: number
+  /** What the server said of its settings. */
+  readonly reported: ReadonlyMap<string, string>
+  /** Asks the server, on a second connection, to end what runs; resolves when it has taken the request. Never throws. */
+  readonly requestCancel: (signal: AbortSignal) => Promise<void>
 }
 
 /** What a session that is not as pinned is refused with. */

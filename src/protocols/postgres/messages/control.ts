@@ -1,0 +1,15 @@
+import { MessageWriter } from './bytes.ts'
+
+/** Messages of a client without a body. */
+export const SYNC = new MessageWriter('S').done()
+export const FLUSH = new MessageWriter('H').done()
+export const TERMINATE = new MessageWriter('X').done()
+
+/** Answers of a server without a body. */
+export const PARSE_COMPLETE = new MessageWriter('1').done()
+export const BIND_COMPLETE = new MessageWriter('2').done()
+export const CLOSE_COMPLETE = new MessageWriter('3').done()
+export const NO_DATA = new MessageWriter('n').done()
+export const PORTAL_SUSPENDED = new MessageWriter('s').done()
+export const EMPTY_QUERY_RESPONSE = new MessageWriter('I').done()
+export const COPY_DONE = new MessageWriter('c').done()

@@ -1,0 +1,266 @@
+/**
+ * The one backend connection of one client: pinned like every other, spoken to in the client's own order.
+ *
+ * At most one conversation is under way at a time. What the backend says on its own (notices, notifications, settings) is
+ * taken out of the stream where it comes and handed to whoever listens; the rest is pulled piece by piece, so that a
+ * client that does not read holds its backend back.
+ *
+ * @packageDocumentation
+ */
+import type { Socket } from 'node:net'
+import { SallyportError } from '../../../core/errors.ts'
+import type { HandedOver } from '../connection.ts'
+import { BackendReader, type BackendPiece } from '../messages/backend.ts'
+import { FLUSH, SYNC, TERMINATE } from '../messages/control.ts'
+import { encodeParse } from '../messages/parse.ts'
+import { decodeReport, type Report } from '../messages/report.ts'
+import {
+  decodeNotification,
+  decodeParameterStatus,
+  decodeReadyForQuery,
+  type Notification,
+  type ParameterStatus,
+  type TransactionStatus,
+} from '../messages/session-facts.ts'
+
+/** With this much waiting to be taken, the backend is not read from. */
+const WAITING_BYTES_MAX = 256 * 1024
+/** How long a backend may take to end a cancelled statement before the connection is given up. */
+const CANCEL_TIMEOUT_MS = 5_000
+/** Fails at the backend whatever its state, and so undoes what the client's transaction did before a refusal. */
+const POISON_SQL = 'sallyport: refused'
+
+/** What a backend says on its own. */
+export interface BackendEvents {
+  notice(report: Report): void
+  notification(notification: Notification): void
+  parameter(status: ParameterStatus): void
+}
+
+/** A backend connection that serves one client. Whoever opened it closes it. */
+export class WireBackend {
+  readonly target: string
+  readonly parameters: Map<string, string>
+  events: BackendEvents = { notice: () => undefined, notification: () => undefined, parameter: () => undefined }
+  /** The transaction as of the last ReadyForQuery. */
+  status: TransactionStatus = 'I'
+  /** Whether anything was sent that no Sync has ended yet. */
+  isOpen = false
+  /** Whether what was sent ends with a Sync, or ends itself as a Query does. */
+  isSyncSent = false
+  /** Names of the gateway's own statements that exist at the backend. */
+  readonly prepared = new Set<string>()
+  /** Why the connection is gone. */
+  lost: SallyportError | undefined
+  readonly #socket: Socket
+  readonly #reader = new BackendReader()
+  readonly #requestCancel: HandedOver['requestCancel']
+  #ahead: Buffer[] = []
+  /** Letters of answers to what was sent ahead; they are the gateway's own and go no further. */
+  #swallow = ''
+  #wake: (() => void) | undefined
+  #isPaused = true
+  #onLost: (error: SallyportError) => void = () => undefined
+
+  constructor(target: string, { socket, reported, requestCancel }: HandedOver) {
+    this.target = target
+    this.parameters = new Map(reported)
+    this.#socket = socket
+    this.#requestCancel = requestCancel
+    socket.on('data', (piece: Buffer) => this.#take(piece))
+    socket.on('error', (error) => this.#lose(error))
+    socket.on('close', () => this.#lose(new Error('The connection was closed by the server.')))
+    // Without a statement under way the server still speaks: notifications, settings, its own end.
+    this.#resume()
+  }
+
+  /** Told once, when the connection is gone. */
+  onLost(listener: (error: SallyportError) => void): void {
+    this.#onLost = listener
+    if (this.lost !== undefined) listener(this.lost)
+  }
+
+  /** Rows then come as messages, whole, because somebody reads them. */
+  set readsRows(reads: boolean) {
+    this.#reader.readsRows = reads
+  }
+
+  /** Keeps a message for the next {@link send}; its answer, of this letter, goes to nobody. */
+  sendAhead(message: Buffer, answer: string): void {
+    this.#ahead.push(message)
+    this.#swallow += answer
+  }
+
+  /** Sends messages in one write. Resolves at once unless the backend does not read. */
+  send(messages: readonly Buffer[]): Promise<void> | undefined {
+    if (this.lost !== undefined) throw this.lost
+    this.isOpen = true
+    const all = this.#ahead.length === 0 ? messages : [...this.#ahead, ...messages]
+    this.#ahead = []
+    const [only] = all
+    const isTaken = this.#socket.write(all.length === 1 && only !== undefined ? only : Buffer.concat(all))
+    return isTaken ? undefined : this.#drained()
+  }
+
+  /**
+   * Returns the next piece of an answer.
+   *
+   * @throws SallyportError `ERR_UPSTREAM_LOST`
+   */
+  async next(rowsMax?: number): Promise<BackendPiece> {
+    for (;;) {
+      const piece = this.now(rowsMax)
+      if (piece !== undefined) return piece
+      if (this.lost !== undefined) throw this.lost
+      this.#resume()
+      await new Promise<void>((resolve) => (this.#wake = resolve))
+    }
+  }
+
+  /** The next piece of an answer, if it is there. */
+  now(rowsMax?: number): BackendPiece | undefined {
+    for (;;) {
+      let piece: BackendPiece | undefined
+      try {
+        piece = this.#reader.next(rowsMax)
+      } catch (error) {
+        this.destroy(error)
+        throw error
+      }
+      if (piece === undefined || piece.kind === 'rows') return piece
+      if (this.#isTaken(piece)) continue
+      return piece
+    }
+  }
+
+  /** Ends what was sent since the last Sync and waits for ReadyForQuery. Errors on the way were told before. */
+  async sync(): Promise<void> {
+    if (!this.isOpen && this.#ahead.length === 0) return
+    if (!this.isSyncSent) this.send([SYNC])
+    this.isSyncSent = true
+    while (this.isOpen) {
+      const piece = await this.next()
+      if (piece.kind === 'message' && piece.letter === 'Z') this.synced(piece.body)
+    }
+  }
+
+  /** Takes note of a ReadyForQuery. */
+  synced(body: Buffer): void {
+    this.status = decodeReadyForQuery(body)
+    this.isOpen = false
+    this.isSyncSent = false
+    // Whatever of ours was skipped after an error was never done.
+    this.#swallow = ''
+  }
+
+  /** Makes the open transaction, or the pipeline, fail at the backend as a refused statement must. */
+  poison(): void {
+    if (this.lost !== undefined) return
+    // Behind a Sync there is a transaction of its own, or none.
+    this.send([encodeParse({ name: '', sql: POISON_SQL, paramTypes: [] }), FLUSH])
+  }
+
+  /** Asks the server to end what runs. Resolves when it has taken the request; gives the connection up if it does not. */
+  async cancel(): Promise<void> {
+    const expired = new AbortController()
+    const timer = setTimeout(() => expired.abort(), CANCEL_TIMEOUT_MS)
+    timer.unref()
+    this.#resume()
+    try {
+      await this.#requestCancel(expired.signal)
+    } finally {
+      clearTimeout(timer)
+    }
+  }
+
+  /** Ends the session in good order. */
+  close(): void {
+    if (this.lost === undefined) this.#socket.end(TERMINATE)
+    this.#lose(new Error('The connection was closed.'))
+    this.#socket.destroySoon()
+  }
+
+  /** Closes the socket at once; the backend rolls back whatever was open. */
+  destroy(reason: unknown): void {
+    this.#lose(reason)
+    this.#socket.destroy()
+  }
+
+  #take(piece: Buffer): void {
+    this.#reader.push(piece)
+    const wake = this.#wake
+    this.#wake = undefined
+    if (wake !== undefined) wake()
+    else if (!this.isOpen) this.#idle()
+    if (this.#reader.waiting > WAITING_BYTES_MAX) {
+      this.#isPaused = true
+      this.#socket.pause()
+    }
+  }
+
+  /** Between statements only what the server says on its own can come; anything else is out of order. */
+  #idle(): void {
+    try {
+      const piece = this.now()
+      if (piece?.kind === 'message' && piece.letter === 'E') {
+        const code = decodeReport('ErrorResponse', piece.body).get('C') ?? ''
+        return this.destroy(new Error(`The server ended the session (${/^[0-9A-Z]{5}$/u.test(code) ? code : '?'}).`))
+      }
+      if (piece !== undefined) this.destroy(new Error('The server spoke out of turn.'))
+    } catch (error) {
+      this.destroy(error)
+    }
+  }
+
+  /** Takes what is not an answer to the client. */
+  #isTaken({ letter, body }: Extract<BackendPiece, { kind: 'message' }>): boolean {
+    switch (letter) {
+      case 'N':
+        this.events.notice(decodeReport('NoticeResponse', body))
+        return true
+      case 'A':
+        this.events.notification(decodeNotification(body))
+        return true
+      case 'S': {
+        const status = decodeParameterStatus(body)
+        this.parameters.set(status.name, status.value)
+        this.events.parameter(status)
+        return true
+      }
+      default:
+        if (this.#swallow === '' || letter !== this.#swallow[0]) return false
+        this.#swallow = this.#swallow.slice(1)
+        return true
+    }
+  }
+
+  #resume(): void {
+    if (!this.#isPaused) return
+    this.#isPaused = false
+    this.#socket.resume()
+  }
+
+  #drained(): Promise<void> {
+    return new Promise((resolve) => {
+      const done = (): void => {
+        this.#socket.off('drain', done)
+        this.#socket.off('close', done)
+        resolve()
+      }
+      this.#socket.on('drain', done)
+      this.#socket.on('close', done)
+    })
+  }
+
+  #lose(cause: unknown): void {
+    if (this.lost !== undefined) return
+    this.lost =
+      cause instanceof SallyportError
+        ? cause
+        : new SallyportError('ERR_UPSTREAM_LOST', `The connection to target ${this.target} was lost.`, { cause })
+    const wake = this.#wake
+    this.#wake = undefined
+    wake?.()
+    this.#onLost(this.lost)
+  }
+}

@@ -1,0 +1,42 @@
+import { SallyportError } from '../../../core/errors.ts'
+import { rejected } from '../errors.ts'
+import type { Report } from '../messages/report.ts'
+import type { PostgresPlan } from '../plan.ts'
+
+/**
+ * What a backend reported, field by field: the cause of an error on a target without masks, where its own words may go to
+ * its client. Detectors replace causes, so where they are at work only the masked message is left.
+ */
+export class BackendWords extends Error {
+  readonly report: Report
+
+  constructor(report: Report) {
+    super('The backend reported an error.')
+    this.report = report
+  }
+}
+
+/** Turns an ErrorResponse into the error its client hears (C10). */
+export function reportedError(report: Report, plan: PostgresPlan, text: string): SallyportError {
+  const isMasked = isUnderMasks(plan)
+  const error = rejected(
+    {
+      severity: report.get('S'),
+      code: report.get('C'),
+      message: report.get('M'),
+      position: report.get('P'),
+    },
+    isMasked,
+    plan.sql === text,
+  )
+  if (isMasked) return error
+  const words = new Map(report)
+  // A position in the text that was sent means nothing in the one the client wrote.
+  if (plan.sql !== text) words.delete('P')
+  return new SallyportError(error.code, error.message, { facts: error.facts, cause: new BackendWords(words) })
+}
+
+/** Whether nothing but its SQLSTATE may be told of what the backend says. */
+export function isUnderMasks(plan: PostgresPlan): boolean {
+  return plan.masks.length > 0 || plan.touchesMasked
+}

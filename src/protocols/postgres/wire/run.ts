@@ -1,0 +1,366 @@
+/**
+ * Runs one planned call of a wire client on its own backend connection (C1: the plan's text and what was bound, nothing
+ * else).
+ *
+ * What reads or writes tables goes out as one pipeline: Parse, Bind, a guard that fails when the catalog is not the one
+ * the plan was made with, Execute. Until the guard has passed, nothing of the statement has run, and the locks that Bind
+ * took keep the catalog from changing after it. Inside a transaction, which a guard that fails would abort, the catalog is
+ * looked at on a connection of its own instead, again after Bind. What touches no table goes out as it is.
+ *
+ * @packageDocumentation
+ */
+import type { Call, Permit } from '../../../core/call.ts'
+import type { Chunk } from '../../../core/chunk.ts'
+import { SallyportError } from '../../../core/errors.ts'
+import type { LoadedCatalog } from '../catalog-load.ts'
+import { FINGERPRINT_GUARD_SQL, SNAPSHOT_GUARD_SQL } from '../catalog-sql.ts'
+import { NotOpened, StaleCatalog, type GuardKind } from '../connector.ts'
+import { encodeBind, type Bind } from '../messages/bind.ts'
+import { BIND_COMPLETE, FLUSH, PARSE_COMPLETE, SYNC } from '../messages/control.ts'
+import { encodeCopy } from '../messages/copy.ts'
+import { encodeDescribe } from '../messages/describe.ts'
+import { encodeExecute } from '../messages/execute.ts'
+import { encodeParse } from '../messages/parse.ts'
+import { encodeQuery } from '../messages/query.ts'
+import type { PostgresPlan } from '../plan.ts'
+import { Answer, exitOf } from './answer.ts'
+import type { WireBackend } from './backend.ts'
+import type { PortalRequest, WireCall } from './payload.ts'
+import { reportedError } from './reported.ts'
+
+/** What one execution needs. */
+export interface WireExecution {
+  readonly call: Call
+  readonly wire: WireCall
+  readonly plan: PostgresPlan
+  readonly permit: Permit
+  readonly catalog: LoadedCatalog
+  readonly guard: GuardKind
+  /** Looks at the catalog now, on another connection. */
+  readonly look: () => Promise<LoadedCatalog>
+}
+
+const GUARD_PORTAL = 'sallyport_guard'
+const DIVISION_BY_ZERO = '22012'
+
+/** Runs the call. @throws StaleCatalog, NotOpened before anything of it ran; otherwise SallyportError. */
+export async function* runWire(execution: WireExecution): AsyncGenerator<Chunk, void, undefined> {
+  const { permit, wire, catalog } = execution
+  const answer = new Answer({
+    ...execution,
+    backend: wire.backend,
+    controls: wire.controls,
+    typeName: (oid) => catalog.typeNames.get(oid) ?? '',
+  })
+  const run = runOf(execution, answer)
+  const abort = (): void => run.stop(permit.signal.reason)
+  permit.signal.addEventListener('abort', abort, { once: true })
+  try {
+    permit.signal.throwIfAborted()
+    yield* run.chunks()
+    yield exitOf(answer)
+  } finally {
+    permit.signal.removeEventListener('abort', abort)
+    // The client went away, or closed its portal, while the backend was at work.
+    run.stop(new Error('The call ended before its statement.'))
+    await answer.settled()
+    run.close()
+  }
+}
+
+/** One way of running a call. */
+interface Run {
+  chunks(): AsyncGenerator<Chunk, void, undefined>
+  /** Ends what the backend is doing now, if it does anything. */
+  stop(why: unknown): void
+  close(): void
+}
+
+function runOf(execution: WireExecution, answer: Answer): Run {
+  const { plan, wire } = execution
+  if (wire.portal !== undefined) return new PortalRun(execution, answer, wire.portal)
+  if (!needsGuard(plan)) return new QueryRun(execution, answer)
+  // A Query message whose statement touches tables: sent in the extended protocol, answered as a Query is.
+  const portal: PortalRequest = {
+    statement: { sql: wire.sql, paramTypes: [], upstreamName: '', sent: undefined, isAnswered: true },
+    bind: { type: 'Bind', portal: '', statement: '', paramFormats: [], params: [], resultFormats: [] },
+    upstreamName: '',
+    commands: [{ do: 'describe' }, { do: 'execute', rowsMax: 0 }],
+    withSync: true,
+    state: 'open',
+    tag: '',
+  }
+  return new PortalRun(execution, answer, portal, '2n')
+}
+
+/** Whether what runs depends on the catalog. */
+function needsGuard(plan: PostgresPlan): boolean {
+  return plan.kind !== 'unknown' && (plan.objects.length > 0 || plan.tripwire.length > 0)
+}
+
+/** A Query message, sent on as one: a text that touches no table, or that is not understood. */
+class QueryRun implements Run {
+  readonly #execution: WireExecution
+  readonly #answer: Answer
+  #isBusy = false
+
+  constructor(execution: WireExecution, answer: Answer) {
+    this.#execution = execution
+    this.#answer = answer
+  }
+
+  async *chunks(): AsyncGenerator<Chunk, void, undefined> {
+    const { plan, wire } = this.#execution
+    const answer = this.#answer
+    this.#isBusy = true
+    wire.backend.send([encodeQuery({ type: 'Query', sql: plan.sql })])
+    wire.backend.isSyncSent = true
+    for (;;) {
+      const end = yield* answer.until('ZG', wire)
+      if (end.letter === 'Z') {
+        wire.backend.synced(end.body)
+        break
+      }
+      yield* answer.pass(end)
+      await feed(this.#execution, answer)
+    }
+    this.#isBusy = false
+    await finish(this.#execution, answer)
+    yield* answer.flush()
+  }
+
+  stop(why: unknown): void {
+    if (this.#isBusy) this.#answer.stop(why)
+  }
+
+  close(): void {}
+}
+
+/** Sends COPY data from the client to the backend, as fast as it takes it. */
+async function feed({ call, wire }: WireExecution, answer: Answer): Promise<void> {
+  const { backend } = wire
+  const fail = (reason: string): void => void backend.send([encodeCopy({ type: 'CopyFail', reason })])
+  try {
+    if (answer.stopped !== undefined) return fail('stopped')
+    for await (const data of call.input ?? []) {
+      if (answer.stopped !== undefined) break
+      await backend.send([encodeCopy({ type: 'CopyData', data: Buffer.from(data) })])
+    }
+    if (answer.stopped === undefined) backend.send([encodeCopy({ type: 'CopyDone' })])
+    else fail('stopped')
+  } catch (error) {
+    fail(error instanceof SallyportError ? error.message : 'the client ended it')
+  }
+}
+
+/** Throws what the call ended with, if it failed. */
+async function finish({ plan, wire }: WireExecution, answer: Answer): Promise<void> {
+  await answer.settled()
+  answer.throwIfStopped()
+  if (answer.report !== undefined) throw reportedError(answer.report, plan, wire.sql)
+}
+
+/** One portal from its Bind to its end. */
+class PortalRun implements Run {
+  readonly #execution: WireExecution
+  readonly #answer: Answer
+  readonly #portal: PortalRequest
+  readonly #backend: WireBackend
+  /** Letters of answers the client did not ask for. */
+  readonly #hidden: string
+  /** Commands whose messages are on their way. */
+  #sent = 0
+  /** Set while the answer to a Describe of ours is awaited. */
+  #isProbing = false
+  /** Set while the backend owes an answer. */
+  #isBusy = false
+
+  constructor(execution: WireExecution, answer: Answer, portal: PortalRequest, hidden = '') {
+    this.#execution = execution
+    this.#answer = answer
+    this.#portal = portal
+    this.#backend = execution.wire.backend
+    this.#hidden = hidden
+  }
+
+  async *chunks(): AsyncGenerator<Chunk, void, undefined> {
+    await this.#open()
+    for (;;) {
+      const [command] = this.#portal.commands
+      // The listener pulls only while something is to be done, and once more when the portal is complete.
+      if (command === undefined || this.#portal.state === 'complete') break
+      this.#execution.permit.signal.throwIfAborted()
+      if (this.#sent === 0) this.#send(this.#commandMessages())
+      yield* command.do === 'describe' ? this.#described() : this.#executed()
+    }
+    yield* this.#answer.flush()
+  }
+
+  stop(why: unknown): void {
+    if (this.#isBusy) this.#answer.stop(why)
+  }
+
+  close(): void {
+    const { upstreamName: name } = this.#portal
+    if (name !== '') this.#backend.sendAhead(encodeDescribe({ type: 'Close', what: 'portal', name }), '3')
+  }
+
+  /** Parses what the backend does not have yet, binds, and makes sure of the catalog. */
+  async #open(): Promise<void> {
+    const { plan } = this.#execution
+    const { statement, upstreamName } = this.#portal
+    // Inside a transaction or a pipeline a guard that fails would undo what the client did before.
+    const isFirst = this.#backend.status === 'I' && !this.#backend.isOpen
+    const isGuarded = needsGuard(plan) && isFirst
+    const isLooking = needsGuard(plan) && !isFirst && plan.tripwire.length > 0
+    const isParsed = statement.sent === plan.sql
+    const messages = isParsed ? [] : this.#parseMessages(plan.sql)
+    messages.push(encodeBind({ ...this.#bind(), portal: upstreamName, statement: statement.upstreamName }))
+    const guard = isGuarded ? this.#guardMessages() : undefined
+    if (guard !== undefined) messages.push(...guard.messages)
+    messages.push(...(isLooking ? [FLUSH] : this.#commandMessages()))
+    this.#send(messages)
+    if (!isParsed) {
+      await this.#expect('1')
+      statement.sent = plan.sql
+      if (!statement.isAnswered) this.#answer.push(PARSE_COMPLETE)
+      statement.isAnswered = true
+    }
+    await this.#expect('2')
+    if (!this.#hidden.includes('2')) this.#answer.push(BIND_COMPLETE)
+    if (guard !== undefined) await this.#passGuard(guard.answers)
+    if (!isLooking) return
+    const { catalog } = await this.#execution.look()
+    if (catalog.fingerprint !== plan.fingerprint) throw new StaleCatalog(true)
+    this.#send(this.#commandMessages())
+  }
+
+  async #expect(letter: string): Promise<void> {
+    if ((await this.#answer.expect(letter)) === 'E') throw await this.#notOpened()
+  }
+
+  /** The backend did not take the statement: the caller's mistake, or the first sign of another catalog. */
+  async #notOpened(): Promise<Error> {
+    this.#isBusy = false
+    const { plan, wire } = this.#execution
+    await this.#answer.settled()
+    this.#answer.throwIfStopped()
+    const rejection = reportedError(this.#answer.report ?? new Map(), plan, wire.sql)
+    return this.#backend.status === 'I' ? new NotOpened(rejection) : rejection
+  }
+
+  async #passGuard(answers: string): Promise<void> {
+    for (const letter of answers) {
+      if ((await this.#answer.expect(letter)) !== 'E') continue
+      this.#isBusy = false
+      await this.#answer.settled()
+      this.#answer.throwIfStopped()
+      const isStale = this.#answer.report?.get('C') === DIVISION_BY_ZERO
+      if (isStale) throw new StaleCatalog(this.#execution.guard === 'fingerprint')
+      throw reportedError(this.#answer.report ?? new Map(), this.#execution.plan, this.#execution.wire.sql)
+    }
+    this.#backend.prepared.add(`sallyport_${this.#execution.guard}`)
+  }
+
+  #parseMessages(sql: string): Buffer[] {
+    const { upstreamName: name, paramTypes, sent } = this.#portal.statement
+    // Policy, masks or catalog changed since it was parsed: what runs is what was judged now (R19).
+    if (name !== '' && sent !== undefined) {
+      this.#backend.sendAhead(encodeDescribe({ type: 'Close', what: 'statement', name }), '3')
+    }
+    return [encodeParse({ name, sql, paramTypes })]
+  }
+
+  #bind(): Bind {
+    const { bind } = this.#portal
+    const isText = !bind.resultFormats.includes(1)
+    if (isText || this.#execution.permit.obligations.detect.length === 0) return bind
+    throw new SallyportError(
+      'ERR_DENIED',
+      'The policy looks for sensitive values in results, so they cannot travel in binary form; ask for text.',
+      { facts: { construct: 'sql.binary_result' } },
+    )
+  }
+
+  #guardMessages(): { readonly messages: readonly Buffer[]; readonly answers: string } {
+    const { guard, catalog, plan } = this.#execution
+    const name = `sallyport_${guard}`
+    const value = Buffer.from(guard === 'snapshot' ? catalog.snapshot : plan.fingerprint)
+    const messages = [
+      encodeBind({ portal: GUARD_PORTAL, statement: name, paramFormats: [], params: [value], resultFormats: [] }),
+      encodeExecute({ portal: GUARD_PORTAL, rowsMax: 0 }),
+      encodeDescribe({ type: 'Close', what: 'portal', name: GUARD_PORTAL }),
+    ]
+    if (this.#backend.prepared.has(name)) return { messages, answers: '2DC3' }
+    const sql = guard === 'snapshot' ? SNAPSHOT_GUARD_SQL : FINGERPRINT_GUARD_SQL
+    return { messages: [encodeParse({ name, sql, paramTypes: [] }), ...messages], answers: '12DC3' }
+  }
+
+  /** Messages for all commands that wait, and for the Sync behind them. */
+  #commandMessages(): Buffer[] {
+    const { upstreamName: name, commands, withSync } = this.#portal
+    const describe = encodeDescribe({ type: 'Describe', what: 'portal', name })
+    const messages: Buffer[] = []
+    // Masked columns are looked for in the description, whether or not the client wants one (R18).
+    this.#isProbing =
+      this.#execution.plan.tripwire.length > 0 && !this.#answer.isDescribed && commands[0]?.do !== 'describe'
+    if (this.#isProbing) messages.push(describe)
+    for (const command of commands) {
+      messages.push(command.do === 'describe' ? describe : encodeExecute({ portal: name, rowsMax: command.rowsMax }))
+    }
+    messages.push(withSync ? SYNC : FLUSH)
+    this.#sent = commands.length
+    return messages
+  }
+
+  #send(messages: readonly Buffer[]): void {
+    this.#isBusy = true
+    this.#backend.send(messages)
+    if (messages.at(-1) === SYNC) this.#backend.isSyncSent = true
+  }
+
+  async *#described(): AsyncGenerator<Chunk, void, undefined> {
+    const end = yield* this.#answer.until('TnE', this.#execution.wire)
+    await this.#throwIfFailed(end.letter)
+    this.#done()
+    if (!this.#hidden.includes(end.letter)) yield* this.#answer.pass(end)
+    yield* this.#answer.flush()
+  }
+
+  async *#executed(): AsyncGenerator<Chunk, void, undefined> {
+    if (this.#isProbing) {
+      this.#isProbing = false
+      const probe = yield* this.#answer.until('TnE', this.#execution.wire)
+      await this.#throwIfFailed(probe.letter)
+    }
+    for (;;) {
+      const end = yield* this.#answer.until('CIsEG', this.#execution.wire)
+      if (end.letter === 'G') {
+        yield* this.#answer.pass(end)
+        await feed(this.#execution, this.#answer)
+        if (!this.#portal.withSync) this.#backend.send([FLUSH])
+        continue
+      }
+      await this.#throwIfFailed(end.letter)
+      this.#portal.state = end.letter === 's' ? 'suspended' : 'complete'
+      this.#portal.tag = this.#answer.tag
+      this.#done()
+      yield* this.#answer.pass(end)
+      yield* this.#answer.flush()
+      return
+    }
+  }
+
+  /** One command was answered. */
+  #done(): void {
+    this.#portal.commands.shift()
+    this.#sent--
+    this.#isBusy = this.#sent > 0
+  }
+
+  async #throwIfFailed(letter: string): Promise<void> {
+    if (letter !== 'E' && this.#answer.stopped === undefined) return
+    this.#isBusy = false
+    await finish(this.#execution, this.#answer)
+  }
+}
