@@ -63,7 +63,7 @@ module.exports = {
       severity: 'error',
       // In a protocol only the files that speak to its backend or read its settings may do I/O; every other one is pure.
       from: {
-        path: '^src/(core|masking)/|^src/policy/(?!load-files|watch)|^src/protocols/[^/]+/(?!index|protocol|connect|exchange|pool|listener|options|catalog-load|messages/)',
+        path: '^src/(core|masking)/|^src/policy/(?!load-files|watch)|^src/protocols/[^/]+/(?!index|protocol|connect|exchange|pool|listener|options|catalog-load|messages/|wire/)',
       },
       to: { dependencyTypes: ['core'], path: '^(node:)?(fs|net|http|https|child_process|tls|dgram|fs/promises)$' },
     },

@@ -38,7 +38,12 @@ export async function makeOperator(
     closers.add('recorder', () => recorder.close())
     await recorder.recover()
     const onEvent = (event: Parameters<typeof recordIdentity>[0]): Promise<void> => recordIdentity(event, recorder)
-    const identity = createIdentity({ store: state.store, now: Date.now, onEvent })
+    const identity = createIdentity({
+      store: state.store,
+      now: Date.now,
+      onEvent,
+      saltKey: state.keys.derive('scram'),
+    })
     closers.add('identity', () => identity.close())
     if (options.beginAnew === true) return await identity.beginAnew(name, options.expiresInMs)
     const made = await identity.bootstrap(name, options.expiresInMs)

@@ -31,6 +31,8 @@ export interface Config {
     readonly admin: ListenAddress
     /** The HTTP door; closed when left out. */
     readonly http?: ListenAddress
+    /** The PostgreSQL door; absent when there is none. */
+    readonly postgres?: PostgresListen
   }
   /** Key and certificate for both doors, as files in PEM. */
   readonly tls?: { readonly keyFile: string; readonly certFile: string }
@@ -57,6 +59,16 @@ export interface StoreConfig {
   readonly key: CredentialSource
   /** How old tokens, freezes and the like may be when they are read from memory. */
   readonly staleMaxMs: number
+}
+
+/** The PostgreSQL door. Times are milliseconds. */
+export interface PostgresListen {
+  readonly address: ListenAddress
+  /** How clients prove who they are: without sending the token, or by sending it over TLS or loopback. */
+  readonly auth: 'scram' | 'password'
+  readonly connectionsMax: number
+  readonly idleMs: number
+  readonly idleInTransactionMs: number
 }
 
 /** When entries are forced to the disk itself: each one, those before state-changing and approved calls, or as the system likes. */
@@ -114,12 +126,27 @@ const TARGET_KEYS = {
   record: record.default('full'),
 }
 
+const postgresDoorKeys = z.strictObject({
+  address,
+  auth: z.enum(['scram', 'password']).default('scram'),
+  connections: z.int().min(1).max(10_000).default(500),
+  idle: duration.default(8 * 3_600_000),
+  idle_in_transaction: duration.default(10 * 60_000),
+})
+
+/** `127.0.0.1:7432`, or a mapping that says more. */
+const postgresDoor = z.preprocess(
+  (value) => (typeof value === 'string' ? { address: value } : value),
+  postgresDoorKeys,
+)
+
 const schema = z.strictObject({
   listen: z
     .strictObject({
       mcp: address.default({ host: '127.0.0.1', port: 7400 }),
       admin: address.default({ host: '127.0.0.1', port: 7401 }),
       http: address.optional(),
+      postgres: postgresDoor.optional(),
       tls: z.strictObject({ key: text, cert: text }).optional(),
     })
     .prefault({}),
@@ -212,6 +239,7 @@ function build(data: Checked, options: ReadonlyMap<string, unknown>, file: strin
       mcp: data.listen.mcp,
       admin: data.listen.admin,
       ...(data.listen.http !== undefined && { http: data.listen.http }),
+      ...(data.listen.postgres !== undefined && { postgres: postgresListen(data.listen.postgres) }),
     },
     ...(data.listen.tls !== undefined && {
       tls: { keyFile: resolve(data.listen.tls.key), certFile: resolve(data.listen.tls.cert) },
@@ -257,6 +285,16 @@ function storeOf(
   }
 }
 
+function postgresListen(door: z.output<typeof postgresDoorKeys>): PostgresListen {
+  return {
+    address: door.address,
+    auth: door.auth,
+    connectionsMax: door.connections,
+    idleMs: door.idle,
+    idleInTransactionMs: door.idle_in_transaction,
+  }
+}
+
 /** Checks each target's own settings with its protocol's schema. Looks at the raw value, so that all mistakes come at once. */
 function checkTargets(raw: unknown): { readonly options: ReadonlyMap<string, unknown>; readonly issues: Issue[] } {
   const options = new Map<string, unknown>()
@@ -293,6 +331,15 @@ function checkListening(data: Checked): Issue[] {
   for (const door of ['mcp', 'admin', 'http'] as const) {
     const host = data.listen[door]?.host
     if (host === undefined) continue
+  const { postgres } = data.listen
+  if (postgres !== undefined && !isLoopback(postgres.address.host) && data.listen.tls === undefined) {
+    // Fail closed: a certificate nobody can check lets anybody in between.
+    issues.push(
+      issue(['listen', 'postgres'], 'is reachable from other machines and so needs listen.tls with key and cert'),
+    )
+  }
+  for (const door of ['mcp', 'admin'] as const) {
+    const { host } = data.listen[door]
     if (!isLoopback(host) && data.listen.tls === undefined) {
       // Fail closed: bearer tokens and results would cross the network in the clear.
       issues.push(issue(['listen', door], 'is reachable from other machines and so needs listen.tls with key and cert'))

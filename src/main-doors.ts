@@ -12,12 +12,18 @@ import { govern } from './gateway/gateway.ts'
 import { listen, type Listener } from './listen.ts'
 import type { Target } from './core/target.ts'
 import { createHttpListener } from './protocols/http/listener.ts'
+import { openPostgresDoor } from './main-postgres.ts'
 import { shuttingDown } from './traffic.ts'
 import { VERSION } from './version.ts'
 
 /** The open doors. */
 export interface Doors {
-  readonly urls: { readonly mcp: string; readonly admin: string; readonly http?: string }
+  readonly urls: {
+    readonly mcp: string
+    readonly admin: string
+    readonly http?: string
+    readonly postgres?: string
+  }
   reloadTls(): Promise<void>
   /** Refuses new calls and waits until none runs, at most `ms`; then cancels those that still do. */
   drain(ms: number): Promise<void>
@@ -32,7 +38,7 @@ const LAST_WORDS_MS = 200
 
 const LOOPBACK_HOSTS = ['127.0.0.1', 'localhost', '::1']
 
-/** Opens both doors. Their listeners come last, so that nobody is let in before everything stands. */
+/** Opens the doors. Their listeners come last, so that nobody is let in before everything stands. */
 export async function openDoors(building: Building, closers: Closers): Promise<Doors> {
   const { config, rooms, sessions, identity, approvals, traffic, log } = building
   const targets = new Map(config.targets.map((target) => [target.name, target]))
@@ -73,19 +79,23 @@ export async function openDoors(building: Building, closers: Closers): Promise<D
   closers.add('admin', () => admin.close())
 
   const http = await openHttp(building, targets, closers)
+  const postgres = await openPostgresDoor(building, closers)
 
   return {
     urls: {
       mcp: `${mcpListener.url}${MCP_PATH}`,
       admin: adminListener.url,
       ...(http !== undefined && { http: http.url }),
+      ...(postgres !== undefined && { postgres: postgres.url }),
     },
     async reloadTls() {
       await mcpListener.reloadTls()
       await adminListener.reloadTls()
       await http?.reloadTls()
+      await postgres?.reloadTls()
     },
     async drain(ms) {
+      postgres?.drain()
       await traffic.drain(ms)
       if (rooms.permits.cancel(() => true, shuttingDown()) === 0) return
       // A cancelled call ends when its backend has ended it; then its client hears why.

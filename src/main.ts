@@ -22,11 +22,13 @@ import { classOf, knownOf } from './known.ts'
 import { createLimits, createSharedLimits } from './limits/limits.ts'
 import { openProtocols } from './main-protocols.ts'
 import { openDoors, type Doors } from './main-doors.ts'
+import { WIRE_TOOLS } from './main-postgres.ts'
 import { createMasking } from './masking/masking.ts'
 import { decide } from './policy/decide.ts'
 import type { Policy } from './policy/policy.ts'
 import { formatProblems } from './policy/problem.ts'
 import { watchPolicies, type PolicySource } from './policy/watch.ts'
+import type { PostgresProtocol } from './protocols/postgres/protocol.ts'
 import { createRecorder, type Recorder } from './recording/index.ts'
 import { parseMaster, type Keys } from './store/keys.ts'
 import { openState, type State } from './store/state-dir.ts'
@@ -55,6 +57,8 @@ export interface StartOptions {
 export interface Building {
   readonly config: Config
   readonly rooms: Rooms
+  /** Opens the backend connections of wire clients. */
+  readonly postgres: PostgresProtocol
   readonly sessions: Sessions
   readonly identity: Identity
   readonly policies: PolicySource
@@ -101,7 +105,7 @@ export async function start(config: Config, options: StartOptions = {}): Promise
   try {
     const building = await build(config, log, closers)
     const doors = await openDoors(building, closers)
-    log.info({ mcp: doors.urls.mcp, admin: doors.urls.admin, targets: config.targets.length }, 'the doors are open')
+    log.info({ ...doors.urls, targets: config.targets.length }, 'the doors are open')
     return gatewayOf(building, doors, closers, options.drainMs ?? DRAIN_MS)
   } catch (error) {
     await closers.close()
@@ -200,7 +204,12 @@ async function build(config: Config, log: Log, closers: Closers): Promise<Buildi
   closers.add('recorder', () => recorder.close())
   await recover(recorder, log)
 
-  const identity = createIdentity({ store: state.store, now, onEvent: (event) => recordIdentity(event, recorder) })
+  const identity = createIdentity({
+    store: state.store,
+    now,
+    onEvent: (event) => recordIdentity(event, recorder),
+    saltKey: state.keys.derive('scram'),
+  })
   closers.add('identity', () => identity.close())
   const held = new Set<string>()
   const instance = randomUUID()
@@ -256,7 +265,7 @@ async function build(config: Config, log: Log, closers: Closers): Promise<Buildi
   closers.add('control', () => control.close())
   identity.onRevoked((id) => endCredential(id, sessions, permits))
   const metrics = createMetrics({
-    isTool: (name) => toolNamed(name) !== undefined,
+    isTool: (name) => toolNamed(name) !== undefined || WIRE_TOOLS.includes(name),
     isTarget: (name) => config.targets.some((target) => target.name === name),
     live: () => permits.live().length,
     held: () => held.size,
@@ -276,6 +285,7 @@ async function build(config: Config, log: Log, closers: Closers): Promise<Buildi
   return {
     config,
     rooms,
+    postgres: protocols.postgres,
     sessions,
     identity,
     policies,

@@ -59,6 +59,8 @@ export interface Call {
 export interface Hold {
   /** After this long the call ends with `ERR_APPROVAL_PENDING`. 0 answers at once. */
   readonly waitMs: number
+  /** Why this call may not wait at all, such as an open transaction (C14). An approval is then a refusal that says so. */
+  readonly refused?: string
   /** Told once, when the call starts to wait. */
   readonly onHeld?: (held: {
     readonly ticket: string

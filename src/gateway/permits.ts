@@ -116,6 +116,7 @@ export function createPermits(rooms: PermitRooms): Permits {
           // Nothing is set aside while persons think.
           reservation?.release({ ran: false })
           reservation = undefined
+          throwIfNotHeld(call, entry.judged.decision)
           const consent = await rooms.approvals.consent({ ...call, signal: cancelled }, entry.judged)
           await recording.approval({
             ticket: consent.ticket,
@@ -308,6 +309,12 @@ function throwIfDenied(decision: Decision): void {
       ...(decision.construct !== undefined && { construct: decision.construct }),
     },
   })
+}
+
+/** C14: where waiting would hold locks, nobody is asked. */
+function throwIfNotHeld({ hold }: Call, { rules }: Decision): void {
+  if (hold.refused === undefined) return
+  throw new SallyportError('ERR_DENIED', `The call needs an approval. ${hold.refused}`, { facts: { rules } })
 }
 
 function throwIfAborted(call: { readonly signal: AbortSignal }): void {

@@ -5,12 +5,14 @@
  *
  * @packageDocumentation
  */
+import { randomBytes } from 'node:crypto'
 import { SallyportError } from '../core/errors.ts'
 import type { Principal } from '../core/principal.ts'
 import type { Store, Versioned, Write } from '../store/store.ts'
 import { endDualControl, guardApprover, whyNotConfirm } from './dual-control.ts'
 import { alarm } from './expiry.ts'
 import { checkNewToken, type NewToken, TOKEN_LIFE_MAX_MS } from './new-token.ts'
+import { nobodysVerifier, prove, saltOf, SCRAM_ITERATIONS, verifierOf } from './scram.ts'
 import { factsOf, idOf, isToken, newToken, principalOf, stateOf, type StoredToken, type TokenFacts } from './token.ts'
 
 /** What identity is built from. */
@@ -25,6 +27,8 @@ export interface IdentityOptions {
   readonly onEvent?: (event: IdentityEvent) => void | Promise<void>
   /** How long a token may live at most. */
   readonly tokenLifeMaxMs?: number
+  /** Key of the salts for SCRAM. Without it tokens cannot be proved that way. */
+  readonly saltKey?: Uint8Array
 }
 
 /** An administrative act. Holds no token and no hash. */
@@ -44,10 +48,23 @@ export interface CreatedToken {
   readonly facts: TokenFacts
 }
 
+/** A proof by SCRAM-SHA-256 under way. */
+export interface ScramProof {
+  readonly salt: Uint8Array
+  readonly iterations: number
+  /** Returns who it is and our own proof when the client's fits one of the principal's usable tokens. */
+  check(
+    authMessage: string,
+    proof: Uint8Array,
+  ): Promise<{ readonly principal: Principal; readonly signature: Uint8Array } | undefined>
+}
+
 /** The callers of a gateway. */
 export interface Identity {
   /** @throws SallyportError `ERR_UNAUTHENTICATED`, with one message for all reasons. */
   authenticate(bearer: string): Promise<Principal>
+  /** Begins a proof by SCRAM-SHA-256 that the caller has a token of this principal, whether or not there is one. */
+  scram(principal: string): Promise<ScramProof>
   /**
    * Makes a token. For operators.
    *
@@ -74,6 +91,7 @@ export interface Identity {
 }
 
 const TOKENS = 'tokens'
+const NO_SALT_KEY = randomBytes(32)
 const PRINCIPALS = 'principals'
 
 /** What all tokens of one principal have in common. */
@@ -81,7 +99,7 @@ type KnownPrincipal = Pick<StoredToken, 'kind' | 'owner' | 'actsFor'>
 
 /** Opens the identities of a gateway. */
 export function createIdentity(options: IdentityOptions): Identity {
-  const { store, now, onEvent = () => undefined, tokenLifeMaxMs = TOKEN_LIFE_MAX_MS } = options
+  const { store, now, onEvent = () => undefined, tokenLifeMaxMs = TOKEN_LIFE_MAX_MS, saltKey } = options
   const listeners = new Set<(credentialId: string) => void>()
   let lookedAt = now()
   const next = alarm(now, () => void tellExpired().catch(() => next.set(now() + 1_000)))
@@ -99,6 +117,25 @@ export function createIdentity(options: IdentityOptions): Identity {
       const stored = (await store.get<StoredToken>(TOKENS, id))?.value
       if (!isToken(bearer, stored) || stateOf(stored, now()) !== 'active') throw unauthenticated()
       return principalOf(id, stored)
+    },
+
+    async scram(name) {
+      const mockKey = saltKey ?? NO_SALT_KEY
+      return {
+        salt: saltOf(mockKey, name),
+        iterations: SCRAM_ITERATIONS,
+        async check(authMessage, proof) {
+          const tokens = await store.list<StoredToken>(TOKENS)
+          const usable = tokens.filter(({ value }) => value.principal === name && stateOf(value, now()) === 'active')
+          // A name without a token takes the time of one with one.
+          if (usable.length === 0) prove(nobodysVerifier(), authMessage, proof)
+          for (const { id, value } of usable) {
+            const signature = value.scram && prove(value.scram, authMessage, proof)
+            if (signature !== undefined) return { principal: principalOf(id, value), signature }
+          }
+          return undefined
+        },
+      }
     },
 
     async create(by, wanted) {
@@ -193,6 +230,7 @@ export function createIdentity(options: IdentityOptions): Identity {
       const stored: StoredToken = {
         ...rest,
         hash,
+        ...(saltKey !== undefined && { scram: await verifierOf(token, saltOf(saltKey, wanted.principal)) }),
         createdAt: now(),
         createdBy: { id: maker, owner: makerOwner },
         expiresAt: now() + expiresInMs,

@@ -1,5 +1,6 @@
 import { createHash, randomBytes, timingSafeEqual } from 'node:crypto'
 import type { Principal, PrincipalKind, Role } from '../core/principal.ts'
+import type { ScramVerifier } from './scram.ts'
 
 /** A token as the store keeps it: everything but the token. Times are milliseconds since the epoch. */
 export interface StoredToken {
@@ -12,6 +13,8 @@ export interface StoredToken {
   readonly actsFor?: string
   /** SHA-256 of the whole token, in hex. The token has 256 random bits, so a slow hash would protect nothing more. */
   readonly hash: string
+  /** For doors whose protocol proves a password without sending it. Absent for tokens made where there was no such door. */
+  readonly scram?: ScramVerifier
   readonly createdAt: number
   readonly createdBy: { readonly id: string; readonly owner: string }
   readonly expiresAt: number

@@ -37,6 +37,8 @@ export interface World {
   readonly password: string
   readonly operatorToken: string
   mcpUrl: string
+  /** Port of the PostgreSQL door on 127.0.0.1. */
+  wirePort: number
   adminUrl: string
   operator: AdminClient
   /** What the gateway process wrote so far, on both streams, over all its lives. */
@@ -77,7 +79,7 @@ export async function openWorld(options: WorldOptions): Promise<World> {
   await writeFile(path.join(dir, 'policies', 'policy.yaml'), options.policy)
   await writeFile(
     path.join(dir, 'sallyport.yaml'),
-    `listen: {mcp: "127.0.0.1:0", admin: "127.0.0.1:0"}
+    `listen: {mcp: "127.0.0.1:0", admin: "127.0.0.1:0", postgres: "127.0.0.1:0"}
 targets:
   db:
     protocol: postgres
@@ -96,6 +98,7 @@ ${options.config ?? ''}`,
     password: role.password,
     operatorToken: '',
     mcpUrl: '',
+    wirePort: 0,
     adminUrl: '',
     output: '',
     operator: adminClient('http://127.0.0.1:1', 'none'),
@@ -121,6 +124,7 @@ ${options.config ?? ''}`,
       const urls = await doorsOf(child, (text) => (world.output += text))
       world.mcpUrl = urls.mcp
       world.adminUrl = urls.admin
+      world.wirePort = Number(new URL(urls.postgres).port)
       world.operator = adminClient(urls.admin, world.operatorToken)
     },
     async kill() {
@@ -154,7 +158,7 @@ function environment(): NodeJS.ProcessEnv {
 }
 
 /** Resolves with the addresses of both doors when they are open. */
-async function doorsOf(child: ChildProcess, onOutput: (text: string) => void): Promise<{ mcp: string; admin: string }> {
+async function doorsOf(child: ChildProcess, onOutput: (text: string) => void): Promise<{ mcp: string; admin: string; postgres: string }> {
   const { stdout, stderr } = child
   if (stdout === null || stderr === null) throw new Error('The gateway has no output.')
   stdout.setEncoding('utf8').on('data', onOutput)
@@ -168,7 +172,7 @@ async function doorsOf(child: ChildProcess, onOutput: (text: string) => void): P
       const entry = parsed(line)
       if (entry?.mcp === undefined || entry.admin === undefined) return
       clearTimeout(timer)
-      resolve({ mcp: entry.mcp, admin: entry.admin })
+      resolve({ mcp: entry.mcp, admin: entry.admin, postgres: entry.postgres ?? 'postgres://127.0.0.1:1' })
     })
     child.once('exit', (code) => {
       clearTimeout(timer)
@@ -177,9 +181,9 @@ async function doorsOf(child: ChildProcess, onOutput: (text: string) => void): P
   })
 }
 
-function parsed(line: string): { mcp?: string; admin?: string } | undefined {
+function parsed(line: string): { mcp?: string; admin?: string; postgres?: string } | undefined {
   try {
-    return JSON.parse(line) as { mcp?: string; admin?: string }
+    return JSON.parse(line) as { mcp?: string; admin?: string; postgres?: string }
   } catch {
     return undefined
   }

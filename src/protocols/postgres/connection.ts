@@ -257,7 +257,8 @@ export class UpstreamConnection {
    */
   handOver(): HandedOver {
     if (!this.isIdle || this.#backend === undefined) throw new TypeError('Only an idle connection can be handed over.')
-    const { stream } = this.#connection
+    // A TCP socket, or a TLS one, which is a socket too.
+    const stream = this.#connection.stream as Socket
     this.broken = new Error('The connection was handed over.')
     stream.removeAllListeners('data')
     stream.pause()

@@ -1,12 +1,11 @@
-import type { Protocol } from '../../core/call.ts'
 import { loadParser } from './parse.ts'
-import { planQuery, type PostgresPlan } from './plan.ts'
-import { postgresProtocol } from './protocol.ts'
+import { planQuery } from './plan.ts'
+import { postgresProtocol, type PostgresProtocol } from './protocol.ts'
 
 export { endpointOf, POSTGRES_SETTINGS, postgresOptions, postgresSchema } from './options.ts'
 
 /** PostgreSQL for the spine. Ends its connections with `close()`. */
-export function createPostgres(): Protocol<PostgresPlan> {
+export function createPostgres(): PostgresProtocol {
   return postgresProtocol(async (payload, catalog, { masks, masking }) => {
     await loadParser()
     return planQuery(payload, catalog, { masks, masking })

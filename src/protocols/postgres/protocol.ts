@@ -23,6 +23,11 @@ import type { PostgresPlan } from './plan-types.ts'
 import { refusal } from './plan.ts'
 import { Pool } from './pool.ts'
 import { withoutValues } from './shown.ts'
+import { UpstreamConnection } from './connection.ts'
+import { WireBackend } from './wire/backend.ts'
+import { executeWire, type WireTarget } from './wire/execute.ts'
+import { WireCall } from './wire/payload.ts'
+import { planWire } from './wire/plan-wire.ts'
 
 /** Works out what a payload means. Pure. */
 export type Planner = (
@@ -46,8 +51,24 @@ const BUSY_MS = 10_000
 /** How often a call is planned again because the schema changed under it, before it is sent back. */
 const REPLANS_MAX = 2
 
+/** PostgreSQL for the spine and for the listener, whose clients each have a backend connection of their own. */
+export interface PostgresProtocol extends Protocol<PostgresPlan> {
+  /**
+   * Opens the backend connection of one client. Its calls carry a `WireCall` that names it.
+   *
+   * @param settings start-up settings of the client, already checked.
+   * @throws SallyportError `ERR_UPSTREAM_UNREACHABLE`, `ERR_UPSTREAM_AUTH`, `ERR_CREDENTIAL_MISSING`, `ERR_SHUTTING_DOWN`
+   */
+  openWire(
+    target: Target,
+    secret: Secret,
+    settings: Readonly<Record<string, string>>,
+    signal: AbortSignal,
+  ): Promise<WireBackend>
+}
+
 /** Builds the protocol with the planner it is to ask. */
-export function postgresProtocol(planner: Planner): Protocol<PostgresPlan> {
+export function postgresProtocol(planner: Planner): PostgresProtocol {
   const backends = new Map<string, Backend>()
 
   let closing: SallyportError | undefined
@@ -140,10 +161,40 @@ export function postgresProtocol(planner: Planner): Protocol<PostgresPlan> {
     }
   }
 
+  /** What a wire call needs; its look at the catalog reads the secret only when a connection must be made for it. */
+  function wireTarget(call: Call, wire: WireCall, secret: Secret, permit: Permit, plan: PostgresPlan): WireTarget {
+    const backend = backendOf(call.target)
+    const { keeper, options } = backend
+    return {
+      latest: () => keeper.latest,
+      look: () => catalogNow(backend, plan.masks, async () => secret, permit.signal),
+      guardOf: (catalog, planned) => guardOf(backend, catalog, planned),
+      onBusy: () => (backend.busyUntilMs = performance.now() + BUSY_MS),
+      plan: ({ catalog }, masks) => planWire(wire, catalog, { masks, masking: options.masking }),
+      meansTheSame,
+    }
+  }
+
+  /** While its transaction is idle, what a wire call was planned with is compared when it runs; else it is looked at now. */
+  async function planOnWire(call: Call, wire: WireCall, context: PlanContext): Promise<PostgresPlan> {
+    const backend = backendOf(call.target)
+    const known = wire.backend.status === 'T' || wire.backend.isOpen ? undefined : backend.keeper.latest
+    if (known !== undefined) backend.bindings.check(known.catalog, context.masks)
+    const { catalog } = known ?? (await catalogNow(backend, context.masks, context.secret, context.signal))
+    return planWire(wire, catalog, { masks: context.masks, masking: backend.options.masking })
+  }
+
   return {
     name: 'postgres',
 
+    async openWire(target, secret, settings, signal) {
+      const { options } = backendOf(target)
+      const connection = await UpstreamConnection.open({ target: target.name, options }, secret, signal, settings)
+      return new WireBackend(target.name, connection.handOver())
+    },
+
     async plan(call, context) {
+      if (call.payload instanceof WireCall) return planOnWire(call, call.payload, context)
       const backend = backendOf(call.target)
       const { catalog } = await catalogNow(backend, context.masks, context.secret, context.signal)
       return planner(call.payload, catalog, { masks: context.masks, masking: backend.options.masking })
@@ -153,7 +204,13 @@ export function postgresProtocol(planner: Planner): Protocol<PostgresPlan> {
 
     async *execute(call, plan, permit, secret) {
       try {
-        yield* run(call, plan, permit, secret)
+        const { payload } = call
+        if (!(payload instanceof WireCall)) yield* run(call, plan, permit, secret)
+        else {
+          const refused = refusal(plan)
+          if (refused !== undefined) throw refused
+          yield* executeWire(call, payload, plan, permit, wireTarget(call, payload, secret, permit, plan))
+        }
       } catch (error) {
         // Whatever was met on the way, an aborted call ends with why it was aborted.
         if (permit.signal.aborted && error === permit.signal.reason) throw reasonOf(permit.signal)

@@ -13,15 +13,18 @@ import { SallyportError } from '../../../core/errors.ts'
 import type { BackendMessage } from '../messages/backend.ts'
 import { decodeCommandComplete, rowsOfTag } from '../messages/command-complete.ts'
 import { decodeTextRow } from '../messages/data-row.ts'
-import { decodeReport, type Report } from '../messages/report.ts'
+import { decodeReport, encodeReport, type Report } from '../messages/report.ts'
 import { decodeRowDescription, type Field } from '../messages/row-description.ts'
 import type { PostgresPlan } from '../plan.ts'
 import { violation } from '../messages/violation.ts'
 import type { WireBackend } from './backend.ts'
 import type { WireCall } from './payload.ts'
+import { isUnderMasks, withheldNotice } from './reported.ts'
 
 /** A chunk is handed on when it has this many bytes, or when nothing more is there yet. */
 const CHUNK_BYTES = 64 * 1024
+/** A statement that says more than this is not listened to any further. */
+const NOTICES_MAX = 10_000
 /** So many decoded rows are looked into together. */
 const DECODED_ROWS = 500
 /** How long a stopped statement may take to end. */
@@ -58,6 +61,7 @@ export class Answer {
   #out: Buffer[] = []
   #outBytes = 0
   #cells: (string | null)[][] = []
+  #notices = 0
   #stopping: Promise<void> | undefined
   #timer: NodeJS.Timeout | undefined
 
@@ -128,7 +132,12 @@ export class Answer {
     if (out.length === 0) return
     const [only] = out
     const bytes = out.length === 1 && only !== undefined ? only : Buffer.concat(out)
-    yield { kind: 'data', channel: 'wire', bytes }
+    if (!this.#isDecoding) {
+      yield { kind: 'data', channel: 'wire', bytes }
+      return
+    }
+    this.#reading.controls.push(bytes)
+    yield { kind: 'data', channel: 'rows', rows: [] }
   }
 
   /** Drops what was gathered and not handed on. */
@@ -205,6 +214,7 @@ export class Answer {
       if (this.#cells.length >= DECODED_ROWS) yield* this.flush()
       return
     }
+    if (letter !== 'd' && letter !== 'T' && letter !== 'c') return this.push(bytes)
     yield* this.flush()
     if (letter === 'd') {
       yield { kind: 'data', channel: 'copy', bytes: body }
@@ -217,9 +227,17 @@ export class Answer {
       return
     }
     // What detectors held back of COPY data comes before the message that ends it.
-    if (letter === 'c') yield { kind: 'exit', status: 'COPY', truncated: false }
-    this.#reading.controls.push(bytes)
-    yield { kind: 'data', channel: 'rows', rows: [] }
+    yield { kind: 'exit', status: 'COPY', truncated: false }
+    this.push(bytes)
+  }
+
+  /** What the backend says beside the result, as far as this client may hear it (C10). */
+  notice(report: Report): void {
+    if (this.stopped !== undefined || this.#notices >= NOTICES_MAX) return
+    this.#notices++
+    // Detectors read text, not messages: only what the SQLSTATE says is left for them to let through.
+    const isWithheld = this.#isDecoding || isUnderMasks(this.#reading.plan)
+    this.push(encodeReport('NoticeResponse', isWithheld ? withheldNotice(report) : report))
   }
 
   #decode(body: Buffer): void {

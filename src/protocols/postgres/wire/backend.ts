@@ -12,6 +12,7 @@ import { SallyportError } from '../../../core/errors.ts'
 import type { HandedOver } from '../connection.ts'
 import { BackendReader, type BackendPiece } from '../messages/backend.ts'
 import { FLUSH, SYNC, TERMINATE } from '../messages/control.ts'
+import { encodeDescribe } from '../messages/describe.ts'
 import { encodeParse } from '../messages/parse.ts'
 import { decodeReport, type Report } from '../messages/report.ts'
 import {
@@ -29,6 +30,9 @@ const WAITING_BYTES_MAX = 256 * 1024
 const CANCEL_TIMEOUT_MS = 5_000
 /** Fails at the backend whatever its state, and so undoes what the client's transaction did before a refusal. */
 const POISON_SQL = 'sallyport: refused'
+
+/** Statements the gateway prepares for itself. */
+const OWN_STATEMENTS = ['sallyport_snapshot', 'sallyport_fingerprint']
 
 /** What a backend says on its own. */
 export interface BackendEvents {
@@ -48,6 +52,8 @@ export class WireBackend {
   isOpen = false
   /** Whether what was sent ends with a Sync, or ends itself as a Query does. */
   isSyncSent = false
+  /** Whether the backend reported an error that no ReadyForQuery has ended yet: it skips everything until a Sync. */
+  isFailed = false
   /** Names of the gateway's own statements that exist at the backend. */
   readonly prepared = new Set<string>()
   /** Why the connection is gone. */
@@ -129,6 +135,7 @@ export class WireBackend {
       }
       if (piece === undefined || piece.kind === 'rows') return piece
       if (this.#isTaken(piece)) continue
+      if (piece.letter === 'E') this.isFailed = true
       return piece
     }
   }
@@ -149,15 +156,23 @@ export class WireBackend {
     this.status = decodeReadyForQuery(body)
     this.isOpen = false
     this.isSyncSent = false
+    this.isFailed = false
     // Whatever of ours was skipped after an error was never done.
     this.#swallow = ''
   }
 
   /** Makes the open transaction, or the pipeline, fail at the backend as a refused statement must. */
   poison(): void {
-    if (this.lost !== undefined) return
+    const isUndone = this.isFailed || (!this.isOpen && this.status !== 'T')
+    if (this.lost !== undefined || isUndone || this.isSyncSent) return
     // Behind a Sync there is a transaction of its own, or none.
     this.send([encodeParse({ name: '', sql: POISON_SQL, paramTypes: [] }), FLUSH])
+  }
+
+  /** What the gateway prepared may be gone, or be something else: nothing is taken for granted any more. */
+  doubt(): void {
+    for (const name of OWN_STATEMENTS) this.sendAhead(encodeDescribe({ type: 'Close', what: 'statement', name }), '3')
+    this.prepared.clear()
   }
 
   /** Asks the server to end what runs. Resolves when it has taken the request; gives the connection up if it does not. */

@@ -1,5 +1,7 @@
 import type { Bind } from '../messages/bind.ts'
 import type { Field } from '../messages/row-description.ts'
+import type { PostgresPlan } from '../plan-types.ts'
+import type { SessionView } from '../session.ts'
 import type { WireBackend } from './backend.ts'
 import { shownValue } from './values.ts'
 
@@ -10,7 +12,9 @@ export interface Statement {
   readonly paramTypes: readonly number[]
   /** Its name at the backend: never one a client could choose. */
   readonly upstreamName: string
-  /** The text the backend was given under that name; absent when it knows none. */
+  /** The text it was last judged to be sent as. */
+  wanted: string
+  /** The text the backend was given under that name; absent when it knows none. '' when that is in doubt. */
   sent: string | undefined
   /** Whether the client was told that its Parse succeeded. */
   isAnswered: boolean
@@ -28,15 +32,28 @@ export class WireCall {
   readonly sql: string
   /** Set for a portal. */
   readonly portal: PortalRequest | undefined
+  /** What the client has prepared and declared so far. */
+  readonly session: SessionView
+  /** Set for a Parse message: its parameters have no values yet. */
+  readonly isUnbound: boolean
   /** Columns of the rows that are decoded on the way, as the backend described them. */
   fields: readonly Field[] = []
+  /** The plan it was last given; its effect on the session is the listener's to keep. */
+  plan: PostgresPlan | undefined
   /** Messages for the client that stand between decoded rows (see `answer.ts`). */
   readonly controls: Buffer[] = []
 
-  constructor(backend: WireBackend, sql: string, portal?: PortalRequest) {
+  constructor(
+    backend: WireBackend,
+    sql: string,
+    session: SessionView,
+    more: { readonly portal?: PortalRequest; readonly isUnbound?: true } = {},
+  ) {
     this.backend = backend
     this.sql = sql
-    this.portal = portal
+    this.session = session
+    this.portal = more.portal
+    this.isUnbound = more.isUnbound ?? false
   }
 
   /** Values as text, binary ones decoded where their type is known. */
@@ -62,6 +79,8 @@ export interface PortalRequest {
   /** Whether a Sync follows what was asked, so that it can go out with it. */
   withSync: boolean
   state: PortalState
+  /** Whether the backend has bound it. */
+  isOpened: boolean
   /** Command tag, once complete. */
   tag: string
 }

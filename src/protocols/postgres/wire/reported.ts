@@ -1,5 +1,5 @@
 import { SallyportError } from '../../../core/errors.ts'
-import { rejected } from '../errors.ts'
+import { rejected, sqlstateOf } from '../errors.ts'
 import type { Report } from '../messages/report.ts'
 import type { PostgresPlan } from '../plan.ts'
 
@@ -17,8 +17,12 @@ export class BackendWords extends Error {
 }
 
 /** Turns an ErrorResponse into the error its client hears (C10). */
-export function reportedError(report: Report, plan: PostgresPlan, text: string): SallyportError {
-  const isMasked = isUnderMasks(plan)
+export function reportedError(
+  report: Report,
+  plan: { readonly sql: string; readonly isMasked: boolean },
+  text: string,
+): SallyportError {
+  const { isMasked } = plan
   const error = rejected(
     {
       severity: report.get('S'),
@@ -34,6 +38,18 @@ export function reportedError(report: Report, plan: PostgresPlan, text: string):
   // A position in the text that was sent means nothing in the one the client wrote.
   if (plan.sql !== text) words.delete('P')
   return new SallyportError(error.code, error.message, { facts: error.facts, cause: new BackendWords(words) })
+}
+
+/** What is left of a notice whose words may quote a masked value. */
+export function withheldNotice(report: Report): Report {
+  const code = sqlstateOf({ code: report.get('C') })
+  const severity = /^[A-Z]{1,12}$/u.test(report.get('V') ?? '') ? (report.get('V') ?? 'NOTICE') : 'NOTICE'
+  return new Map([
+    ['S', severity],
+    ['V', severity],
+    ['C', code],
+    ['M', `The words of this ${severity.toLowerCase()} are withheld, because values of this target are masked.`],
+  ])
 }
 
 /** Whether nothing but its SQLSTATE may be told of what the backend says. */

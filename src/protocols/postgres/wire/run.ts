@@ -26,7 +26,7 @@ import type { PostgresPlan } from '../plan.ts'
 import { Answer, exitOf } from './answer.ts'
 import type { WireBackend } from './backend.ts'
 import type { PortalRequest, WireCall } from './payload.ts'
-import { reportedError } from './reported.ts'
+import { isUnderMasks, reportedError } from './reported.ts'
 
 /** What one execution needs. */
 export interface WireExecution {
@@ -55,12 +55,15 @@ export async function* runWire(execution: WireExecution): AsyncGenerator<Chunk, 
   const run = runOf(execution, answer)
   const abort = (): void => run.stop(permit.signal.reason)
   permit.signal.addEventListener('abort', abort, { once: true })
+  const { events } = wire.backend
+  wire.backend.events = { ...events, notice: (report) => answer.notice(report) }
   try {
     permit.signal.throwIfAborted()
     yield* run.chunks()
     yield exitOf(answer)
   } finally {
     permit.signal.removeEventListener('abort', abort)
+    wire.backend.events = events
     // The client went away, or closed its portal, while the backend was at work.
     run.stop(new Error('The call ended before its statement.'))
     await answer.settled()
@@ -82,12 +85,13 @@ function runOf(execution: WireExecution, answer: Answer): Run {
   if (!needsGuard(plan)) return new QueryRun(execution, answer)
   // A Query message whose statement touches tables: sent in the extended protocol, answered as a Query is.
   const portal: PortalRequest = {
-    statement: { sql: wire.sql, paramTypes: [], upstreamName: '', sent: undefined, isAnswered: true },
+    statement: { sql: wire.sql, paramTypes: [], upstreamName: '', wanted: plan.sql, sent: undefined, isAnswered: true },
     bind: { type: 'Bind', portal: '', statement: '', paramFormats: [], params: [], resultFormats: [] },
     upstreamName: '',
     commands: [{ do: 'describe' }, { do: 'execute', rowsMax: 0 }],
     withSync: true,
     state: 'open',
+    isOpened: false,
     tag: '',
   }
   return new PortalRun(execution, answer, portal, '2n')
@@ -157,7 +161,11 @@ async function feed({ call, wire }: WireExecution, answer: Answer): Promise<void
 async function finish({ plan, wire }: WireExecution, answer: Answer): Promise<void> {
   await answer.settled()
   answer.throwIfStopped()
-  if (answer.report !== undefined) throw reportedError(answer.report, plan, wire.sql)
+  if (answer.report !== undefined) throw reportedError(answer.report, sentAs(plan), wire.sql)
+}
+
+function sentAs(plan: PostgresPlan): { readonly sql: string; readonly isMasked: boolean } {
+  return { sql: plan.sql, isMasked: isUnderMasks(plan) }
 }
 
 /** One portal from its Bind to its end. */
@@ -185,6 +193,9 @@ class PortalRun implements Run {
 
   async *chunks(): AsyncGenerator<Chunk, void, undefined> {
     await this.#open()
+    this.#portal.isOpened = true
+    // The client has only bound so far: it is told, and this waits for what it asks next.
+    if (this.#portal.commands.length === 0) yield* this.#answer.flush()
     for (;;) {
       const [command] = this.#portal.commands
       // The listener pulls only while something is to be done, and once more when the portal is complete.
@@ -245,7 +256,7 @@ class PortalRun implements Run {
     const { plan, wire } = this.#execution
     await this.#answer.settled()
     this.#answer.throwIfStopped()
-    const rejection = reportedError(this.#answer.report ?? new Map(), plan, wire.sql)
+    const rejection = reportedError(this.#answer.report ?? new Map(), sentAs(plan), wire.sql)
     return this.#backend.status === 'I' ? new NotOpened(rejection) : rejection
   }
 
@@ -257,7 +268,7 @@ class PortalRun implements Run {
       this.#answer.throwIfStopped()
       const isStale = this.#answer.report?.get('C') === DIVISION_BY_ZERO
       if (isStale) throw new StaleCatalog(this.#execution.guard === 'fingerprint')
-      throw reportedError(this.#answer.report ?? new Map(), this.#execution.plan, this.#execution.wire.sql)
+      throw reportedError(this.#answer.report ?? new Map(), sentAs(this.#execution.plan), this.#execution.wire.sql)
     }
     this.#backend.prepared.add(`sallyport_${this.#execution.guard}`)
   }
@@ -324,7 +335,7 @@ class PortalRun implements Run {
     await this.#throwIfFailed(end.letter)
     this.#done()
     if (!this.#hidden.includes(end.letter)) yield* this.#answer.pass(end)
-    yield* this.#answer.flush()
+    if (this.#portal.commands.length === 0) yield* this.#answer.flush()
   }
 
   async *#executed(): AsyncGenerator<Chunk, void, undefined> {

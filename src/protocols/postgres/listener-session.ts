@@ -1,0 +1,638 @@
+/**
+ * One client of the listener: its messages in their order, each execution a call through the spine, the answers in the
+ * order the protocol demands.
+ *
+ * Messages are handled one at a time. A Query, or a portal from its Bind on, is one call; Parse is judged before it goes to
+ * the backend, Bind goes there only with the permit. A refusal makes the backend's transaction fail as any error does, and
+ * in the extended protocol everything up to the Sync is skipped (PostgreSQL manual, 55.2.3).
+ *
+ * @packageDocumentation
+ */
+import { randomBytes, randomUUID } from 'node:crypto'
+import type { Call, Judged, Session } from '../../core/call.ts'
+import type { Chunk } from '../../core/chunk.ts'
+import { SallyportError } from '../../core/errors.ts'
+import type { Target } from '../../core/target.ts'
+import { errorResponse } from './listener-errors.ts'
+import type { Bind } from './messages/bind.ts'
+import { encodeCommandComplete } from './messages/command-complete.ts'
+import { CLOSE_COMPLETE, FLUSH, PARSE_COMPLETE } from './messages/control.ts'
+import { encodeCopy } from './messages/copy.ts'
+import { encodeTextRow } from './messages/data-row.ts'
+import { encodeDescribe, type DescribeOrClose } from './messages/describe.ts'
+import type { Execute } from './messages/execute.ts'
+import type { FrontendMessage } from './messages/frontend.ts'
+import { encodeParse, type Parse } from './messages/parse.ts'
+import { decodeReport, encodeReport } from './messages/report.ts'
+import { encodeRowDescription } from './messages/row-description.ts'
+import { encodeNotification, encodeParameterStatus, encodeReadyForQuery } from './messages/session-facts.ts'
+import { violation } from './messages/violation.ts'
+import type { PostgresPlan } from './plan-types.ts'
+import { afterEffect, EMPTY_SESSION, type SessionView } from './session.ts'
+import type { WireBackend } from './wire/backend.ts'
+import type { Downstream } from './wire/downstream.ts'
+import { WireCall, type PortalRequest, type Statement } from './wire/payload.ts'
+import { isUnderMasks, reportedError, withheldNotice } from './wire/reported.ts'
+
+/** What a client's session needs of the gateway. */
+export interface SessionRooms {
+  /** The spine: `govern`, bound to the rooms. The only way from here to a statement that runs. */
+  run(call: Call): AsyncGenerator<Chunk, void, undefined>
+  /** Plans and decides, and runs nothing. */
+  judge(call: Call): Promise<Judged>
+  /** Withdraws a request for approval whose client does not want it any more. */
+  withdraw(ticket: string, session: Session): Promise<void>
+  /** Told of errors nobody foresaw. */
+  onFault(error: unknown): void
+}
+
+/** How long a session may do nothing. */
+export interface IdleLimits {
+  readonly idleMs: number
+  readonly idleInTransactionMs: number
+}
+
+/** A client that was let in. */
+export interface Admitted {
+  readonly client: Downstream
+  readonly session: Session
+  readonly target: Target
+  readonly backend: WireBackend
+}
+
+interface Portal {
+  readonly request: PortalRequest
+  readonly wire: WireCall
+  readonly chunks: AsyncGenerator<Chunk, void, undefined>
+  readonly controller: AbortController
+  stopped: 'done' | 'abandoned'
+}
+
+/** PostgreSQL keeps names to 63 bytes and takes two that differ later for one. */
+const NAME_BYTES_MAX = 63
+/** Statements and portals a client may keep. */
+const KEPT_MAX = 10_000
+/** A ticket decides how long a wire client may be held; this only bounds it. */
+const HOLD_MAX_MS = 24 * 3_600_000
+
+/** Serves one client until it leaves or is sent away. */
+export class ClientSession {
+  readonly #client: Downstream
+  readonly #session: Session
+  readonly #target: Target
+  readonly #backend: WireBackend
+  readonly #rooms: SessionRooms
+  readonly #limits: IdleLimits
+  /** Part of the names the backend is given, so that no client can name one of its statements there. */
+  readonly #nonce = randomBytes(9).toString('base64url')
+  readonly #statements = new Map<string, Statement>()
+  readonly #portals = new Map<string, Portal>()
+  /** Tags of portals that ran to their end and were not closed. */
+  readonly #ended = new Map<string, string>()
+  #names = 0
+  #view: SessionView = EMPTY_SESSION
+  readonly #held = new Set<string>()
+  #isSkipping = false
+  #isUnderMasks = true
+  /** The portal whose messages were taken and not answered yet. */
+  #waiting: string | undefined
+  /** What runs now. */
+  #running: AbortController | undefined
+  #ticket: string | undefined
+  #isDraining = false
+  #isOver = false
+
+  constructor({ client, session, target, backend }: Admitted, rooms: SessionRooms, limits: IdleLimits) {
+    this.#client = client
+    this.#session = session
+    this.#target = target
+    this.#backend = backend
+    this.#rooms = rooms
+    this.#limits = limits
+  }
+
+  /** Reads and answers until the end. Never throws. */
+  async serve(): Promise<void> {
+    const { signal } = this.#session
+    const end = (): void => this.#client.interrupt()
+    signal.addEventListener('abort', end)
+    this.#client.gone.addEventListener('abort', () => this.#running?.abort(goneAway()))
+    this.#backend.onLost(() => this.#client.interrupt())
+    this.#backend.events = {
+      notice: (report) => {
+        this.#client.write(encodeReport('NoticeResponse', this.#isUnderMasks ? withheldNotice(report) : report))
+        this.#flushIdle()
+      },
+      notification: (notification) => {
+        // What somebody says there passes no detector and no mask.
+        const payload = this.#isUnderMasks ? '' : notification.payload
+        this.#client.write(encodeNotification({ ...notification, payload }))
+        this.#flushIdle()
+      },
+      parameter: (status) => {
+        this.#client.write(encodeParameterStatus(status))
+        this.#flushIdle()
+      },
+    }
+    try {
+      await this.#loop()
+    } catch (error) {
+      this.#dismiss(error)
+    } finally {
+      signal.removeEventListener('abort', end)
+      for (const name of this.#portals.keys()) await this.#endPortal(name, 'abandoned')
+      this.#client.end()
+      this.#backend.close()
+    }
+  }
+
+  /** Ends what runs now, as its client asked for. */
+  cancel(): void {
+    this.#running?.abort(
+      new SallyportError('ERR_CANCELLED', 'canceling statement due to user request', { facts: { sqlstate: '57014' } }),
+    )
+  }
+
+  /** Takes nothing new: the session ends as soon as it is in no transaction. */
+  drain(): void {
+    this.#isDraining = true
+    this.#client.interrupt()
+  }
+
+  async #loop(): Promise<void> {
+    for (;;) {
+      const message = this.#client.now() ?? (await this.#await())
+      if (message === undefined || message.type === 'Terminate') return
+      await this.#take(message)
+    }
+  }
+
+  /** Waits for the client, not for ever. */
+  async #await(): Promise<FrontendMessage | undefined> {
+    await this.#client.flush()
+    const inTransaction = this.#backend.status !== 'I'
+    const limit = inTransaction ? this.#limits.idleInTransactionMs : this.#limits.idleMs
+    let isLate = false
+    const timer = setTimeout(() => {
+      isLate = true
+      this.#client.interrupt()
+    }, limit)
+    timer.unref()
+    try {
+      for (;;) {
+        if (this.#session.signal.aborted) throw this.#session.signal.reason
+        if (this.#backend.lost !== undefined) throw this.#backend.lost
+        if (this.#isDraining && !inTransaction && !this.#backend.isOpen) throw shuttingDown()
+        if (isLate) throw idle(inTransaction)
+        const message = await this.#client.next(true)
+        if (message !== undefined || this.#client.gone.aborted) return message
+      }
+    } finally {
+      clearTimeout(timer)
+    }
+  }
+
+  async #take(message: FrontendMessage): Promise<void> {
+    if (this.#session.signal.aborted) throw this.#session.signal.reason
+    if (this.#isSkipping && message.type !== 'Sync') return
+    try {
+      if (!this.#isAboutWaiting(message)) await this.#settle()
+      await this.#handle(message)
+    } catch (error) {
+      await this.#refuse(error)
+      if (message.type === 'Query') await this.#ready()
+      else if (message.type === 'Sync') await this.#ready()
+      else this.#isSkipping = true
+    }
+  }
+
+  #handle(message: FrontendMessage): Promise<void> | void {
+    switch (message.type) {
+      case 'Query':
+        return this.#query(message.sql)
+      case 'Parse':
+        return this.#parse(message)
+      case 'Bind':
+        return this.#bind(message)
+      case 'Describe':
+        return this.#describe(message)
+      case 'Close':
+        return this.#close(message)
+      case 'Execute':
+        return this.#execute(message)
+      case 'Flush':
+        return this.#client.flush()
+      case 'Sync':
+        this.#isSkipping = false
+        return this.#ready()
+      case 'FunctionCall':
+        throw new SallyportError('ERR_INVALID_INPUT', 'FunctionCall messages are not served; call the function in a statement.', {
+          facts: { sqlstate: '0A000', construct: 'sql.function_call_message' },
+        })
+      case 'CopyData':
+      case 'CopyDone':
+      case 'CopyFail':
+        // What a client had sent before it heard that its COPY failed.
+        return
+      case 'Proof':
+        throw violation('Password', 'comes when nobody asked for it')
+      case 'Terminate':
+        return
+    }
+  }
+
+  async #query(sql: string): Promise<void> {
+    await this.#endPortal('', 'done')
+    this.#statements.delete('')
+    const wire = new WireCall(this.#backend, sql, this.#view)
+    const { call, controller } = this.#call('postgres.query', wire, () => 'abandoned')
+    await this.#running_(controller, async () => {
+      for await (const chunk of this.#rooms.run(call)) await this.#show(chunk, wire)
+    })
+    this.#took(wire.plan)
+    await this.#ready()
+  }
+
+  async #parse({ name, sql, paramTypes }: Parse): Promise<void> {
+    if (Buffer.byteLength(name) > NAME_BYTES_MAX) throw violation('Parse', 'names a statement with more than 63 bytes')
+    if (name !== '' && this.#statements.has(name)) throw duplicate('42P05', 'prepared statement', name)
+    if (this.#statements.size >= KEPT_MAX) throw tooManyKept()
+    if (name === '') this.#statements.delete('')
+    const wire = new WireCall(this.#backend, sql, this.#view, { isUnbound: true })
+    const { call } = this.#call('postgres.parse', wire, () => 'done')
+    const judged = await this.#rooms.judge(call)
+    this.#isUnderMasks = isUnderMasks(judged.plan as PostgresPlan)
+    if (judged.decision.effect === 'deny') {
+      // On the record, like any other refusal.
+      for await (const _ of this.#rooms.run(call)) void _
+      throw new SallyportError('ERR_POLICY_CHANGED', 'The policy changed while the statement was judged; try again.')
+    }
+    const { sql: wanted } = judged.plan as PostgresPlan
+    const upstreamName = name === '' ? '' : `sallyport_${this.#nonce}_${++this.#names}`
+    this.#statements.set(name, { sql, paramTypes, upstreamName, wanted, sent: undefined, isAnswered: false })
+    this.#unanswered = name
+  }
+
+  /** The statement whose Parse waits for company. */
+  #unanswered: string | undefined
+
+  async #bind(bind: Bind): Promise<void> {
+    const { portal: name } = bind
+    const statement = this.#statements.get(bind.statement)
+    if (statement === undefined) throw missing('26000', 'prepared statement', bind.statement)
+    if (name !== '' && this.#portals.has(name)) throw duplicate('42P03', 'cursor', name)
+    if (this.#portals.size >= KEPT_MAX) throw tooManyKept()
+    await this.#endPortal(name, 'done')
+    this.#ended.delete(name)
+    const upstreamName = name === '' ? '' : `sallyport_${this.#nonce}_p${++this.#names}`
+    const request: PortalRequest = {
+      statement,
+      bind,
+      upstreamName,
+      commands: [],
+      withSync: false,
+      state: 'open',
+      isOpened: false,
+      tag: '',
+    }
+    const wire = new WireCall(this.#backend, statement.sql, this.#view, { portal: request })
+    const { call, controller } = this.#call('postgres.execute', wire, () => this.#portals.get(name)?.stopped ?? 'done')
+    this.#portals.set(name, { request, wire, controller, chunks: this.#rooms.run(call), stopped: 'abandoned' })
+    this.#waiting = name
+    this.#unanswered = undefined
+  }
+
+  async #describe({ what, name }: DescribeOrClose): Promise<void> {
+    if (what === 'portal') {
+      const portal = this.#portals.get(name)
+      if (portal === undefined) throw missing('34000', 'portal', name)
+      portal.request.commands.push({ do: 'describe' })
+      this.#waiting = name
+      return
+    }
+    const statement = this.#statements.get(name)
+    if (statement === undefined) throw missing('26000', 'prepared statement', name)
+    await this.#prepare(statement, true)
+  }
+
+  async #execute({ portal: name, rowsMax }: Execute): Promise<void> {
+    const portal = this.#portals.get(name)
+    if (portal === undefined) return this.#executeEnded(name)
+    portal.request.commands.push({ do: 'execute', rowsMax })
+    this.#waiting = name
+    await this.#settle()
+  }
+
+  /** A portal that ran to its end gives nothing more. */
+  #executeEnded(name: string): void {
+    const tag = this.#ended.get(name)
+    if (tag === undefined) throw missing('34000', 'portal', name)
+    if (/^(?:SELECT|FETCH|SHOW|EXPLAIN)\b/u.test(tag)) {
+      this.#client.write(encodeCommandComplete('SELECT 0'))
+      return
+    }
+    throw new SallyportError('ERR_INVALID_INPUT', `portal "${name}" cannot be run`, { facts: { sqlstate: '55000' } })
+  }
+
+  async #close({ what, name }: DescribeOrClose): Promise<void> {
+    if (what === 'portal') {
+      await this.#endPortal(name, 'done')
+      this.#ended.delete(name)
+    } else this.#forget(name)
+    this.#client.write(CLOSE_COMPLETE)
+  }
+
+  #forget(name: string): void {
+    const statement = this.#statements.get(name)
+    if (statement === undefined) return
+    this.#statements.delete(name)
+    if (statement.sent === undefined || statement.upstreamName === '') return
+    this.#backend.sendAhead(encodeDescribe({ type: 'Close', what: 'statement', name: statement.upstreamName }), '3')
+  }
+
+  /** Whether a message belongs with those that are gathered for the waiting portal. */
+  #isAboutWaiting(message: FrontendMessage): boolean {
+    if (message.type === 'Bind') return this.#unanswered === message.statement && this.#waiting === undefined
+    if (message.type === 'Execute') return message.portal === this.#waiting
+    return message.type === 'Describe' && message.what === 'portal' && message.name === this.#waiting
+  }
+
+  /** Does at the backend what was gathered, and answers it. */
+  async #settle(): Promise<void> {
+    const unanswered = this.#unanswered === undefined ? undefined : this.#statements.get(this.#unanswered)
+    this.#unanswered = undefined
+    if (unanswered !== undefined && !unanswered.isAnswered) await this.#prepare(unanswered, false)
+    const name = this.#waiting
+    this.#waiting = undefined
+    const portal = name === undefined ? undefined : this.#portals.get(name)
+    if (name === undefined || portal === undefined) return
+    await this.#pull(name, portal)
+  }
+
+  /** Lets a portal's call go on until everything asked of it was answered. */
+  async #pull(name: string, { request, wire, chunks, controller }: Portal): Promise<void> {
+    request.withSync = this.#client.isNext('S')
+    await this.#running_(controller, async () => {
+      try {
+        while (!request.isOpened || request.commands.length > 0 || request.state === 'complete') {
+          const next = await chunks.next()
+          if (next.done === true) break
+          await this.#show(next.value, wire)
+        }
+      } catch (error) {
+        this.#portals.delete(name)
+        throw error
+      }
+    })
+    if (request.state !== 'complete') return
+    this.#portals.delete(name)
+    this.#ended.set(name, request.tag)
+    this.#took(wire.plan)
+  }
+
+  /** Parses a statement at the backend, if that was not done, and describes it if asked. */
+  async #prepare(statement: Statement, describe: boolean): Promise<void> {
+    const { upstreamName: name, wanted: sql, paramTypes, sent } = statement
+    const isParsed = sent === sql
+    if (!isParsed && sent !== undefined && name !== '') {
+      this.#backend.sendAhead(encodeDescribe({ type: 'Close', what: 'statement', name }), '3')
+    }
+    this.#backend.send([
+      ...(isParsed ? [] : [encodeParse({ name, sql, paramTypes })]),
+      ...(describe ? [encodeDescribe({ type: 'Describe', what: 'statement', name })] : []),
+      FLUSH,
+    ])
+    if (!isParsed) {
+      await this.#answerOf('1', statement)
+      statement.sent = sql
+    }
+    if (!statement.isAnswered) this.#client.write(PARSE_COMPLETE)
+    statement.isAnswered = true
+    if (!describe) return
+    this.#client.write(await this.#answerOf('t', statement))
+    this.#client.write(await this.#answerOf('Tn', statement))
+  }
+
+  async #answerOf(letters: string, statement: Statement): Promise<Buffer> {
+    const piece = await this.#backend.next()
+    if (piece.kind === 'message' && letters.includes(piece.letter)) return piece.bytes
+    if (piece.kind === 'message' && piece.letter === 'E') {
+      const report = decodeReport('ErrorResponse', piece.body)
+      throw reportedError(report, { sql: statement.wanted, isMasked: this.#isUnderMasks }, statement.sql)
+    }
+    const error = violation('last', 'of the server is not the one that comes here')
+    this.#backend.destroy(error)
+    throw error
+  }
+
+  /** Writes what a chunk is on the wire, as fast as the client reads it. */
+  #show(chunk: Chunk, wire: WireCall): Promise<void> | undefined {
+    switch (chunk.kind) {
+      case 'head':
+        // Decoded on the way: names as the detectors left them, everything else as the backend described it.
+        this.#client.write(
+          encodeRowDescription(
+            wire.fields.map((field, index) => ({ ...field, name: chunk.columns?.[index]?.name ?? '' })),
+          ),
+        )
+        break
+      case 'data':
+        if (chunk.channel === 'rows') {
+          for (const row of chunk.rows) this.#client.write(encodeTextRow(row))
+          const control = chunk.rows.length === 0 ? wire.controls.shift() : undefined
+          if (control !== undefined) this.#client.write(control)
+        } else if (chunk.channel === 'copy') {
+          this.#client.write(encodeCopy({ type: 'CopyData', data: Buffer.from(chunk.bytes) }))
+        } else this.#client.write(chunk.bytes)
+        break
+      case 'notice':
+        this.#client.write(noticeResponse(chunk.severity, chunk.text))
+        break
+      case 'exit':
+        if (chunk.replayed === true) this.#client.write(encodeCommandComplete(chunk.status))
+    }
+    return this.#client.isFull ? this.#client.flush() : undefined
+  }
+
+  /** Ends the pipeline at the backend and tells the client that it may go on. */
+  async #ready(): Promise<void> {
+    await this.#backend.sync()
+    const { status } = this.#backend
+    if (status !== 'T') {
+      for (const name of this.#portals.keys()) await this.#endPortal(name, 'done')
+      this.#ended.clear()
+    }
+    if (status === 'I') this.#endCursors()
+    this.#client.write(encodeReadyForQuery(status))
+    await this.#client.flush()
+  }
+
+  #endCursors(): void {
+    if (this.#view.cursors.size === 0) return
+    const cursors = new Map([...this.#view.cursors].filter(([name]) => this.#held.has(name)))
+    this.#view = { ...this.#view, cursors }
+  }
+
+  /** Keeps what a statement that was done has left in the session. */
+  #took(plan: PostgresPlan | undefined): void {
+    if (plan === undefined) return
+    this.#isUnderMasks = isUnderMasks(plan)
+    for (const done of plan.statements ?? [plan]) {
+      const effect = done.session
+      this.#view = afterEffect(this.#view, effect)
+      if (effect?.does === 'declare' && effect.hold) this.#held.add(effect.name)
+      const isDoubtful = done.kind === 'unknown' || effect?.does === 'deallocate' || effect?.does === 'discard'
+      if (!isDoubtful) continue
+      for (const statement of this.#statements.values()) if (statement.sent !== undefined) statement.sent = ''
+      this.#backend.doubt()
+    }
+  }
+
+  /** Tells the client why not, and makes the backend's transaction fail as it would have failed itself. */
+  async #refuse(cause: unknown): Promise<void> {
+    const error = SallyportError.from(cause)
+    if (error.code === 'ERR_INTERNAL') this.#rooms.onFault(error)
+    this.#waiting = undefined
+    this.#unanswered = undefined
+    const { lost } = this.#backend
+    if (lost !== undefined) throw lost
+    if (error.code === 'ERR_SHUTTING_DOWN' || this.#session.signal.aborted) throw error
+    if (this.#ticket !== undefined && error.code === 'ERR_CANCELLED') {
+      await this.#rooms.withdraw(this.#ticket, this.#session).catch((fault: unknown) => this.#rooms.onFault(fault))
+    }
+    this.#ticket = undefined
+    this.#backend.poison()
+    this.#client.write(errorResponse(error))
+  }
+
+  /** The last words to a client that is sent away. */
+  #dismiss(cause: unknown): void {
+    if (this.#isOver || this.#client.gone.aborted) return
+    this.#isOver = true
+    const error = SallyportError.from(cause)
+    if (error.code === 'ERR_INTERNAL') this.#rooms.onFault(error)
+    const isEnded = error.code === 'ERR_CANCELLED' || error.code === 'ERR_UNAUTHENTICATED'
+    const facts = isEnded && error.facts.sqlstate === undefined ? { ...error.facts, sqlstate: '57P01' } : error.facts
+    this.#client.write(errorResponse(new SallyportError(error.code, error.message, { facts }), 'FATAL'))
+  }
+
+  async #endPortal(name: string, how: Portal['stopped']): Promise<void> {
+    const portal = this.#portals.get(name)
+    if (portal === undefined) return
+    portal.stopped = how
+    try {
+      await portal.chunks.return()
+    } catch (error) {
+      this.#rooms.onFault(error)
+    }
+    this.#portals.delete(name)
+  }
+
+  #call(tool: string, wire: WireCall, stopped: () => 'done' | 'abandoned') {
+    const controller = new AbortController()
+    const call: Call = {
+      id: randomUUID(),
+      session: this.#session,
+      target: this.#target,
+      tool,
+      payload: wire,
+      input: this.#copyData(),
+      signal: controller.signal,
+      hold: this.#hold(),
+      stopped,
+    }
+    return { call, controller }
+  }
+
+  #hold(): Call['hold'] {
+    const inTransaction = this.#backend.status !== 'I'
+    return {
+      waitMs: HOLD_MAX_MS,
+      ...(inTransaction && { refused: 'A call inside an open transaction cannot wait for an approval; send it by itself.' }),
+      onHeld: ({ ticket, approvers, expiresAt }) => {
+        this.#ticket = ticket
+        const text = `Ticket ${ticket} waits for ${approvers.join(', ')} until ${expiresAt}. Cancel to withdraw it.`
+        this.#client.write(noticeResponse('NOTICE', text))
+        void this.#client.flush()
+      },
+    }
+  }
+
+  /** COPY data from the client, read only while a COPY asks for it. */
+  async *#copyData(): AsyncGenerator<Uint8Array, void, undefined> {
+    await this.#client.flush()
+    for (;;) {
+      const message = this.#client.now() ?? (await this.#client.next())
+      if (message === undefined) throw goneAway()
+      switch (message.type) {
+        case 'CopyData':
+          yield message.data
+          break
+        case 'CopyDone':
+          return
+        case 'CopyFail':
+          throw new SallyportError('ERR_CANCELLED', message.reason)
+        case 'Flush':
+        case 'Sync':
+          break
+        default:
+          throw violation(message.type, 'comes in the middle of COPY data')
+      }
+    }
+  }
+
+  async #running_(controller: AbortController, work: () => Promise<void>): Promise<void> {
+    this.#running = controller
+    if (this.#client.gone.aborted) controller.abort(goneAway())
+    try {
+      await work()
+    } finally {
+      this.#running = undefined
+    }
+    this.#ticket = undefined
+  }
+
+  /** What the backend says while the client waits for nothing leaves at once. */
+  #flushIdle(): void {
+    if (this.#running === undefined) void this.#client.flush()
+  }
+}
+
+function noticeResponse(severity: string, text: string): Buffer {
+  return encodeReport(
+    'NoticeResponse',
+    new Map([
+      ['S', severity],
+      ['V', severity],
+      ['C', '00000'],
+      ['M', text],
+    ]),
+  )
+}
+
+function goneAway(): SallyportError {
+  return new SallyportError('ERR_CANCELLED', 'The client went away.')
+}
+
+function shuttingDown(): SallyportError {
+  return new SallyportError('ERR_SHUTTING_DOWN', 'The gateway is shutting down; connect again soon.')
+}
+
+function idle(inTransaction: boolean): SallyportError {
+  return inTransaction
+    ? new SallyportError('ERR_TIMEOUT', 'The session was idle in a transaction for too long.', { facts: { sqlstate: '25P03' } })
+    : new SallyportError('ERR_TIMEOUT', 'The session was idle for too long.', { facts: { sqlstate: '57P05' } })
+}
+
+function missing(sqlstate: string, what: string, name: string): SallyportError {
+  const which = name === '' ? `unnamed ${what}` : `${what} "${name}"`
+  return new SallyportError('ERR_INVALID_INPUT', `${which} does not exist`, { facts: { sqlstate } })
+}
+
+function duplicate(sqlstate: string, what: string, name: string): SallyportError {
+  return new SallyportError('ERR_INVALID_INPUT', `${what} "${name}" already exists`, { facts: { sqlstate } })
+}
+
+function tooManyKept(): SallyportError {
+  return new SallyportError('ERR_TOO_LARGE', `A session may keep ${KEPT_MAX} statements and portals; close some.`)
+}

@@ -1,0 +1,26 @@
+import type { Canonical } from '../../../core/call.ts'
+import type { Catalog } from '../catalog.ts'
+import { loadParser, planStatement, type PlanUnder, type PostgresPlan } from '../plan.ts'
+import type { WireCall } from './payload.ts'
+
+/** Works out what a call of a wire client means, with what its session holds. */
+export async function planWire(wire: WireCall, catalog: Catalog, under: PlanUnder): Promise<PostgresPlan> {
+  await loadParser()
+  const { sql, portal, session } = wire
+  const params = wire.params
+  const request = wire.isUnbound ? { sql } : { sql, params }
+  const made = planStatement(request, catalog, { ...under, door: 'session', session })
+  wire.plan = made
+  if (portal === undefined || params.length === 0) return made
+  return { ...made, exact: { ...(made.exact as Readonly<Record<string, Canonical>>), ...boundAs(wire) } }
+}
+
+/** The very bytes that are bound, and what the client says they are (C11): one text can stand for different values. */
+function boundAs({ portal }: WireCall): Readonly<Record<string, Canonical>> {
+  if (portal === undefined) return {}
+  return {
+    types: portal.statement.paramTypes,
+    formats: portal.bind.paramFormats,
+    bound: portal.bind.params.map((value) => value && value.toString('hex')),
+  }
+}
