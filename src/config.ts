@@ -135,10 +135,7 @@ const postgresDoorKeys = z.strictObject({
 })
 
 /** `127.0.0.1:7432`, or a mapping that says more. */
-const postgresDoor = z.preprocess(
-  (value) => (typeof value === 'string' ? { address: value } : value),
-  postgresDoorKeys,
-)
+const postgresDoor = z.preprocess((value) => (typeof value === 'string' ? { address: value } : value), postgresDoorKeys)
 
 const schema = z.strictObject({
   listen: z

@@ -158,7 +158,10 @@ function environment(): NodeJS.ProcessEnv {
 }
 
 /** Resolves with the addresses of both doors when they are open. */
-async function doorsOf(child: ChildProcess, onOutput: (text: string) => void): Promise<{ mcp: string; admin: string; postgres: string }> {
+async function doorsOf(
+  child: ChildProcess,
+  onOutput: (text: string) => void,
+): Promise<{ mcp: string; admin: string; postgres: string }> {
   const { stdout, stderr } = child
   if (stdout === null || stderr === null) throw new Error('The gateway has no output.')
   stdout.setEncoding('utf8').on('data', onOutput)

@@ -190,7 +190,15 @@ const startup: fc.Arbitrary<StartupPacket> = fc.oneof(
     type: fc.constant('startup' as const),
     major: fc.constant(3),
     minor: fc.nat(9),
-    parameters: fc.array(fc.tuple(name.filter((text) => text !== ''), name), { maxLength: 4 }).map((all) => new Map(all)),
+    parameters: fc
+      .array(
+        fc.tuple(
+          name.filter((text) => text !== ''),
+          name,
+        ),
+        { maxLength: 4 },
+      )
+      .map((all) => new Map(all)),
   }),
 )
 

@@ -226,9 +226,13 @@ export class ClientSession {
         this.#isSkipping = false
         return this.#ready()
       case 'FunctionCall':
-        throw new SallyportError('ERR_INVALID_INPUT', 'FunctionCall messages are not served; call the function in a statement.', {
-          facts: { sqlstate: '0A000', construct: 'sql.function_call_message' },
-        })
+        throw new SallyportError(
+          'ERR_INVALID_INPUT',
+          'FunctionCall messages are not served; call the function in a statement.',
+          {
+            facts: { sqlstate: '0A000', construct: 'sql.function_call_message' },
+          },
+        )
       case 'CopyData':
       case 'CopyDone':
       case 'CopyFail':
@@ -548,7 +552,9 @@ export class ClientSession {
     const inTransaction = this.#backend.status !== 'I'
     return {
       waitMs: HOLD_MAX_MS,
-      ...(inTransaction && { refused: 'A call inside an open transaction cannot wait for an approval; send it by itself.' }),
+      ...(inTransaction && {
+        refused: 'A call inside an open transaction cannot wait for an approval; send it by itself.',
+      }),
       onHeld: ({ ticket, approvers, expiresAt }) => {
         this.#ticket = ticket
         const text = `Ticket ${ticket} waits for ${approvers.join(', ')} until ${expiresAt}. Cancel to withdraw it.`
@@ -620,7 +626,9 @@ function shuttingDown(): SallyportError {
 
 function idle(inTransaction: boolean): SallyportError {
   return inTransaction
-    ? new SallyportError('ERR_TIMEOUT', 'The session was idle in a transaction for too long.', { facts: { sqlstate: '25P03' } })
+    ? new SallyportError('ERR_TIMEOUT', 'The session was idle in a transaction for too long.', {
+        facts: { sqlstate: '25P03' },
+      })
     : new SallyportError('ERR_TIMEOUT', 'The session was idle for too long.', { facts: { sqlstate: '57P05' } })
 }
 

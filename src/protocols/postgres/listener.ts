@@ -82,7 +82,12 @@ export function createPostgresDoor(rooms: PostgresDoorRooms, limits: PostgresDoo
     const address = socket.remoteAddress ?? ''
     const count = strangers.get(address) ?? 0
     const all = [...strangers.values()].reduce((sum, one) => sum + one, 0)
-    if (isDraining || count >= STRANGERS_PER_ADDRESS_MAX || all >= STRANGERS_MAX || sockets.size > limits.connectionsMax) {
+    if (
+      isDraining ||
+      count >= STRANGERS_PER_ADDRESS_MAX ||
+      all >= STRANGERS_MAX ||
+      sockets.size > limits.connectionsMax
+    ) {
       socket.end(errorResponse(isDraining ? shuttingDown() : tooMany(), 'FATAL'))
       return
     }

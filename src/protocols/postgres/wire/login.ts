@@ -84,7 +84,11 @@ export async function authenticate(client: Downstream, packet: StartupRequest, r
 }
 
 /** Answers the version a client asked for. @throws SallyportError `ERR_INVALID_INPUT` */
-export function negotiate(client: Downstream, { major, minor }: StartupRequest, unknownOptions: readonly string[]): void {
+export function negotiate(
+  client: Downstream,
+  { major, minor }: StartupRequest,
+  unknownOptions: readonly string[],
+): void {
   if (major !== 3) {
     throw new SallyportError('ERR_INVALID_INPUT', 'This gateway speaks version 3 of the protocol.', {
       facts: { sqlstate: '0A000' },

@@ -69,7 +69,10 @@ function take(settings: Record<string, string>, name: string, value: string, tim
   }
   const known = ALLOWED.get(lower)
   if (known === undefined) {
-    throw refused('42501', `The start-up parameter ${name} may not be set by a client; the gateway pins it or leaves it out.`)
+    throw refused(
+      '42501',
+      `The start-up parameter ${name} may not be set by a client; the gateway pins it or leaves it out.`,
+    )
   }
   if (value.length > VALUE_CHARS_MAX) throw refused('22023', `The start-up parameter ${name} is too long.`)
   if (lower === 'statement_timeout') checkTimeout(value, timeoutMaxMs)

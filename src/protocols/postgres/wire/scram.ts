@@ -13,7 +13,10 @@ export interface ScramChallenge {
   readonly salt: Uint8Array
   readonly iterations: number
   /** Returns who it is and the server's own proof, or `undefined`. */
-  check(authMessage: string, proof: Uint8Array): Promise<{ readonly principal: Principal; readonly signature: Uint8Array } | undefined>
+  check(
+    authMessage: string,
+    proof: Uint8Array,
+  ): Promise<{ readonly principal: Principal; readonly signature: Uint8Array } | undefined>
 }
 
 /** The one mechanism that is offered. */
@@ -39,7 +42,8 @@ export class ScramExchange {
   first(message: string): string {
     // "y": the client could bind and was told that the server cannot, which is so.
     const [, gs2, bare, nonce] = /^([ny],(?:a=[^,]*)?,)((?:n=[^,]*),r=([!-+\--~]+)(?:,.*)?)$/u.exec(message) ?? []
-    if (gs2 === undefined || bare === undefined || nonce === undefined || nonce.length > NONCE_CHARS_MAX) throw malformed()
+    if (gs2 === undefined || bare === undefined || nonce === undefined || nonce.length > NONCE_CHARS_MAX)
+      throw malformed()
     this.#gs2 = gs2
     this.#clientFirst = bare
     this.#nonce = nonce + randomBytes(NONCE_BYTES).toString('base64')
