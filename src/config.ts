@@ -325,9 +325,6 @@ function checkStore({ store }: Checked): Issue[] {
 
 function checkListening(data: Checked): Issue[] {
   const issues: Issue[] = []
-  for (const door of ['mcp', 'admin', 'http'] as const) {
-    const host = data.listen[door]?.host
-    if (host === undefined) continue
   const { postgres } = data.listen
   if (postgres !== undefined && !isLoopback(postgres.address.host) && data.listen.tls === undefined) {
     // Fail closed: a certificate nobody can check lets anybody in between.
@@ -335,8 +332,9 @@ function checkListening(data: Checked): Issue[] {
       issue(['listen', 'postgres'], 'is reachable from other machines and so needs listen.tls with key and cert'),
     )
   }
-  for (const door of ['mcp', 'admin'] as const) {
-    const { host } = data.listen[door]
+  for (const door of ['mcp', 'admin', 'http'] as const) {
+    const host = data.listen[door]?.host
+    if (host === undefined) continue
     if (!isLoopback(host) && data.listen.tls === undefined) {
       // Fail closed: bearer tokens and results would cross the network in the clear.
       issues.push(issue(['listen', door], 'is reachable from other machines and so needs listen.tls with key and cert'))
