@@ -8,10 +8,12 @@
 import { randomUUID } from 'node:crypto'
 import { createApprovals, type ApprovalRoom } from './approval/create-approvals.ts'
 import type { ApprovalEvent } from './approval/desk.ts'
+import type { Ticket } from './approval/ticket.ts'
 import { createClosers, type Closers } from './closers.ts'
 import type { Config } from './config.ts'
 import { createControl, FREEZES, type Control } from './control/control.ts'
 import { POLICIES, sharePolicies, type SharedPolicies } from './control/policies.ts'
+import type { Proven } from './core/call.ts'
 import { SallyportError } from './core/errors.ts'
 import { createCredentials, readSecret, type Credentials } from './credentials/credentials.ts'
 import type { Rooms } from './gateway/gateway.ts'
@@ -225,6 +227,7 @@ async function build(config: Config, log: Log, closers: Closers): Promise<Buildi
     },
     // Who may no longer approve has not approved.
     approverNow: async ({ approver }) => identity.current(approver.credentialId),
+    outcomeOf: (ticket) => outcomeOf(ticket, config, protocols, credentials),
     onFault: (error) => log.error({ err: error }, 'the upkeep of approvals failed and is tried again'),
     settings: { resultMs: config.approvals.pickUpMs },
   })
@@ -298,6 +301,24 @@ async function build(config: Config, log: Log, closers: Closers): Promise<Buildi
     traffic,
     log,
   }
+}
+
+/** How long a backend may take to say what became of a call. */
+const OUTCOME_MS = 10_000
+
+/** Asks the backend of a call what became of it, if it is still the one that ran it. */
+async function outcomeOf(
+  { target: name, proof }: Ticket,
+  config: Config,
+  protocols: Rooms['protocols'],
+  credentials: Credentials,
+): Promise<Proven> {
+  const target = config.targets.find((candidate) => candidate.name === name)
+  // Another database has other transactions under the same ids.
+  if (target === undefined || proof === undefined || target.endpoint !== proof.endpoint) return 'unknown'
+  const protocol = protocols[target.protocol]
+  if (protocol?.outcome === undefined) return 'unknown'
+  return protocol.outcome(target, proof, await credentials.read(target), AbortSignal.timeout(OUTCOME_MS))
 }
 
 /** C2: what runs is decided again when the policy changes, and cancelled when it would not be let through now. */

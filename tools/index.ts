@@ -1,3 +1,5 @@
+import type { CancelTool } from './approval_cancel.ts'
+import { approvalCancel } from './approval_cancel.ts'
 import type { StatusTool } from './approval_status.ts'
 import { approvalStatus } from './approval_status.ts'
 import type { DescribeTool } from './describe_target.ts'
@@ -8,10 +10,17 @@ import { runSsh } from './run_ssh.ts'
 import type { RunTool } from './tool.ts'
 
 /** Any tool. */
-export type Tool = RunTool | StatusTool | DescribeTool
+export type Tool = RunTool | StatusTool | CancelTool | DescribeTool
 
 /** All tools, in the order every list shows them. */
-export const TOOLS: readonly Tool[] = [approvalStatus, describeTarget, httpRequest, queryDatabase, runSsh]
+export const TOOLS: readonly Tool[] = [
+  approvalCancel,
+  approvalStatus,
+  describeTarget,
+  httpRequest,
+  queryDatabase,
+  runSsh,
+]
 
 /** The tool of this name, or `undefined`. */
 export function toolNamed(name: string): Tool | undefined {

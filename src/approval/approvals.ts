@@ -1,4 +1,4 @@
-import type { Call, Ending, Judged } from '../core/call.ts'
+import type { Call, Ending, Judged, Proof } from '../core/call.ts'
 import type { Chunk } from '../core/chunk.ts'
 import type { SallyportError } from '../core/errors.ts'
 
@@ -50,6 +50,12 @@ export type Consent =
 export interface ClaimedTicket {
   /** Keeps a masked chunk for callers who come back for the result. Bounded; beyond the bound only the status is kept. */
   shown(chunk: Chunk): void
+  /**
+   * Notes durably by what the backend can be asked whether the call took effect. Called before it can have.
+   *
+   * @throws SallyportError `ERR_STORE_FAILED`, `ERR_APPROVAL_CONFLICT` when the ticket is no longer this claim's.
+   */
+  prove?(proof: Proof): Promise<void>
   /**
    * Durably settles the ticket: `done`, `failed` (known not to have taken effect) or `outcome_unknown`.
    *

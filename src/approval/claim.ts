@@ -3,6 +3,7 @@
  *
  * @packageDocumentation
  */
+import { randomUUID } from 'node:crypto'
 import type { Call, Ending, Judged } from '../core/call.ts'
 import { type ErrorCode, SallyportError } from '../core/errors.ts'
 import type { ClaimedTicket } from './approvals.ts'
@@ -41,9 +42,29 @@ export async function claimTicket(desk: Desk, id: string, call: Call, judged: Ju
       read.value,
       'executing',
       { at: desk.now(), by: call.session.principal.id },
-      { executor: desk.instance, masks: masksOf(judged) },
+      { executor: desk.instance, claim: randomUUID(), masks: masksOf(judged) },
     )
-    if (await desk.tickets.swap(read, executing)) return inUse(desk, executing)
+    if (await swapOrUndo(desk, read, executing)) return inUse(desk, executing, call.target.endpoint)
+  }
+}
+
+/**
+ * Claims. A store that does not answer may have kept the claim all the same; nothing runs then, and the ticket says so as
+ * soon as it can be told.
+ */
+async function swapOrUndo(desk: Desk, read: ReadTicket, executing: Ticket): Promise<boolean> {
+  try {
+    return await desk.tickets.swap(read, executing)
+  } catch (error) {
+    const { code, message } = SallyportError.from(error)
+    desk.unsettled.set(`${executing.id}.${executing.claim}`, async () => {
+      await desk.tickets.change(executing.id, (ticket) => {
+        if (ticket.state !== 'executing' || ticket.claim !== executing.claim) return ticket
+        const outcome: Outcome = { at: desk.now(), code, message }
+        return moved(ticket, 'failed', { at: desk.now(), by: 'gateway', why: 'it never ran' }, { outcome })
+      })
+    })
+    throw error
   }
 }
 
@@ -106,11 +127,22 @@ function stale(ticket: Ticket, message: string): SallyportError {
   return new SallyportError('ERR_APPROVAL_STALE', message, { facts: { ticket: ticket.id } })
 }
 
-function inUse(desk: Desk, ticket: Ticket): ClaimedTicket {
+function inUse(desk: Desk, ticket: Ticket, endpoint: string): ClaimedTicket {
   const kept = keepResult(desk.settings.resultBytesMax)
   let ended = false
   return {
     shown: (chunk) => kept.add(chunk),
+    async prove(proof) {
+      await desk.tickets.change(ticket.id, (current) => {
+        if (current.state === 'executing' && current.claim === ticket.claim) {
+          return { ...current, proof: { ...proof, endpoint } }
+        }
+        // Fail closed: somebody took this executor for dead, and may have said already that nothing happened.
+        throw new SallyportError('ERR_APPROVAL_CONFLICT', `Ticket ${ticket.id} was settled while its call ran.`, {
+          facts: { ticket: ticket.id },
+        })
+      })
+    },
     async end(ending, error) {
       if (ended) return
       ended = true

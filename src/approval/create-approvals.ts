@@ -4,6 +4,7 @@
  *
  * @packageDocumentation
  */
+import type { Proven } from '../core/call.ts'
 import type { Principal } from '../core/principal.ts'
 import type { Store } from '../store/store.ts'
 import type { Approvals } from './approvals.ts'
@@ -20,7 +21,7 @@ import {
 import { housekeeping } from './housekeeping.ts'
 import { createInbox, type Inbox } from './inbox.ts'
 import { type Reissue, reissue } from './reissue.ts'
-import type { Vote } from './ticket.ts'
+import type { Ticket, Vote } from './ticket.ts'
 import { ticketsIn } from './tickets.ts'
 
 /** The whole room. */
@@ -56,6 +57,11 @@ export interface ApprovalOptions {
    * the claim: who may no longer approve has not approved.
    */
   readonly approverNow?: (vote: Vote) => Promise<Vote['approver'] | undefined>
+  /**
+   * Asks the backend of a ticket what became of its call, by the ticket's proof. `unknown` when it is another backend by
+   * now. Left out, a person has to find out.
+   */
+  readonly outcomeOf?: (ticket: Ticket) => Promise<Proven>
   readonly settings?: Partial<ApprovalSettings>
 }
 
@@ -78,6 +84,7 @@ export async function createApprovals(options: ApprovalOptions): Promise<Approva
     approverNow: options.approverNow ?? (async ({ approver }) => approver),
     tickets: ticketsIn(store, now, onEvent),
     changes,
+    ...(options.outcomeOf !== undefined && { outcomeOf: options.outcomeOf }),
     unsettled: new Map(),
   }
   const chores = housekeeping(desk)

@@ -1,3 +1,4 @@
+import type { Proven } from '../core/call.ts'
 import type { Principal } from '../core/principal.ts'
 import type { Store, Versioned } from '../store/store.ts'
 import type { TicketChanges } from './changes.ts'
@@ -89,6 +90,8 @@ export interface Desk {
   readonly onEvent: (event: ApprovalEvent) => void | Promise<void>
   /** The approver as identity knows them now, or `undefined` when their vote no longer counts. */
   readonly approverNow: (vote: Vote) => Promise<Vote['approver'] | undefined>
+  /** What the backend says of a call whose executor died, by the proof that one left. */
+  readonly outcomeOf?: (ticket: Ticket) => Promise<Proven>
   readonly tickets: Tickets
   readonly changes: TicketChanges
   /** Ends that could not be stored; the sweep tries them again. */

@@ -1,7 +1,10 @@
 import type { Desk, ReadTicket } from './desk.ts'
 import { leaseOf } from './desk.ts'
 import { blobOf } from './requests.ts'
-import { isFinal, moved } from './ticket.ts'
+import { isFinal, moved, resolved, type Ticket } from './ticket.ts'
+
+/** Held by the instance that tidies up for all. */
+const UPKEEP_LEASE = 'approvals.upkeep'
 
 /** What time does to tickets: expiry, erasure, and the tickets of executors that died. */
 export interface Housekeeping {
@@ -46,9 +49,31 @@ export function housekeeping(desk: Desk): Housekeeping {
       await attempt()
       desk.unsettled.delete(id)
     }
+    await askBackends()
+    // The rest is once for all instances.
+    if (!(await store.lease(UPKEEP_LEASE, desk.instance, settings.sweepMs * 3))) return
     // Reading a ticket whose time has run out is what expires it.
     for (const read of await tickets.list()) await erase(read)
     await eraseOrphans()
+  }
+
+  /** Settles unknown outcomes for which the executor left a proof: the backend knows what became of them. */
+  async function askBackends(): Promise<void> {
+    if (desk.outcomeOf === undefined) return
+    for (const { id, value } of await tickets.list({ state: 'outcome_unknown' })) {
+      if (value.proof === undefined) continue
+      // A backend that does not answer is asked again with the next sweep, or a person says it first.
+      const proven = await desk.outcomeOf(value).catch(() => 'unknown' as const)
+      if (proven !== 'took_effect' && proven !== 'no_effect') continue
+      await tickets.change(id, (ticket) => byProof(ticket, proven === 'took_effect'))
+    }
+  }
+
+  function byProof(ticket: Ticket, tookEffect: boolean): Ticket {
+    if (ticket.state !== 'outcome_unknown') return ticket
+    const said = tookEffect ? 'committed' : 'rolled back'
+    const reason = `the database says that transaction ${ticket.proof?.xid ?? ''} was ${said}`
+    return resolved(ticket, 'gateway', tookEffect, reason, { at: desk.now(), resultMs: settings.resultMs })
   }
 
   async function erase(read: ReadTicket): Promise<void> {

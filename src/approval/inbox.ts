@@ -22,7 +22,7 @@ import {
 } from './eligibility.ts'
 import { readRequest } from './requests.ts'
 import { signVote } from './seal.ts'
-import { moved, type Ticket, type Vote } from './ticket.ts'
+import { moved, resolved, type Ticket, type Vote } from './ticket.ts'
 import { unknownTicket } from './tickets.ts'
 import { isOpen, type TicketView, viewOf } from './view.ts'
 
@@ -134,7 +134,7 @@ export function createInbox(desk: Desk): Inbox {
       await announce({ kind: 'resolve', ticket: id, by: viewer, what, reason: why })
       const next = await desk.tickets.change(id, (ticket) => {
         throwUnlessMayResolve(viewer, ticket)
-        return resolved(ticket, viewer, tookEffect, why ?? '')
+        return resolved(ticket, viewer.id, tookEffect, why ?? '', { at: desk.now(), resultMs: desk.settings.resultMs })
       })
       return view(next, viewer, true)
     },
@@ -231,14 +231,6 @@ export function createInbox(desk: Desk): Inbox {
       throw new SallyportError('ERR_INVALID_INPUT', 'The policy wants a reason with this answer.')
     }
     return kept
-  }
-
-  function resolved(ticket: Ticket, viewer: Principal, tookEffect: boolean, reason: string): Ticket {
-    const at = desk.now()
-    const outcome = { ...ticket.outcome, at, resolvedBy: viewer.id, resolvedReason: reason }
-    const move = { at, by: viewer.id, why: reason }
-    if (!tookEffect) return moved(ticket, 'failed', move, { outcome })
-    return moved(ticket, 'done', move, { outcome, result: { kept: 'status', until: at + desk.settings.resultMs } })
   }
 
   /** Reports an attempt that the rules refuse, then refuses it: somebody who tries to approve their own call is news. */

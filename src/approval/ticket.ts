@@ -11,6 +11,7 @@
  *
  * @packageDocumentation
  */
+import type { Proof } from '../core/call.ts'
 import type { ApprovalRequirement } from '../core/decision.ts'
 import type { ErrorCode } from '../core/errors.ts'
 import type { Principal } from '../core/principal.ts'
@@ -88,6 +89,10 @@ export interface Ticket {
   readonly grantUntil?: number
   /** The instance that claimed it. */
   readonly executor?: string
+  /** The one claim, so that an instance tells its own from another one it made. */
+  readonly claim?: string
+  /** By what the backend can be asked whether the call took effect, and which backend that was. */
+  readonly proof?: Proof & { readonly endpoint: string }
   /** Fingerprint of the masks the result was made under; another set must not see it. */
   readonly masks?: string
   readonly outcome?: Outcome
@@ -128,6 +133,20 @@ export function isFinal(state: TicketState): boolean {
 export function moved(ticket: Ticket, to: TicketState, move: Omit<Move, 'to'>, changes: Partial<Ticket> = {}): Ticket {
   if (!mayMove(ticket.state, to)) throw new TypeError(`a ticket never goes from ${ticket.state} to ${to}`)
   return { ...ticket, ...changes, state: to, history: [...ticket.history, { ...move, to }] }
+}
+
+/** Returns a ticket whose outcome was unknown after somebody, or the backend itself, said what it was. */
+export function resolved(
+  ticket: Ticket,
+  by: string,
+  tookEffect: boolean,
+  reason: string,
+  { at, resultMs }: { readonly at: number; readonly resultMs: number },
+): Ticket {
+  const outcome: Outcome = { ...ticket.outcome, at, resolvedBy: by, resolvedReason: reason }
+  const move = { at, by, why: reason }
+  if (!tookEffect) return moved(ticket, 'failed', move, { outcome })
+  return moved(ticket, 'done', move, { outcome, result: { kept: 'status', until: at + resultMs } })
 }
 
 /** The moment from which the ticket counts as expired although nobody wrote that down yet, if there is one. */

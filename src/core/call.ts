@@ -134,12 +134,29 @@ export interface Secret {
   readonly value: string
 }
 
+/**
+ * By what a backend can later be asked whether a call took effect: the id of a PostgreSQL transaction, for `txid_status()`
+ * (PostgreSQL manual, section 9.27).
+ */
+export interface Proof {
+  readonly kind: 'postgres.xid'
+  readonly xid: string
+}
+
+/** What a backend says of a call by its proof. `running` is to be asked again, `unknown` is no answer and stays none. */
+export type Proven = 'took_effect' | 'no_effect' | 'running' | 'unknown'
+
 /** The permission to run one planned call, once. Made by the gateway's permits only. */
 export interface Permit {
   readonly decision: Decision
   readonly obligations: Obligations
   /** Aborts when the caller goes away, time is up, the policy changes against the call, or somebody kills it. */
   readonly signal: AbortSignal
+  /**
+   * Set for a call that persons approved: notes durably by what its outcome can be asked for, and must have resolved
+   * before the step after which the call has taken effect. When it rejects, that step must not be taken.
+   */
+  readonly prove?: (proof: Proof) => Promise<void>
 }
 
 /** A protocol as the spine sees it. Everything that speaks to a backend is behind it. */
@@ -157,6 +174,8 @@ export interface Protocol<P extends Plan = Plan> {
   execute(call: Call, plan: P, permit: Permit, secret: Secret): AsyncIterable<Chunk>
   /** Lists what the target holds, for callers who would otherwise guess. Reads the catalog only. */
   describe?(call: Call, context: PlanContext): Promise<readonly DescribedTable[]>
+  /** Asks the backend what became of a call whose gateway died. Runs nothing of it. */
+  outcome?(target: Target, proof: Proof, secret: Secret, signal: AbortSignal): Promise<Proven>
   /** Ends pools and timers. */
   close(): Promise<void>
 }

@@ -232,7 +232,12 @@ export function createPermits(rooms: PermitRooms): Permits {
     timer.unref()
     return {
       judged: entry.judged,
-      permit: { decision: entry.judged.decision, obligations, signal: AbortSignal.any([cancelled, timeout.signal]) },
+      permit: {
+        decision: entry.judged.decision,
+        obligations,
+        signal: AbortSignal.any([cancelled, timeout.signal]),
+        ...(ticket?.prove !== undefined && { prove: (proof) => ticket.prove?.(proof) ?? Promise.resolve() }),
+      },
       shown: (chunk) => ticket?.shown(chunk),
       async end(ending, error) {
         clearTimeout(timer)

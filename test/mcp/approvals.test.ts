@@ -124,4 +124,26 @@ describe('the door over the real approvals', () => {
     expect((await call(rival, 'query_database', QUERY)).structuredContent).toMatchObject({ status: 'pending_approval' })
     expect(runs()).toBe(0)
   })
+
+  it('withdraws a ticket for its requester and for nobody else; then nobody is asked and nothing runs', async () => {
+    const { room, runs } = await open()
+    const agent = await connectLegacy(gateway.url, 'token-agent')
+    const rival = await connectLegacy(gateway.url, 'token-rival')
+    clients.push(agent, rival)
+    const { ticket } = (await call(agent, 'query_database', QUERY)).structuredContent
+    expect((await call(rival, 'approval_cancel', { ticket })).structuredContent).toMatchObject({
+      code: 'ERR_UNKNOWN_TICKET',
+    })
+    expect(await room.inbox.pending(BOB)).toHaveLength(1)
+    expect((await call(agent, 'approval_cancel', { ticket })).structuredContent).toEqual({
+      status: 'cancelled',
+      ticket,
+    })
+    expect(await room.inbox.pending(BOB)).toEqual([])
+    await expect(vote(room, BOB, String(ticket))).rejects.toMatchObject({ code: 'ERR_APPROVAL_CONFLICT' })
+    expect((await call(agent, 'approval_status', { ticket })).structuredContent).toMatchObject({
+      code: 'ERR_APPROVAL_CANCELLED',
+    })
+    expect(runs()).toBe(0)
+  })
 })

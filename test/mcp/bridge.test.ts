@@ -129,6 +129,7 @@ describe('the stdio bridge', () => {
           voted.resolve(decision)
           return TICKET
         },
+        cancel: async () => TICKET,
       },
     })
     const client = new LegacyClient({ name: 'stdio', version: '1' }, { capabilities: { elicitation: {} } })
@@ -174,6 +175,7 @@ describe('the stdio bridge', () => {
         await new Promise((resolve) => signal.addEventListener('abort', resolve, { once: true }))
       },
       vote: async () => TICKET,
+      cancel: async () => TICKET,
     }
     gateway = await startGateway({ inbox })
     const port = Number(gateway.url.port)

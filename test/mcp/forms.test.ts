@@ -44,6 +44,7 @@ function memoryInbox() {
       for (const hear of watchers) hear({ kind: 'closed', ticket: vote.ticket })
       return TICKET
     },
+    cancel: async () => TICKET,
   }
   return {
     inbox,

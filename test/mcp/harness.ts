@@ -174,9 +174,12 @@ export async function startGateway(more: Partial<McpDoorDeps> = {}, listenOn = 0
 
 const emptyInbox: McpDoorDeps['inbox'] = {
   async *offers() {},
-  vote: async () => {
-    throw new SallyportError('ERR_UNKNOWN_TICKET', 'There is no ticket of that name.')
-  },
+  vote: noTicket,
+  cancel: noTicket,
+}
+
+async function noTicket(): Promise<never> {
+  throw new SallyportError('ERR_UNKNOWN_TICKET', 'There is no ticket of that name.')
 }
 
 /** A client with its own session, of the older library line. */

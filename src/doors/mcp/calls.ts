@@ -11,6 +11,7 @@ import type { Call, Session } from '../../core/call.ts'
 import { SallyportError } from '../../core/errors.ts'
 import type { Target } from '../../core/target.ts'
 import type { Answer } from '../../../tools/answer.ts'
+import type { CancelTool } from '../../../tools/approval_cancel.ts'
 import type { StatusTool } from '../../../tools/approval_status.ts'
 import type { DescribeTool } from '../../../tools/describe_target.ts'
 import type { Tool } from '../../../tools/index.ts'
@@ -69,6 +70,7 @@ interface Context {
 function answer(tool: Tool, args: unknown, context: Context): Promise<Answer> {
   if (tool.kind === 'run') return run(tool, args, context)
   if (tool.kind === 'status') return status(tool, args, context)
+  if (tool.kind === 'cancel') return cancel(tool, args, context)
   return describe(tool, args, context)
 }
 
@@ -100,6 +102,15 @@ async function status(tool: StatusTool, args: unknown, context: Context): Promis
     Math.max(1, Math.min(waitMs, holdOf(context))),
     context,
   )
+}
+
+/** Withdraws a ticket. Not a call: nothing reaches a target, and the inbox records the act itself. */
+function cancel(tool: CancelTool, args: unknown, context: Context): Promise<Answer> {
+  const { deps, session } = context
+  return orRefused(tool.name, args, context, async () => {
+    const { ticket } = tool.read(args)
+    return tool.answer((await deps.inbox.cancel(session.principal, ticket)).id)
+  })
 }
 
 async function describe(tool: DescribeTool, args: unknown, context: Context): Promise<Answer> {

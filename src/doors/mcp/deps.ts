@@ -28,7 +28,7 @@ export interface McpDoorDeps {
   /** What the policy lets the principal do, for the resource `policy://effective`. */
   effectivePolicy(principal: Principal): string | object
   /** How approvers are asked in their own sessions. */
-  readonly inbox: Pick<Inbox, 'offers' | 'vote'>
+  readonly inbox: Pick<Inbox, 'offers' | 'vote' | 'cancel'>
   /** The stored call behind a ticket, for its requester only. */
   readonly reissue: ApprovalRoom['reissue']
   readonly log: DoorLog

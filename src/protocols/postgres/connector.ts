@@ -237,6 +237,7 @@ class Attempt {
     }
     // A statement we did not understand may itself have ended the transaction.
     if (outcome.kind === 'ready' && outcome.status === 'I') return
+    await this.#prove()
     permit.signal.throwIfAborted()
     this.#isCommitting = true
     let tag: string | undefined
@@ -255,6 +256,27 @@ class Attempt {
       `The connection to target ${target} was lost while the change was being committed; look at the data before trying again.`,
       { cause: committed.kind === 'lost' ? committed.cause : undefined },
     )
+  }
+
+  /** Notes the transaction's id while it can still be rolled back: whoever finds the ticket later asks what became of it. */
+  async #prove(): Promise<void> {
+    const { permit } = this.#execution
+    if (permit.prove === undefined) return
+    let xid: string | null | undefined
+    const step: Step = {
+      do: 'run',
+      sql: 'SELECT pg_catalog.txid_current_if_assigned()::pg_catalog.text',
+      onRow: ([cell]) => (xid = cell),
+    }
+    this.#throwFailure(await this.#connection.run([step]), false)
+    // A transaction without an id has changed nothing that could be asked about.
+    if (typeof xid !== 'string') return
+    try {
+      await permit.prove({ kind: 'postgres.xid', xid })
+    } catch (cause) {
+      const { code, message } = SallyportError.from(cause)
+      throw new SallyportError(code, message, { facts: { noEffect: true }, cause })
+    }
   }
 
   #head(): Chunk {

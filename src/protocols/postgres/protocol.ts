@@ -5,7 +5,7 @@
  * @packageDocumentation
  */
 import type { Part } from '../../core/action.ts'
-import type { Call, DescribedTable, Permit, PlanContext, Protocol, Secret } from '../../core/call.ts'
+import type { Call, DescribedTable, Permit, PlanContext, Protocol, Secret, Proven } from '../../core/call.ts'
 import type { Chunk } from '../../core/chunk.ts'
 import type { ColumnMask } from '../../core/decision.ts'
 import { SallyportError } from '../../core/errors.ts'
@@ -223,12 +223,31 @@ export function postgresProtocol(planner: Planner): PostgresProtocol {
       return describeTables(loaded, bindMasks(loaded.catalog, context.masks))
     },
 
+    async outcome(target, { xid }, secret, signal) {
+      if (!/^\d{1,19}$/.test(xid)) return 'unknown'
+      const { pool } = backendOf(target)
+      const { connection } = await pool.lease(secret, signal)
+      try {
+        const [row] = await connection.query('SELECT pg_catalog.txid_status($1::pg_catalog.int8)', [xid])
+        return PROVEN[row?.[0] ?? ''] ?? 'unknown'
+      } finally {
+        pool.release(connection, false)
+      }
+    },
+
     async close() {
       closing = new SallyportError('ERR_SHUTTING_DOWN', 'The gateway is shutting down.')
       await Promise.all([...backends.values()].flatMap(({ keeper, pool }) => [keeper.close(), pool.close()]))
       backends.clear()
     },
   }
+}
+
+/** What `txid_status()` answers; it is NULL for a transaction so long ago that nothing is known of it any more. */
+const PROVEN: Readonly<Record<string, Proven>> = {
+  committed: 'took_effect',
+  aborted: 'no_effect',
+  'in progress': 'running',
 }
 
 function guardOf(backend: Backend, { catalog }: LoadedCatalog, plan: PostgresPlan): GuardKind {
