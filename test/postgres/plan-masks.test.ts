@@ -181,9 +181,9 @@ describe('C9: what cannot be rewritten is refused by name', () => {
     ['with x as (update orders set status = $$a$$ returning id) select ssn from customers', 'sql.mask.dml_source'],
     ['merge into orders o using customers c on o.note = c.ssn when matched then delete', 'sql.mask.dml_source'],
     ['merge into customers c using orders o on o.note = c.ssn when matched then delete', 'sql.mask.dml_read'],
-    ['copy customers to stdout', 'sql.unknown'],
-    ['select ssn into x from customers', 'sql.unknown'],
-    ['drop table orders', 'sql.unknown'],
+    ['copy customers to stdout', 'sql.session'],
+    ['select ssn into x from customers', 'sql.mask.statement'],
+    ['drop table customers', 'sql.mask.statement'],
     ['select 1; select ssn from customers', 'sql.unknown'],
     ['selec ssn', 'sql.unknown'],
     ["select query_to_xml('x', true, true, '')", 'sql.unknown'],
@@ -192,8 +192,8 @@ describe('C9: what cannot be rewritten is refused by name', () => {
   })
 
   it('C4: lets the policy say its own word on what it will not run', () => {
-    const planned = plan('drop table orders')
-    expect(planned.action.parts.map((part) => part.verb)).toEqual(['sql.drop', 'sql.unknown'])
+    const planned = plan('execute p')
+    expect(planned.action.parts.map((part) => part.verb)).toEqual(['sql.prepare', 'sql.unknown'])
     expect(refusal(planned)).toMatchObject({ code: 'ERR_DENIED', facts: { construct: 'sql.unknown' } })
     expect(refusal(plan('select 1'))).toBeUndefined()
   })

@@ -16,6 +16,8 @@ export interface CatalogIndex {
   readonly typesByName: ReadonlyMap<string, readonly UserType[]>
   /** User functions behind any type a user made. */
   readonly typeFunctions: readonly CatalogFunction[]
+  /** Views, and tables with rules, by the OID of a relation their rule uses. */
+  readonly readers: ReadonlyMap<number, readonly Relation[]>
   /** Foreign keys that point at a relation, by its OID. */
   readonly referencedBy: ReadonlyMap<number, readonly { readonly relation: Relation; readonly key: ForeignKey }[]>
 }
@@ -66,6 +68,7 @@ export function indexOf(catalog: Catalog): CatalogIndex {
       catalog,
       catalog.types.filter((type) => !isTrusted(type.extension)).flatMap((type) => type.functionOids),
     ).filter((fn) => !isBuiltin(fn)),
+    readers: readersOf(catalog),
     referencedBy: grouped(
       catalog.relations.flatMap((relation) => relation.foreignKeys.map((key) => ({ relation, key }))),
       (entry) => entry.key.references,
@@ -88,6 +91,18 @@ function castFunctions(
     catalog,
     casts.map((cast) => cast.functionOid),
   ).filter((fn) => !isBuiltin(fn))
+}
+
+function readersOf(catalog: Catalog): ReadonlyMap<number, readonly Relation[]> {
+  const pairs = catalog.relations.flatMap((reader) => reader.dependsOn.map((oid) => ({ oid, reader })))
+  const readers = new Map<number, Relation[]>()
+  for (const [oid, found] of grouped(pairs, (pair) => pair.oid)) {
+    readers.set(
+      oid,
+      found.map((pair) => pair.reader),
+    )
+  }
+  return readers
 }
 
 function isTrusted(extension: string | null): boolean {

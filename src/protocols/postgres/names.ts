@@ -25,7 +25,8 @@ export function functionName(fn: {
   return `${resourceName(fn)}(${fn.argTypes.join(',')})`
 }
 
-function word(name: string): string {
+/** The name of something that lies in no schema: a role, a schema, a setting, a channel. */
+export function word(name: string): string {
   return /[."*?(),\s]/.test(name) || name === '' ? quoteIdentifier(name) : name
 }
 

@@ -23,8 +23,12 @@ interface Draft {
   returning: boolean
 }
 
-/** Parts of an understood statement and of what it sets off. `sql.unknown` is added by the caller. */
-export function partsOf(findings: Findings, effects: Effects): readonly Part[] {
+/**
+ * Parts of an understood statement and of what it sets off. `sql.unknown` is added by the caller.
+ *
+ * @param isQuery whether the statement is a query, so that without a relation it still reads: nothing.
+ */
+export function partsOf(findings: Findings, effects: Effects, isQuery = true): readonly Part[] {
   const drafts = new Map<string, Draft>()
   for (const use of findings.uses) {
     if (use.role === 'read') readPart(drafts, use)
@@ -40,7 +44,7 @@ export function partsOf(findings: Findings, effects: Effects): readonly Part[] {
     parts.push({ verb: 'sql.explain', resource: { type: 'none' }, attributes: { analyze: findings.explain.analyze } })
   }
   // A statement without a relation still is something: C3 denies what has no part.
-  if (!hasRelation) parts.push(NOTHING_READ)
+  if (!hasRelation && isQuery) parts.push(NOTHING_READ)
   return [...parts, ...callParts([...findings.functions, ...effects.functions])]
 }
 

@@ -50,3 +50,75 @@ const readable = new Set(READABLE_SETTINGS)
 export function isReadableSetting(name: string): boolean {
   return readable.has(name.toLowerCase())
 }
+
+/**
+ * Settings a client may change without changing what its statements mean, what they may do, or what the server tells of
+ * them: how values are written, how long things may take, what is logged to the client.
+ */
+export const SETTABLE_SETTINGS: readonly string[] = [
+  'application_name',
+  'bytea_output',
+  'client_min_messages',
+  'constraint_exclusion',
+  'constraints',
+  'cursor_tuple_fraction',
+  'datestyle',
+  'default_transaction_deferrable',
+  'default_transaction_isolation',
+  'default_transaction_read_only',
+  'effective_cache_size',
+  'enable_hashagg',
+  'enable_hashjoin',
+  'enable_indexonlyscan',
+  'enable_indexscan',
+  'enable_mergejoin',
+  'enable_nestloop',
+  'enable_seqscan',
+  'enable_sort',
+  'extra_float_digits',
+  'from_collapse_limit',
+  'geqo',
+  'idle_in_transaction_session_timeout',
+  'idle_session_timeout',
+  'intervalstyle',
+  'jit',
+  'join_collapse_limit',
+  'lock_timeout',
+  'max_parallel_workers_per_gather',
+  'plan_cache_mode',
+  'quote_all_identifiers',
+  'random_page_cost',
+  'seq_page_cost',
+  'statement_timeout',
+  'synchronize_seqscans',
+  'synchronous_commit',
+  'timezone',
+  'transaction_deferrable',
+  'transaction_isolation',
+  'transaction_read_only',
+  'transaction_timeout',
+  'work_mem',
+  'xmlbinary',
+  'xmloption',
+]
+
+const settable = new Set([...SETTABLE_SETTINGS, 'all', 'search_path', 'client_encoding', 'standard_conforming_strings'])
+
+/** Whether a database with masks lets it be changed; pinned ones have their own values. */
+export function isSettable(name: string): boolean {
+  return settable.has(name)
+}
+
+/**
+ * Settings that decide how the bytes of a statement are read, with the values in which the gateway reads them: with any
+ * other, the parser here would see one statement where the server sees two.
+ */
+export const PINNED_SETTINGS: ReadonlyMap<string, readonly string[]> = new Map([
+  ['client_encoding', ['utf8', 'utf-8', 'unicode']],
+  ['standard_conforming_strings', ['on', 'true', 'yes', '1']],
+])
+
+/** Whether a pinned setting stays what it is; its default is what the gateway asked for when it connected. */
+export function isPinnedValue(name: string, value: string | undefined): boolean {
+  return value === undefined || PINNED_SETTINGS.get(name)?.includes(value.toLowerCase()) === true
+}

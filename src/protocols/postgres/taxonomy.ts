@@ -8,13 +8,17 @@
  * - a write is `sql.insert`, `sql.update` or `sql.delete` on its target with the columns written; MERGE is `sql.merge`
  *   and what its actions do; `ON CONFLICT DO UPDATE` is an insert and an update;
  * - what the catalog adds (cascades, triggers, defaults, policies) are parts with `via`;
- * - a statement we only know the kind of has the part of that kind, such as `sql.drop`, so that a rule can deny it by
- *   name and say why, **and** `sql.unknown`, so that no rule can allow it by that name alone.
+ * - what is no query has a part of its own kind on each object it names, whether the object exists or is made, and the
+ *   parts of the queries and functions inside it; storing code for the server to run is `sql.code` besides, deciding who
+ *   may do what is `sql.grant`, and what concerns the whole server is `sql.server`;
+ * - EXECUTE and FETCH have the parts of the statement they run;
+ * - what is not understood has whatever parts could be told, so that a rule can deny it by name and say why, **and**
+ *   `sql.unknown`, so that no rule can allow it by another name.
  *
  * @packageDocumentation
  */
 import type { ActionClass, AttributeSpec, Taxonomy, VerbSpec } from '../../core/action.ts'
-import { READABLE_SETTINGS } from './settings.ts'
+import { READABLE_SETTINGS, SETTABLE_SETTINGS } from './settings.ts'
 
 const columnsRead: AttributeSpec = {
   type: 'list(string)',
@@ -31,10 +35,11 @@ const returning: AttributeSpec = { type: 'bool', summary: 'Whether a RETURNING c
 const via: AttributeSpec = {
   type: 'string',
   summary:
-    'Empty when the statement says it; otherwise what does: cascade, trigger, default, policy, view, operator, cast, type, attribute.',
+    'Empty when the statement says it; otherwise what does: cascade, trigger, default, policy, view, index, operator, cast, type, attribute, or what an object that is made will run.',
 }
 
-const understood: readonly VerbSpec[] = [
+/** SELECT, INSERT, UPDATE, DELETE, MERGE, EXPLAIN, SHOW, and the functions in anything. */
+const queries: readonly VerbSpec[] = [
   verb('sql.select', 'read', 'Reads a relation, or nothing at all.', {
     columns_read: columnsRead,
     has_where: hasWhere,
@@ -79,40 +84,121 @@ const understood: readonly VerbSpec[] = [
   }),
 ]
 
-/** Kinds of statements that are recognised by name only; each comes with `sql.unknown`. */
-const recognised: readonly (readonly [name: string, actionClass: ActionClass, summary: string])[] = [
-  ['sql.create', 'admin', 'Creates something: a table, view, function, role … SELECT INTO counts.'],
-  ['sql.alter', 'admin', 'Alters or renames something.'],
-  ['sql.drop', 'admin', 'Drops something.'],
-  ['sql.truncate', 'admin', 'Empties tables.'],
-  ['sql.grant', 'admin', 'Grants or revokes privileges or roles.'],
-  ['sql.comment', 'admin', 'Comments on or labels something.'],
-  ['sql.maintain', 'admin', 'Vacuums, analyzes, reindexes, clusters, refreshes, checkpoints.'],
-  ['sql.copy', 'admin', 'Copies in or out.'],
-  ['sql.do', 'exec', 'Runs an anonymous code block.'],
-  ['sql.load', 'exec', 'Loads a library into the server.'],
-  ['sql.set', 'session', 'Changes or resets settings, roles or constraints of the session.'],
-  ['sql.begin', 'session', 'Starts a transaction.'],
-  ['sql.commit', 'session', 'Ends a transaction, keeping it.'],
-  ['sql.rollback', 'session', 'Ends a transaction or goes back to a savepoint.'],
-  ['sql.savepoint', 'session', 'Sets or releases a savepoint.'],
-  ['sql.discard', 'session', 'Discards state of the session.'],
-  ['sql.prepare', 'session', 'Prepares, executes or deallocates a statement.'],
-  ['sql.cursor', 'session', 'Declares, fetches from or closes a cursor.'],
-  ['sql.notify', 'session', 'Sends or listens for notifications.'],
-  ['sql.lock_table', 'write', 'Locks tables.'],
+const object: AttributeSpec = {
+  type: 'string',
+  summary: 'Kind of object in the words of the grammar: table, index, materialized view, function, role, schema …',
+}
+const cascade: AttributeSpec = { type: 'bool', summary: 'Whether CASCADE is said.' }
+const operation = (summary: string): AttributeSpec => ({ type: 'string', summary })
+const direction: AttributeSpec = { type: 'string', summary: '`in` (FROM) or `out` (TO).' }
+const format: AttributeSpec = { type: 'string', summary: 'text, csv or binary.' }
+const scope: AttributeSpec = { type: 'string', summary: '`session`, or `transaction` for SET LOCAL and its like.' }
+const preparedTransaction: AttributeSpec = { type: 'bool', summary: 'Whether it is about a two-phase transaction.' }
+
+/** Everything that is no query. */
+const utilities: readonly VerbSpec[] = [
+  verb('sql.create', 'admin', 'Makes an object; its name is the resource. A trigger, rule or policy: its table.', {
+    object,
+    temporary: { type: 'bool', summary: 'Whether it goes with the session.' },
+  }),
+  verb('sql.alter', 'admin', 'Changes or renames an object, or ties something to it (an index, a foreign key …).', {
+    object,
+    changes: {
+      type: 'list(string)',
+      summary: 'What of it changes, sorted: add column, drop column, owner, rename, index, referenced …',
+    },
+  }),
+  verb('sql.drop', 'admin', 'Drops an object.', { object, cascade, via }),
+  verb('sql.truncate', 'admin', 'Empties a table.', {
+    cascade,
+    restarts: { type: 'bool', summary: 'Whether sequences of its columns start again.' },
+    via,
+  }),
+  verb('sql.code', 'exec', 'Stores, changes or unhooks code that the server runs by itself or for others.', {
+    language: { type: 'string', summary: 'Language it is written in, where that is said.' },
+    security_definer: { type: 'bool', summary: 'Whether it is to run with the rights of its owner.' },
+  }),
+  verb('sql.grant', 'admin', 'Decides who may do what: privileges, roles, owners, row security, labels.', {
+    kind: {
+      type: 'string',
+      summary:
+        'grant, revoke, grant role, revoke role, default privileges, role, owner, policy, row security or label.',
+    },
+    grantees: { type: 'list(string)', summary: 'Roles it is about; `public` is everybody.' },
+    privileges: { type: 'list(string)', summary: 'Privileges, or attributes of a role, sorted.' },
+    grant_option: { type: 'bool', summary: 'Whether they may pass it on.' },
+  }),
+  verb('sql.comment', 'admin', 'Comments on or labels an object.', { object }),
+  verb('sql.maintain', 'admin', 'Vacuums, analyzes, reindexes, clusters, refreshes, checkpoints.', {
+    operation: operation('vacuum, analyze, reindex, cluster, refresh or checkpoint.'),
+    options: { type: 'list(string)', summary: 'Its options by name, such as full.' },
+  }),
+  verb('sql.server', 'admin', 'Concerns the whole server, or what it exchanges with others.', {
+    operation: operation(
+      'alter system, database, tablespace, publication, subscription, extension, event trigger, foreign server …',
+    ),
+  }),
+  verb('sql.copy', 'admin', 'Moves rows through the connection; what is read or filled are parts of their own.', {
+    direction,
+    format,
+  }),
+  verb('sql.copy_file', 'exec', 'Has the server read or write a file of its own.', { direction, format }),
+  verb('sql.copy_program', 'exec', 'Has the server run a program.', { direction, format }),
+  verb('sql.do', 'exec', 'Runs an anonymous code block, which nobody here reads.', {
+    language: { type: 'string', summary: 'Language it is written in.' },
+  }),
+  verb('sql.load', 'exec', 'Loads a library into the server.', {}),
+  verb(
+    'sql.set',
+    'session',
+    'Changes or resets a setting; its name in lower case is the resource, `all` for RESET ALL.',
+    {
+      scope,
+      reset: { type: 'bool', summary: 'Whether it goes back to its default.' },
+      value: { type: 'string', summary: 'What it becomes; several values with commas between them.' },
+    },
+  ),
+  verb('sql.set_role', 'admin', 'Becomes another role; the role is the resource, `-` for going back.', {
+    setting: { type: 'string', summary: 'role or session_authorization.' },
+    scope,
+  }),
+  verb('sql.begin', 'session', 'Starts a transaction.', {
+    isolation: { type: 'string', summary: 'Its isolation level, where that is said.' },
+    read_only: { type: 'bool', summary: 'Whether it is READ ONLY for certain.' },
+  }),
+  verb('sql.commit', 'session', 'Ends a transaction, keeping it.', { prepared: preparedTransaction }),
+  verb('sql.rollback', 'session', 'Ends a transaction or goes back to a savepoint.', { prepared: preparedTransaction }),
+  verb('sql.savepoint', 'session', 'Sets or releases a savepoint.', {}),
+  verb('sql.discard', 'session', 'Discards state of the session.', {
+    what: { type: 'string', summary: 'all, plans, sequences or temp.' },
+  }),
+  verb('sql.prepare', 'session', 'Prepares, executes or deallocates a statement, which has its own parts.', {
+    operation: operation('prepare, execute or deallocate.'),
+  }),
+  verb('sql.cursor', 'session', 'Declares, fetches from, moves or closes a cursor; its query has its own parts.', {
+    operation: operation('declare, fetch, move or close.'),
+    hold: { type: 'bool', summary: 'Whether it outlives its transaction.' },
+    binary: { type: 'bool', summary: 'Whether it yields values in binary form.' },
+  }),
+  verb('sql.notify', 'session', 'Sends or listens for notifications; the channel is the resource.', {
+    operation: operation('notify, listen or unlisten.'),
+  }),
+  verb('sql.lock_table', 'write', 'Locks a table.', {
+    mode: { type: 'string', summary: 'Such as `access exclusive`.' },
+    nowait: { type: 'bool', summary: 'Whether it gives up instead of waiting.' },
+  }),
 ]
 
 /** Verbs, attributes and bundles of PostgreSQL. */
 export const taxonomy: Taxonomy = {
   protocol: 'postgres',
   prefix: 'sql',
-  verbs: [...understood, ...recognised.map(([name, actionClass, summary]) => verb(name, actionClass, summary, {}))],
+  verbs: [...queries, ...utilities],
   actionAttributes: {
     statement: {
       type: 'string',
       summary:
-        'select, insert, update, delete, merge, explain or show; unknown for anything else; empty without a statement.',
+        'select, insert, update, delete, merge, explain or show; for anything else its verb without `sql.` (create, copy, begin …), several for more than one, unknown where it is not understood; empty without a statement.',
     },
     masking: {
       type: 'string',
@@ -125,10 +211,18 @@ export const taxonomy: Taxonomy = {
   bundles: {
     'sql.client': {
       summary:
-        'What clients ask before they can work: the structure of the database, and settings that hold no secret.',
+        'What clients need before they can work: the structure of the database, transactions, prepared statements and cursors (what runs in them has its own parts), and settings that neither hold a secret nor change what a statement means.',
       grants: [
         { verb: 'sql.select', resources: ['-', 'pg_catalog.*', 'information_schema.*'] },
         { verb: 'sql.show', resources: READABLE_SETTINGS },
+        { verb: 'sql.set', resources: ['all', ...SETTABLE_SETTINGS] },
+        { verb: 'sql.begin', resources: ['-'] },
+        { verb: 'sql.commit', resources: ['-'] },
+        { verb: 'sql.rollback', resources: ['-'] },
+        { verb: 'sql.savepoint', resources: ['-'] },
+        { verb: 'sql.discard', resources: ['-'] },
+        { verb: 'sql.prepare', resources: ['-'] },
+        { verb: 'sql.cursor', resources: ['-'] },
       ],
     },
   },
@@ -141,73 +235,4 @@ function verb(
   attributes: Readonly<Record<string, AttributeSpec>>,
 ): VerbSpec {
   return { verb: name, class: actionClass, summary, attributes }
-}
-
-/** The verb a statement type is recognised by, when it is not understood any further. */
-export function recognisedVerb(type: string): string | undefined {
-  const exact = BY_TYPE.get(type)
-  if (exact !== undefined) return exact
-  if (type.startsWith('Alter') || type === 'RenameStmt') return 'sql.alter'
-  if (type.startsWith('Drop')) return 'sql.drop'
-  if (type.startsWith('Create')) return 'sql.create'
-  return undefined
-}
-
-const BY_TYPE = new Map([
-  ['ViewStmt', 'sql.create'],
-  ['IndexStmt', 'sql.create'],
-  ['RuleStmt', 'sql.create'],
-  ['DefineStmt', 'sql.create'],
-  ['CompositeTypeStmt', 'sql.create'],
-  ['CreatedbStmt', 'sql.create'],
-  ['ImportForeignSchemaStmt', 'sql.create'],
-  ['DropdbStmt', 'sql.drop'],
-  ['ReassignOwnedStmt', 'sql.alter'],
-  ['ReplicaIdentityStmt', 'sql.alter'],
-  ['TruncateStmt', 'sql.truncate'],
-  ['GrantStmt', 'sql.grant'],
-  ['GrantRoleStmt', 'sql.grant'],
-  ['AlterDefaultPrivilegesStmt', 'sql.grant'],
-  ['CommentStmt', 'sql.comment'],
-  ['SecLabelStmt', 'sql.comment'],
-  ['VacuumStmt', 'sql.maintain'],
-  ['ClusterStmt', 'sql.maintain'],
-  ['ReindexStmt', 'sql.maintain'],
-  ['RefreshMatViewStmt', 'sql.maintain'],
-  ['CheckPointStmt', 'sql.maintain'],
-  ['CopyStmt', 'sql.copy'],
-  ['DoStmt', 'sql.do'],
-  ['LoadStmt', 'sql.load'],
-  ['CallStmt', 'sql.call'],
-  ['VariableSetStmt', 'sql.set'],
-  ['ConstraintsSetStmt', 'sql.set'],
-  ['DiscardStmt', 'sql.discard'],
-  ['PrepareStmt', 'sql.prepare'],
-  ['ExecuteStmt', 'sql.prepare'],
-  ['DeallocateStmt', 'sql.prepare'],
-  ['DeclareCursorStmt', 'sql.cursor'],
-  ['FetchStmt', 'sql.cursor'],
-  ['ClosePortalStmt', 'sql.cursor'],
-  ['NotifyStmt', 'sql.notify'],
-  ['ListenStmt', 'sql.notify'],
-  ['UnlistenStmt', 'sql.notify'],
-  ['LockStmt', 'sql.lock_table'],
-])
-
-/** The verb of a transaction statement, by the parser's word for it. */
-export function transactionVerb(kind: string): string {
-  switch (kind) {
-    case 'TRANS_STMT_BEGIN':
-    case 'TRANS_STMT_START':
-      return 'sql.begin'
-    case 'TRANS_STMT_COMMIT':
-    case 'TRANS_STMT_COMMIT_PREPARED':
-    case 'TRANS_STMT_PREPARE':
-      return 'sql.commit'
-    case 'TRANS_STMT_SAVEPOINT':
-    case 'TRANS_STMT_RELEASE':
-      return 'sql.savepoint'
-    default:
-      return 'sql.rollback'
-  }
 }

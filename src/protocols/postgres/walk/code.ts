@@ -9,6 +9,7 @@ import { functionsOf, isBuiltin, judgeFunction, makesJson, makesRows } from '../
 import { indexOf, TRUSTED_OPERATOR_EXTENSIONS } from '../indexes.ts'
 import { isReadableSetting } from '../settings.ts'
 import { asFields } from './context.ts'
+import type { SettingChange } from './findings.ts'
 import type { Walker } from './walker.ts'
 
 /** `row.name` where `name` is no column may be a call of the function `name`; says whether it is. */
@@ -47,6 +48,13 @@ export function walkFunctionCall(walk: Walker, fields: Ast): void {
     last,
     isFlexible ? undefined : args.length,
   )
+  if (last === 'set_config' && !isFlexible && !walk.hasUserFunction(last) && walk.onObject === undefined) {
+    const change = settingChange(args)
+    if (change !== undefined) {
+      walk.settings.push(change)
+      return
+    }
+  }
   if (verdict.unknown !== undefined) walk.unknown(verdict.unknown)
   if (makesJson(last)) callJson(walk, [])
   if (makesRows(last)) for (const fn of indexOf(walk.catalog).typeFunctions) walk.call(fn, 'type')
@@ -120,6 +128,19 @@ export function walkTypeName(walk: Walker, fields: Ast): void {
     }
     for (const fn of functionsOf(walk.catalog, type.functionOids)) if (!isBuiltin(fn)) walk.call(fn, 'type')
   }
+}
+
+/** What a call of `set_config` changes, when it says so in constants. */
+function settingChange(args: readonly unknown[]): SettingChange | undefined {
+  const [name, value, local] = args.map((arg) => unwrap(arg))
+  if (args.length !== 3 || [name, value, local].some((one) => one?.type !== 'A_Const')) return undefined
+  const named = asFields(name?.fields['sval'])['sval']
+  // An empty text is left out by the parser.
+  const given = value?.fields['sval'] === undefined ? undefined : (asFields(value.fields['sval'])['sval'] ?? '')
+  const isLocal =
+    local?.fields['boolval'] === undefined ? undefined : asFields(local.fields['boolval'])['boolval'] === true
+  if (typeof named !== 'string' || typeof given !== 'string' || isLocal === undefined) return undefined
+  return { name: named, value: given, isLocal }
 }
 
 function readsPlainSetting(args: readonly unknown[]): boolean {

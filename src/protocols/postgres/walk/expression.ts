@@ -29,7 +29,12 @@ export function walkExpression(walk: Walker, type: string, fields: Ast, context:
       walk.statement(type, fields, context)
       return
     case 'RangeVar':
-      walk.unknown('a relation where an expression was expected')
+      if (walk.onObject === undefined) walk.unknown('a relation where an expression was expected')
+      else walk.onObject(fields)
+      return
+    case 'CurrentOfExpr':
+      walk.cursors.add(text(fields['cursor_name']))
+      if (fields['cursor_param'] !== undefined) walk.unknown('a cursor that is a parameter')
       return
     case 'ParamRef':
       walk.paramsMax = Math.max(walk.paramsMax, typeof fields['number'] === 'number' ? fields['number'] : 0)

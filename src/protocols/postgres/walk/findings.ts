@@ -62,6 +62,13 @@ export interface CopyOut {
   readonly columns: readonly string[]
 }
 
+/** One call of `set_config`. */
+export interface SettingChange {
+  readonly name: string
+  readonly value: string
+  readonly isLocal: boolean
+}
+
 /** Everything one statement does, as far as its text and the catalog say. */
 export interface Findings {
   readonly uses: readonly Use[]
@@ -79,6 +86,10 @@ export interface Findings {
   /** EXPLAIN around it, with what it says of ANALYZE. */
   readonly explain?: { readonly analyze: boolean }
   readonly mayWrite: boolean
+  /** Settings it changes by `set_config` with constants. */
+  readonly settings: readonly SettingChange[]
+  /** Cursors of the session it speaks of (`WHERE CURRENT OF`). */
+  readonly cursors: readonly string[]
   readonly output: Output
   /** For each result column the column it shows unchanged, where that is certain; absent when positions are not. */
   readonly origins?: readonly (Origin | undefined)[]

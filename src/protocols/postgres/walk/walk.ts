@@ -7,11 +7,12 @@
  *
  * @packageDocumentation
  */
-import { unknownShapes, type Ast } from '../ast.ts'
+import { text, unknownShapes, unwrap, type Ast } from '../ast.ts'
 import type { Catalog } from '../catalog.ts'
 import { indexOf } from '../indexes.ts'
-import type { Cte, Output } from '../scope.ts'
-import { OPEN, TOP, type Context } from './context.ts'
+import { derivedItem, type Cte, type Output } from '../scope.ts'
+import { asFields, OPEN, TOP, type Context } from './context.ts'
+import { walkCopy } from './copy.ts'
 import { walkExplain } from './explain.ts'
 import { walkExpression } from './expression.ts'
 import type { Findings } from './findings.ts'
@@ -19,18 +20,83 @@ import { walkSelect } from './select.ts'
 import { Walker } from './walker.ts'
 import { walkDelete, walkInsert, walkMerge, walkUpdate } from './write.ts'
 
-/** Walks a SELECT, INSERT, UPDATE, DELETE, MERGE or EXPLAIN of one. Anything else is not understood. */
+/** Walks a SELECT, INSERT, UPDATE, DELETE, MERGE or EXPLAIN of one. {@link walkUtility} walks anything else. */
 export function walk(catalog: Catalog, type: string, fields: Ast): Findings {
-  const walker = new Walker(catalog, { statement: walkStatement, expression: walkExpression })
+  const walker = newWalker(catalog)
   for (const shape of unknownShapes(type, fields)) walker.unknown(`${shape} is not understood`)
   // Implicit and assignment casts need no syntax: while a user made one, any statement may run it.
   for (const fn of indexOf(catalog).implicitCasts) walker.call(fn, 'cast')
   // So do comparisons: which types are sorted or grouped is only known to the backend.
   for (const fn of indexOf(catalog).comparisons) walker.call(fn, 'operator')
+  // What SELECT INTO makes is no relation that is read. It may only stand at the top.
+  const into = type === 'SelectStmt' ? intoOf(fields) : undefined
+  if (into !== undefined) walker.known.add(asFields(into['rel']))
   const output = type === 'ExplainStmt' ? walkExplain(walker, fields) : walker.statement(type, fields, TOP)
-  // INVARIANT: every relation in the tree was met. One that was not would be sent as it is, unmasked.
-  for (const ref of relationRefs(fields)) if (!walker.known.has(ref)) walker.unknown('a relation was not met')
+  requireAllMet(walker, fields)
   return walker.findings(output)
+}
+
+/** A statement that is no query: what is in it, and the objects it names. */
+export interface UtilityFindings extends Findings {
+  /** Every `RangeVar` outside of its queries, in the order of the tree. */
+  readonly objects: readonly Ast[]
+}
+
+/**
+ * Walks everything inside a statement that is no query itself: its queries as queries, its expressions with whatever names
+ * they use, its types and functions. What the statement does with it is for its caller to say.
+ *
+ * @param names by which expressions in it may speak of rows, besides those of the relations it names.
+ */
+export function walkUtility(
+  catalog: Catalog,
+  type: string,
+  fields: Ast,
+  names: readonly string[] = [],
+): UtilityFindings {
+  const walker = newWalker(catalog)
+  for (const shape of unknownShapes(type, fields)) walker.unknown(`${shape} is not understood`)
+  for (const fn of indexOf(catalog).implicitCasts) walker.call(fn, 'cast')
+  for (const fn of indexOf(catalog).comparisons) walker.call(fn, 'operator')
+  const objects: Ast[] = []
+  walker.onObject = (ref) => {
+    walker.known.add(ref)
+    objects.push(ref)
+  }
+  if (type === 'CopyStmt' && fields['query'] === undefined) walkCopy(walker, fields)
+  else {
+    const refs = relationRefs(fields).map((ref) => text(ref['relname']))
+    // Expressions in it speak of tables that may not exist yet: any column is a column.
+    const items = ['new', 'old', 'excluded', ...names, ...refs, undefined].map((name) =>
+      derivedItem(name, undefined, []),
+    )
+    // A query of its own sees none of them.
+    const { query: wrapped, ...rest } = QUERY_HOLDERS.has(type) ? fields : { ...fields, query: undefined }
+    walker.expression(type, rest, { ...TOP, level: { items, parent: undefined } })
+    const query = unwrap(wrapped)
+    if (query !== undefined) walker.statement(query.type, query.fields, TOP)
+  }
+  requireAllMet(walker, fields)
+  return { ...walker.findings(OPEN), objects }
+}
+
+/** Statements with a query that is run as it stands, in their field `query`. */
+const QUERY_HOLDERS = new Set(['CopyStmt', 'CreateTableAsStmt', 'DeclareCursorStmt', 'PrepareStmt', 'ViewStmt'])
+
+function newWalker(catalog: Catalog): Walker {
+  return new Walker(catalog, { statement: walkStatement, expression: walkExpression })
+}
+
+/** The INTO of a SELECT, which stands in the first arm of a set operation. */
+export function intoOf(fields: Ast): Ast | undefined {
+  let at: Ast = fields
+  while (at['larg'] !== undefined) at = asFields(at['larg'])
+  return at['intoClause'] === undefined ? undefined : asFields(at['intoClause'])
+}
+
+/** INVARIANT: every relation in the tree was met. One that was not would be sent as it is, unmasked. */
+function requireAllMet(walker: Walker, fields: Ast): void {
+  for (const ref of relationRefs(fields)) if (!walker.known.has(ref)) walker.unknown('a relation was not met')
 }
 
 function walkStatement(walker: Walker, type: string, fields: Ast, context: Context, recursive?: Cte): Output {
@@ -46,7 +112,8 @@ function walkStatement(walker: Walker, type: string, fields: Ast, context: Conte
     case 'MergeStmt':
       return walkMerge(walker, fields, context)
     default:
-      walker.unknown(`${type} is not understood`)
+      if (walker.onObject === undefined) walker.unknown(`${type} is not understood`)
+      else walker.expression(type, fields, context)
       return OPEN
   }
 }

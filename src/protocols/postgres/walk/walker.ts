@@ -5,7 +5,17 @@ import type { Grouping } from '../group-by.ts'
 import { spoken } from '../names.ts'
 import type { Cte, Output, Role, Use } from '../scope.ts'
 import type { Context } from './context.ts'
-import type { CopyOut, Findings, FunctionUse, Origin, QualifiedRef, Returning, Sample, Star } from './findings.ts'
+import type {
+  CopyOut,
+  Findings,
+  FunctionUse,
+  Origin,
+  QualifiedRef,
+  Returning,
+  Sample,
+  SettingChange,
+  Star,
+} from './findings.ts'
 
 /** How the two kinds of nodes are walked that may hold each other at any depth. */
 export interface Visitors {
@@ -25,6 +35,10 @@ export class Walker {
   readonly copies: CopyOut[] = []
   /** Every `RangeVar` that was met. */
   readonly known = new Set<Ast>()
+  readonly cursors = new Set<string>()
+  readonly settings: SettingChange[] = []
+  /** Told of a `RangeVar` outside of every query: the name of an object. Without it there is none. */
+  onObject: ((ref: Ast) => void) | undefined
   paramsMax = 0
   mayWrite = false
   explain: { readonly analyze: boolean } | undefined
@@ -52,6 +66,8 @@ export class Walker {
       paramsMax: this.paramsMax,
       ...(this.explain !== undefined && { explain: this.explain }),
       mayWrite: this.mayWrite,
+      settings: this.settings,
+      cursors: [...this.cursors],
       output,
       ...(this.origins !== undefined && { origins: this.origins }),
     }
