@@ -13,6 +13,7 @@ import { listen, type Listener } from './listen.ts'
 import type { Target } from './core/target.ts'
 import { createHttpListener } from './protocols/http/listener.ts'
 import { openPostgresDoor } from './main-postgres.ts'
+import type { PostgresOptions } from './protocols/postgres/options.ts'
 import { shuttingDown } from './traffic.ts'
 import { VERSION } from './version.ts'
 
@@ -61,6 +62,9 @@ export async function openDoors(building: Building, closers: Closers): Promise<D
     log,
     allowedHosts: hostsOf(config, config.listen.mcp.host),
     allowedOrigins: config.allowedOrigins.map((origin) => new URL(origin).hostname),
+    // A result that nobody reads on must not keep others from the target: half of its connections stay for calls.
+    cursorsPerTarget: (target) =>
+      target.protocol === 'postgres' ? Math.floor((target.options as PostgresOptions).poolMax / 2) : 0,
     limits: { holdMs: config.approvals.holdMs },
     version: VERSION,
   })
@@ -96,6 +100,7 @@ export async function openDoors(building: Building, closers: Closers): Promise<D
     },
     async drain(ms) {
       postgres?.drain()
+      await mcp.endCursors()
       await traffic.drain(ms)
       if (rooms.permits.cancel(() => true, shuttingDown()) === 0) return
       // A cancelled call ends when its backend has ended it; then its client hears why.

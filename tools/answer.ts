@@ -91,6 +91,12 @@ const ROWS = {
   row_count: { type: 'integer', description: 'Rows in this answer, or rows a statement changed.' },
   command: { type: 'string', description: 'How the database names what it did, such as `UPDATE 3`.' },
   truncated: { type: 'boolean', description: 'There was more. Do not count or sum what is here as if it were all.' },
+  cursor: {
+    type: 'string',
+    description:
+      'Call `query_database` with it for the rows that follow; the query does not run again. It works once and only for you.',
+  },
+  cursor_expires_in_ms: { type: 'integer', description: 'How long that is possible.' },
   truncated_by: { type: 'string', enum: ['rows', 'bytes'] },
   masked: {
     type: 'object',

@@ -23,6 +23,13 @@ const number = z.number().refine((value) => !Number.isInteger(value) || Number.i
   message: 'is too large to be exact as a JSON number: pass it as a string',
 })
 
+const maxRows = z
+  .int()
+  .min(1)
+  .max(100_000)
+  .optional()
+  .describe('The most rows you want in one answer. When there are more, `cursor` in the answer continues.')
+
 const schema = z.strictObject({
   target,
   sql: text
@@ -34,12 +41,32 @@ const schema = z.strictObject({
     .max(1000)
     .optional()
     .describe('Values for $1, $2 … in order. Pass integers above 2^53 and exact decimals as strings.'),
-  max_rows: z.int().min(1).max(100_000).optional().describe('The most rows you want. A policy may allow fewer.'),
+  max_rows: maxRows,
   reason,
   new_request: z
     .uuid()
     .optional()
     .describe('A fresh UUID asks for a new approval although the same call was approved and run before.'),
+})
+
+const moreSchema = z.strictObject({
+  cursor: z
+    .string()
+    .min(1)
+    .max(128)
+    .describe(
+      'Instead of everything else but `max_rows`: the `cursor` of a truncated answer, for the rows that follow.',
+    ),
+  max_rows: maxRows,
+  reason,
+})
+
+/** What a model is shown: a root with alternatives is more than many clients take, so either way in is optional. */
+const shownSchema = z.strictObject({
+  ...schema.shape,
+  target: target.optional(),
+  sql: schema.shape.sql.optional(),
+  cursor: moreSchema.shape.cursor.optional(),
 })
 
 /** Runs one SQL statement under policy. */
@@ -53,11 +80,12 @@ export const queryDatabase: RunTool = {
     'Use `describe_target` first when you do not know the tables and columns.',
     'Every statement is judged by policy: it may be allowed, denied, or held until a person approves it.',
     'Values of some columns may be masked; masked values are not the real ones, so do not compare or join on them.',
-    'When `truncated` is true there are more rows than you see.',
+    'Give `target` and `sql`; or, to read on in a truncated result, its `cursor`.',
+    'When `truncated` is true there are more rows than you see: with `cursor` they follow, without it a limit ends here.',
     'Status `denied` will not change by asking again: follow `hint` or tell your user which rule stands in the way.',
     'Status `pending_approval`: wait, then call `approval_status` with the ticket. Do not send the statement changed.',
   ].join(' '),
-  inputSchema: inputSchemaOf(schema),
+  inputSchema: inputSchemaOf(shownSchema),
   outputSchema: ROWS_SCHEMA,
   annotations: { readOnlyHint: false, destructiveHint: true, idempotentHint: false, openWorldHint: true },
 
@@ -80,7 +108,14 @@ export const queryDatabase: RunTool = {
       payload,
       ...(reason !== undefined && { reason }),
       ...(newRequest !== undefined && { newRequest }),
+      ...(max_rows !== undefined && { pageRows: max_rows }),
     }
+  },
+
+  readMore(args) {
+    if (typeof args !== 'object' || args === null || !Object.hasOwn(args, 'cursor')) return undefined
+    const { cursor, max_rows: pageRows } = readArguments('query_database', moreSchema, args)
+    return { cursor, ...(pageRows !== undefined && { pageRows }) }
   },
 
   answer: answerRows,

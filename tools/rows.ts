@@ -6,6 +6,7 @@
 import type { Cell, Chunk, Column, ExitChunk } from '../src/core/chunk.ts'
 import type { Answer, Json } from './answer.ts'
 import { escapeLine } from './escape.ts'
+import { PagedResult } from './paged.ts'
 import type { AnswerContext } from './tool.ts'
 
 /** Most of the text a model is shown; the values stay whole in the structured part. */
@@ -23,32 +24,37 @@ interface Collected {
   readonly notices: string[]
   noticesLeftOut: number
   exit: ExitChunk | undefined
-  /** Set when this answer had no room for the rest. */
-  isCut: boolean
+  /** What this answer had no room for. */
+  cut: 'rows' | 'bytes' | undefined
+  /** Set when the rest waits to be asked for. */
+  paused: { readonly cursor: string; readonly expiresInMs: number } | undefined
 }
 
-/** Reads a result with rows to its end and answers with it. */
-export async function answerRows(chunks: AsyncIterable<Chunk>, context: AnswerContext): Promise<Answer> {
-  const result = await collect(chunks, context)
-  const structured = structure(result, context.target)
-  return { structured, text: write(result, context), isError: false }
+/** Reads a result with rows, to its end or to where it may pause, and answers with it. */
+export async function answerRows(chunks: AsyncIterable<Chunk> | PagedResult, context: AnswerContext): Promise<Answer> {
+  const paged = chunks instanceof PagedResult ? chunks : new PagedResult(chunks)
+  let result: Collected | undefined
+  try {
+    result = await collect(paged, context)
+  } finally {
+    if (result?.paused === undefined) await paged.close()
+  }
+  return { structured: structure(result, context.target), text: write(result, context), isError: false }
 }
 
-async function collect(
-  chunks: AsyncIterable<Chunk>,
-  { bytesMax, takeRoom = () => true }: AnswerContext,
-): Promise<Collected> {
+async function collect(paged: PagedResult, context: AnswerContext): Promise<Collected> {
   const result: Collected = {
-    columns: [],
-    masking: undefined,
+    columns: paged.head?.columns ?? [],
+    masking: paged.head?.attributes?.['masking'],
     rows: [],
     notices: [],
     noticesLeftOut: 0,
     exit: undefined,
-    isCut: false,
+    cut: undefined,
+    paused: undefined,
   }
-  let bytes = 0
-  for await (const chunk of chunks) {
+  const room = roomOf(paged, context)
+  for (let chunk = await paged.next(); chunk !== undefined; chunk = await paged.next()) {
     switch (chunk.kind) {
       case 'head':
         result.columns = chunk.columns ?? []
@@ -63,18 +69,39 @@ async function collect(
         break
       case 'data':
         if (chunk.channel !== 'rows') break
-        for (const row of chunk.rows) {
+        for (const [index, row] of chunk.rows.entries()) {
           // The rest is read and dropped. Leaving here would stop the call, and a write that is stopped is undone.
-          if (result.isCut) break
-          const size = sizeOf(row)
-          bytes += size
-          if (bytes > bytesMax || !takeRoom(size)) result.isCut = true
-          else result.rows.push(row)
+          if (result.cut !== undefined) break
+          result.cut = room(row, result.rows.length)
+          if (result.cut === undefined) {
+            result.rows.push(row)
+            continue
+          }
+          // An answer without a row would continue for ever.
+          if (!paged.canPause || result.rows.length === 0) break
+          result.paused = context.page?.pause()
+          if (result.paused === undefined) break
+          paged.unread(chunk.rows.slice(index))
+          return result
         }
         break
     }
   }
   return result
+}
+
+/** Says of each row what there is no room for, if so. */
+function roomOf(
+  paged: PagedResult,
+  { bytesMax, takeRoom = () => true, page }: AnswerContext,
+): (row: readonly Cell[], rows: number) => 'rows' | 'bytes' | undefined {
+  let bytes = 0
+  return (row, rows) => {
+    if (paged.canPause && page?.rowsMax !== undefined && rows >= page.rowsMax) return 'rows'
+    const size = sizeOf(row)
+    bytes += size
+    return bytes > bytesMax || !takeRoom(size) ? 'bytes' : undefined
+  }
 }
 
 function sizeOf(row: readonly Cell[]): number {
@@ -97,6 +124,10 @@ function structure(result: Collected, target: string): Answer['structured'] {
     ...(exit !== undefined && { command: exit.status }),
     truncated: truncatedBy !== undefined,
     ...(truncatedBy !== undefined && { truncated_by: truncatedBy }),
+    ...(result.paused !== undefined && {
+      cursor: result.paused.cursor,
+      cursor_expires_in_ms: result.paused.expiresInMs,
+    }),
     masked: {
       columns: maskedColumns(columns),
       detectors: { ...exit?.masked },
@@ -107,8 +138,8 @@ function structure(result: Collected, target: string): Answer['structured'] {
   }
 }
 
-function cutBy({ isCut, exit }: Collected): 'rows' | 'bytes' | undefined {
-  if (isCut) return 'bytes'
+function cutBy({ cut, exit }: Collected): 'rows' | 'bytes' | undefined {
+  if (cut !== undefined) return cut
   if (exit?.truncated === true) return exit.truncatedBy ?? 'rows'
   return undefined
 }
@@ -155,6 +186,7 @@ function write(result: Collected, context: AnswerContext): string {
       context.fence,
     )
   }
+  if (result.paused !== undefined) lines.push(`cursor: ${result.paused.cursor}`)
   for (const notice of noticesOf(result)) lines.push(`Notice from the target (data): ${escapeLine(notice)}`)
   if (exit?.replayed === true) lines.push('This is the stored result of the run that was approved; nothing ran again.')
   return lines.join('\n')
@@ -167,6 +199,7 @@ function countOf(rows: number): string {
 function headLine(result: Collected): string {
   const by = cutBy(result)
   if (by === undefined) return '.'
+  if (result.paused !== undefined) return ': there are more; call query_database with the cursor below for them.'
   if (by === 'rows') return `, truncated at ${countOf(result.rows.length)}: there are more.`
   return `, truncated at ${countOf(result.rows.length)} because the result is too large: there are more.`
 }

@@ -12,6 +12,7 @@ import type { Chunk } from '../src/core/chunk.ts'
 import { SallyportError } from '../src/core/errors.ts'
 import type { ProtocolName } from '../src/core/target.ts'
 import type { Answer } from './answer.ts'
+import type { PagedResult } from './paged.ts'
 
 /** A JSON Schema whose root is an object, as `tools/list` carries it. */
 export interface ObjectSchema {
@@ -42,6 +43,14 @@ export interface ToolRequest {
   readonly payload: unknown
   readonly reason?: string
   readonly newRequest?: string
+  /** The most rows of one answer, where the tool gives the rest in others. */
+  readonly pageRows?: number
+}
+
+/** Arguments that ask for more of a result. */
+export interface MoreRequest {
+  readonly cursor: string
+  readonly pageRows?: number
 }
 
 /** A tool that runs something at a target. */
@@ -51,8 +60,14 @@ export interface RunTool extends ToolDescription {
   readonly protocol: ProtocolName
   /** @throws SallyportError `ERR_INVALID_INPUT` */
   read(args: unknown): ToolRequest
-  /** Reads a result to its end, and holds as much of it as the context has room for. */
-  answer(chunks: AsyncIterable<Chunk>, context: AnswerContext): Promise<Answer>
+  /**
+   * Reads arguments that ask for more of an earlier result; `undefined` when these do not.
+   *
+   * @throws SallyportError `ERR_INVALID_INPUT`
+   */
+  readMore?(args: unknown): MoreRequest | undefined
+  /** Reads a result to its end, or to where it may pause, and holds as much of it as the context has room for. */
+  answer(result: AsyncIterable<Chunk> | PagedResult, context: AnswerContext): Promise<Answer>
   /**
    * Returns the request an answer asks for, such as the next hop of a redirect. It becomes a call of its own, with a
    * decision of its own.
@@ -67,6 +82,13 @@ export interface AnswerContext {
   readonly bytesMax: number
   /** Takes room for so many bytes more; `false` when there is none, and then the rest is cut in the same way. */
   readonly takeRoom?: (bytes: number) => boolean
+  /** Where the door keeps results that are read in several answers. */
+  readonly page?: {
+    /** The most rows of this answer. */
+    readonly rowsMax?: number
+    /** Takes a place for the rest; `undefined` when there is none, and then the rest is cut. */
+    pause(): { readonly cursor: string; readonly expiresInMs: number } | undefined
+  }
   /** Unguessable text around data, so that data cannot pretend to end. */
   readonly fence: string
 }

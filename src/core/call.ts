@@ -51,6 +51,13 @@ export interface Call {
    * went away has `abandoned` it. Without it the latter is assumed.
    */
   readonly stopped?: () => 'done' | 'cancelled' | 'abandoned'
+  /**
+   * Set by a door that reads a result in several answers: the caller's own row limit is then the size of one answer, and
+   * a protocol says in `head.attributes.paging` whether the result may be left unread for a while.
+   */
+  readonly isPaged?: true
+  /** Told once when the permission to run ends before the call does: nobody may be pulling just then. */
+  readonly onStopped?: () => void
   /** Asks for a new approval although the same call was approved before (C12). */
   readonly newRequest?: string
 }

@@ -230,12 +230,14 @@ export function createPermits(rooms: PermitRooms): Permits {
       )
     }, timeoutMs)
     timer.unref()
+    const signal = AbortSignal.any([cancelled, timeout.signal])
+    if (call.onStopped !== undefined) signal.addEventListener('abort', call.onStopped, { once: true })
     return {
       judged: entry.judged,
       permit: {
         decision: entry.judged.decision,
         obligations,
-        signal: AbortSignal.any([cancelled, timeout.signal]),
+        signal,
         ...(ticket?.prove !== undefined && { prove: (proof) => ticket.prove?.(proof) ?? Promise.resolve() }),
       },
       shown: (chunk) => ticket?.shown(chunk),

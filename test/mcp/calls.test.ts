@@ -5,6 +5,7 @@ import type { Chunk } from '../../src/core/chunk.ts'
 import { SallyportError } from '../../src/core/errors.ts'
 import { Caller } from '../../src/doors/mcp/caller.ts'
 import { callTool } from '../../src/doors/mcp/calls.ts'
+import { Cursors } from '../../src/doors/mcp/cursors.ts'
 import { DOOR_LIMITS } from '../../src/doors/mcp/deps.ts'
 import { AGENT, depsOf, echo } from './harness.ts'
 
@@ -36,6 +37,12 @@ function context(more: { caller?: Caller; cancelled?: AbortSignal } = {}) {
   return { ctx, deps, beats, gone, sessions }
 }
 
+const NONE = new Cursors(
+  DOOR_LIMITS,
+  () => 0,
+  () => undefined,
+)
+
 describe('one call', () => {
   it.each<readonly [string, (call: Call) => AsyncIterable<Chunk>]>([
     ['answered', echo],
@@ -49,7 +56,7 @@ describe('one call', () => {
   ])('leaves no timer and no listener behind when it is %s', async (_, run) => {
     const { ctx, deps, beats, gone, sessions } = context()
     let signal: AbortSignal | undefined
-    await callTool(PARAMS, ctx, { ...deps, run: (call) => ((signal = call.signal), run(call)) }, DOOR_LIMITS)
+    await callTool(PARAMS, ctx, { ...deps, run: (call) => ((signal = call.signal), run(call)) }, DOOR_LIMITS, NONE)
     await sessions.close()
     expect(vi.getTimerCount()).toBe(0)
     await vi.advanceTimersByTimeAsync(60_000)
@@ -68,7 +75,7 @@ describe('one call', () => {
     let ran = false
     const run = (call: Call): AsyncIterable<Chunk> => ((ran = true), echo(call))
     await expect(
-      callTool(PARAMS, anonymous as unknown as ServerContext, { ...deps, run }, DOOR_LIMITS),
+      callTool(PARAMS, anonymous as unknown as ServerContext, { ...deps, run }, DOOR_LIMITS, NONE),
     ).rejects.toMatchObject({ code: 'ERR_UNAUTHENTICATED' })
     expect(ran).toBe(false)
     await sessions.close()
@@ -78,7 +85,7 @@ describe('one call', () => {
     const { ctx, deps, sessions } = context({ cancelled: AbortSignal.abort() })
     let aborted: boolean | undefined
     const run = (call: Call): AsyncIterable<Chunk> => ((aborted = call.signal.aborted), echo(call))
-    await callTool(PARAMS, ctx, { ...deps, run }, DOOR_LIMITS)
+    await callTool(PARAMS, ctx, { ...deps, run }, DOOR_LIMITS, NONE)
     expect(aborted).toBe(true)
     await sessions.close()
   })

@@ -16,8 +16,10 @@ import type { StatusTool } from '../../../tools/approval_status.ts'
 import type { DescribeTool } from '../../../tools/describe_target.ts'
 import type { Tool } from '../../../tools/index.ts'
 import { toolNamed } from '../../../tools/index.ts'
+import { PagedResult } from '../../../tools/paged.ts'
 import type { RunTool, ToolRequest } from '../../../tools/tool.ts'
 import { callerOf } from './caller.ts'
+import type { Cursors, Suspended } from './cursors.ts'
 import type { DoorLimits, McpDoorDeps } from './deps.ts'
 import type { Held } from './errors.ts'
 import { answerError } from './errors.ts'
@@ -32,6 +34,7 @@ export async function callTool(
   ctx: ServerContext,
   deps: McpDoorDeps,
   limits: DoorLimits,
+  cursors: Cursors,
 ): Promise<CallToolResult> {
   const caller = callerOf(ctx)
   caller.reached.add(ctx.mcpReq.id)
@@ -48,7 +51,7 @@ export async function callTool(
       })
       throw new ProtocolError(ProtocolErrorCode.InvalidParams, `${error.code}: ${error.message}`)
     }
-    return resultOf(await answer(tool, params.arguments, { session, ctx, deps, limits, held }))
+    return resultOf(await answer(tool, params.arguments, { session, ctx, deps, limits, cursors, held }))
   } catch (cause) {
     if (cause instanceof ProtocolError) throw cause
     const error = SallyportError.from(cause)
@@ -63,6 +66,7 @@ interface Context {
   readonly ctx: ServerContext
   readonly deps: McpDoorDeps
   readonly limits: DoorLimits
+  readonly cursors: Cursors
   /** Filled in once the call waits for a person. */
   readonly held: { now?: Held }
 }
@@ -75,11 +79,22 @@ function answer(tool: Tool, args: unknown, context: Context): Promise<Answer> {
 }
 
 async function run(tool: RunTool, args: unknown, context: Context): Promise<Answer> {
-  const { request, target } = await orRefused(tool.name, args, context, () => {
+  const asked = await orRefused(tool.name, args, context, () => {
+    const more = tool.readMore?.(args)
+    // Somebody else's cursor is an attempt worth recording, like somebody else's ticket.
+    if (more !== undefined) {
+      const suspended = context.cursors.take(more.cursor, context.session.principal)
+      return { suspended, pageRows: more.pageRows ?? suspended.pageRows }
+    }
     const request = tool.read(args)
     return { request, target: targetOf(request.target, tool.protocol, context) }
   })
-  return execute(tool, request, target, holdOf(context), context)
+  if ('suspended' in asked) {
+    const { suspended, pageRows } = asked
+    return readOn({ ...suspended, ...(pageRows !== undefined && { pageRows }) }, context)
+  }
+  const { request, target } = asked
+  return execute(tool, request, target, holdOf(context), context, context.cursors.mayWait(target))
 }
 
 async function status(tool: StatusTool, args: unknown, context: Context): Promise<Answer> {
@@ -149,10 +164,11 @@ async function execute(
   target: Target,
   waitMs: number,
   context: Context,
+  isPaged = false,
 ): Promise<Answer> {
   const redirects: string[] = []
   for (let asked = request; ;) {
-    const answer = await executeOnce(tool, asked, target, waitMs, context)
+    const answer = await executeOnce(tool, asked, target, waitMs, context, isPaged)
     const next = redirects.length < HOPS_MAX ? tool.next?.(asked, answer) : undefined
     if (next === undefined || answer.redirect === undefined) {
       return redirects.length === 0 ? answer : { ...answer, structured: { ...answer.structured, redirects } }
@@ -169,15 +185,47 @@ function executeOnce(
   target: Target,
   waitMs: number,
   context: Context,
+  isPaged: boolean,
 ): Promise<Answer> {
-  return withCall(tool.name, request, target, waitMs, context, (call) =>
-    tool.answer(context.deps.run(call), {
-      target: target.name,
-      bytesMax: context.limits.resultBytesMax,
-      takeRoom: callerOf(context.ctx).takeRoom,
-      fence: newFence(),
-    }),
+  const cancel = new AbortController()
+  let result: PagedResult | undefined
+  const paging: Partial<Call> = isPaged
+    ? { isPaged, onStopped: () => result !== undefined && context.cursors.stopped(result) }
+    : {}
+  return withCall(
+    tool.name,
+    request,
+    target,
+    waitMs,
+    context,
+    (call) => {
+      result = new PagedResult(context.deps.run({ ...call, ...paging }))
+      const { pageRows } = request
+      const suspended = { tool, target, result, cancel, ...(pageRows !== undefined && { pageRows }) }
+      return answerFrom(suspended, context)
+    },
+    cancel,
   )
+}
+
+/** Continues a result where the last answer of it ended. The request that asks can cancel the call, as the first could. */
+function readOn(suspended: Suspended, context: Context): Promise<Answer> {
+  return whileAsked(suspended.cancel, suspended.target, context, () => answerFrom(suspended, context))
+}
+
+/** One answer of a result, and a place for the rest where it may wait. */
+function answerFrom(suspended: Suspended, context: Context): Promise<Answer> {
+  const { tool, target, result, pageRows } = suspended
+  return tool.answer(result, {
+    target: target.name,
+    bytesMax: context.limits.resultBytesMax,
+    takeRoom: callerOf(context.ctx).takeRoom,
+    page: {
+      ...(pageRows !== undefined && { rowsMax: pageRows }),
+      pause: () => context.cursors.keep(context.session.principal, suspended),
+    },
+    fence: newFence(),
+  })
 }
 
 /** Text no data holds: it is random, and nobody sees it before the answer. */
@@ -186,28 +234,18 @@ function newFence(): string {
 }
 
 /** Makes the call, keeps its client informed while it lives, and cancels it when the client goes away or says so. */
-async function withCall(
+function withCall(
   tool: string,
   request: ToolRequest,
   target: Target,
   waitMs: number,
-  { session, ctx, limits, held }: Context,
+  context: Context,
   use: (call: Call) => Promise<Answer>,
+  cancel = new AbortController(),
 ): Promise<Answer> {
-  const cancel = new AbortController()
-  const unlink = linkAborts([callerOf(ctx).gone, ctx.mcpReq.signal], cancel)
-  const token = ctx.mcpReq._meta?.progressToken
-  const heartbeat =
-    token === undefined
-      ? undefined
-      : startHeartbeat(limits.heartbeatMs, `running on ${target.name}`, (progress, message) =>
-          ctx.mcpReq.notify({
-            method: 'notifications/progress',
-            params: { progressToken: token, progress, message },
-          }),
-        )
-  try {
-    return await use({
+  const { session, held } = context
+  return whileAsked(cancel, target, context, (say) =>
+    use({
       id: randomUUID(),
       session,
       target,
@@ -220,10 +258,33 @@ async function withCall(
         waitMs,
         onHeld: (now) => {
           held.now = now
-          heartbeat?.say(`waiting for approval ${now.ticket} by ${now.approvers.join(', ')}, expires ${now.expiresAt}`)
+          say(`waiting for approval ${now.ticket} by ${now.approvers.join(', ')}, expires ${now.expiresAt}`)
         },
       },
-    })
+    }),
+  )
+}
+
+/** Ties a call to the request that waits for its answer: heartbeats to it, cancellation from it. */
+async function whileAsked(
+  cancel: AbortController,
+  target: Target,
+  { ctx, limits }: Context,
+  use: (say: (message: string) => void) => Promise<Answer>,
+): Promise<Answer> {
+  const unlink = linkAborts([callerOf(ctx).gone, ctx.mcpReq.signal], cancel)
+  const token = ctx.mcpReq._meta?.progressToken
+  const heartbeat =
+    token === undefined
+      ? undefined
+      : startHeartbeat(limits.heartbeatMs, `running on ${target.name}`, (progress, message) =>
+          ctx.mcpReq.notify({
+            method: 'notifications/progress',
+            params: { progressToken: token, progress, message },
+          }),
+        )
+  try {
+    return await use((message) => heartbeat?.say(message))
   } finally {
     heartbeat?.stop()
     unlink()

@@ -31,6 +31,8 @@ export interface McpDoorDeps {
   readonly inbox: Pick<Inbox, 'offers' | 'vote' | 'cancel'>
   /** The stored call behind a ticket, for its requester only. */
   readonly reissue: ApprovalRoom['reissue']
+  /** How many results of a target may wait to be read on, each holding one of its connections. None by default. */
+  readonly cursorsPerTarget?: (target: Target) => number
   readonly log: DoorLog
   /** Host names (without port) this door answers to. Loopback names by default. */
   readonly allowedHosts?: readonly string[]
@@ -86,6 +88,10 @@ export interface DoorLimits {
   readonly sessionsMax: number
   /** Requests of one principal being answered at the same time, open streams included. */
   readonly requestsPerPrincipalMax: number
+  /** A result that was answered in part and that nobody asks more of is ended after this long. */
+  readonly cursorIdleMs: number
+  readonly cursorsPerPrincipalMax: number
+  readonly cursorsMax: number
   /** Approval forms open at the same time in one session. */
   readonly formsPerSessionMax: number
 }
@@ -107,5 +113,8 @@ export const DOOR_LIMITS: DoorLimits = {
   sessionsPerPrincipalMax: 128,
   sessionsMax: 4096,
   requestsPerPrincipalMax: 512,
+  cursorIdleMs: 60_000,
+  cursorsPerPrincipalMax: 4,
+  cursorsMax: 64,
   formsPerSessionMax: 4,
 }

@@ -15,6 +15,7 @@ import type { OwnedSession } from '../../gateway/sessions.ts'
 import type { DoorLimits, McpDoorDeps } from './deps.ts'
 import type { Forms } from './forms.ts'
 import { openForms } from './forms.ts'
+import type { Cursors } from './cursors.ts'
 import { createServer } from './server.ts'
 
 /** One session of the 2025 era. */
@@ -68,7 +69,7 @@ export interface LegacySessions {
 export const opensSession: (body: unknown) => boolean = isInitializeRequest
 
 /** Keeps the sessions of the 2025 era. */
-export function createLegacySessions(deps: McpDoorDeps, limits: DoorLimits): LegacySessions {
+export function createLegacySessions(deps: McpDoorDeps, limits: DoorLimits, cursors: Cursors): LegacySessions {
   const entries = new Map<string, Entry>()
   /** Sessions being opened, so that the caps hold for requests that arrive together. */
   const opening = new Map<string, number>()
@@ -189,7 +190,7 @@ export function createLegacySessions(deps: McpDoorDeps, limits: DoorLimits): Leg
       sessionIdGenerator: () => id,
       onsessionclosed: () => void end(entry),
     })
-    const server = createServer(deps, limits)
+    const server = createServer(deps, limits, cursors)
     const entry: Entry = {
       id,
       session,

@@ -23,6 +23,7 @@ import type { Principal } from '../../core/principal.ts'
 import { readBearer, readRun } from './headers.ts'
 import { readJson } from './body.ts'
 import { Caller } from './caller.ts'
+import { Cursors } from './cursors.ts'
 import type { DoorLimits, McpDoorDeps } from './deps.ts'
 import { DOOR_LIMITS } from './deps.ts'
 import type { LegacySession } from './legacy.ts'
@@ -37,6 +38,8 @@ import { Unread } from './unread.ts'
 export interface McpDoor {
   /** Tells clients that listen that what they may do has changed. */
   policyChanged(): void
+  /** Ends the results that wait to be read on, and keeps no more. */
+  endCursors(): Promise<void>
   /** Ends all sessions and streams. */
   close(): Promise<void>
 }
@@ -57,12 +60,15 @@ interface Known {
 /** Opens the MCP door on an application. The caller listens, and closes the door before the application. */
 export function mountMcp(app: Express, deps: McpDoorDeps): McpDoor {
   const limits: DoorLimits = { ...DOOR_LIMITS, ...deps.limits }
-  const sessions = createLegacySessions(deps, limits)
+  const cursors = new Cursors(limits, deps.cursorsPerTarget ?? (() => 0), (error) =>
+    deps.log.error({ door: 'mcp', err: error }, 'a result that waited did not end cleanly'),
+  )
+  const sessions = createLegacySessions(deps, limits, cursors)
   const onerror = (error: Error): void => {
     // Only the name: the libraries quote messages, and messages hold payloads.
     deps.log.info({ door: 'mcp', error: error.name }, 'a request was refused by the protocol layer')
   }
-  const factory = () => createServer(deps, limits)
+  const factory = () => createServer(deps, limits, cursors)
   const plain = createMcpHandler(factory, { legacy: 'reject', onerror })
   // A call may wait for a person: its headers go out at once, so that nothing between here and there gives up.
   const streaming = createMcpHandler(factory, { legacy: 'reject', onerror, responseMode: 'sse' })
@@ -252,8 +258,10 @@ export function mountMcp(app: Express, deps: McpDoorDeps): McpDoor {
         plain.notify.resourceUpdated(uri)
       }
     },
+    endCursors: () => cursors.close(),
     async close() {
       isClosing = true
+      await cursors.close()
       await Promise.allSettled([sessions.close(), plain.close(), streaming.close()])
     },
   }

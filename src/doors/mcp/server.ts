@@ -9,6 +9,7 @@ import type { ListToolsResult } from '@modelcontextprotocol/server'
 import { TOOLS } from '../../../tools/index.ts'
 import { callerOf } from './caller.ts'
 import { callTool } from './calls.ts'
+import type { Cursors } from './cursors.ts'
 import type { DoorLimits, McpDoorDeps } from './deps.ts'
 import { readResource, RESOURCES } from './resources.ts'
 
@@ -30,7 +31,7 @@ const TOOL_LIST: ListToolsResult['tools'] = TOOLS.map(
 )
 
 /** Makes a server that serves this door's tools and resources. */
-export function createServer(deps: McpDoorDeps, limits: DoorLimits): Server {
+export function createServer(deps: McpDoorDeps, limits: DoorLimits, cursors: Cursors): Server {
   const server = new Server(
     { name: 'sallyport', title: 'Sallyport', version: deps.version ?? '0.0.0' },
     {
@@ -40,7 +41,7 @@ export function createServer(deps: McpDoorDeps, limits: DoorLimits): Server {
   )
   server.setRequestHandler('tools/list', () => ({ tools: TOOL_LIST }))
   // Low level on purpose: the library's own argument check would refuse a call before anybody could record it.
-  server.setRequestHandler('tools/call', (request, ctx) => callTool(request.params, ctx, deps, limits))
+  server.setRequestHandler('tools/call', (request, ctx) => callTool(request.params, ctx, deps, limits, cursors))
   server.setRequestHandler('resources/list', () => ({ resources: [...RESOURCES] }))
   server.setRequestHandler('resources/templates/list', () => ({ resourceTemplates: [] }))
   server.setRequestHandler('resources/read', (request, ctx) => {

@@ -33,6 +33,8 @@ export interface Execution {
   readonly catalog: LoadedCatalog
   /** Whether the text sent is the caller's own, so that positions in it mean something to the caller. */
   readonly isVerbatim: boolean
+  /** Whether the door reads the result in several answers; see `Call.isPaged`. */
+  readonly isPaged: boolean
 }
 
 /** Thrown inside this protocol when the catalog is not the one the plan was made with. Nothing of the plan ran. */
@@ -75,10 +77,10 @@ const OPEN = 2
 const GUARD = 3
 
 /** The limits of one call: the least of what the policy, the caller and the target say. */
-function limitsOf({ options, plan, permit }: Execution): ResultLimits & { readonly timeoutMs: number } {
+function limitsOf({ options, plan, permit, isPaged }: Execution): ResultLimits & { readonly timeoutMs: number } {
   const { rowsMax, bytesMax, timeoutMs } = permit.obligations
   return {
-    rowsMax: Math.min(rowsMax ?? options.rowsMax, plan.rowsMax ?? Infinity, ROWS_CEILING),
+    rowsMax: Math.min(rowsMax ?? options.rowsMax, (isPaged ? undefined : plan.rowsMax) ?? Infinity, ROWS_CEILING),
     bytesMax: Math.min(bytesMax ?? options.bytesMax, BYTES_CEILING),
     timeoutMs: Math.max(1, Math.min(timeoutMs ?? Infinity, options.statementTimeoutMs)),
   }
@@ -282,10 +284,14 @@ class Attempt {
   #head(): Chunk {
     const { plan, catalog } = this.#execution
     const { masking } = plan
+    const attributes = {
+      ...(masking !== undefined && masking !== 'none' && { masking }),
+      ...(this.#execution.isPaged && { paging: 'true' }),
+    }
     return {
       kind: 'head',
       columns: columnsOf(this.#fields, plan, catalog.typeNames),
-      ...(masking !== undefined && masking !== 'none' && { attributes: { masking } }),
+      ...(Object.keys(attributes).length > 0 && { attributes }),
     }
   }
 

@@ -130,6 +130,7 @@ export function postgresProtocol(planner: Planner): PostgresProtocol {
             secret,
             catalog,
             isVerbatim: plan.sql === plan.shown.text,
+            isPaged: isPaged(call, plan, permit),
           },
           guard,
         )
@@ -248,6 +249,14 @@ const PROVEN: Readonly<Record<string, Proven>> = {
   committed: 'took_effect',
   aborted: 'no_effect',
   'in progress': 'running',
+}
+
+/**
+ * Whether the result may be left unread for a while. Not that of a write, which is committed when it was taken; and not
+ * one under an approval, which is stored whole for whoever asks again (C12).
+ */
+function isPaged(call: Call, plan: PostgresPlan, permit: Permit): boolean {
+  return call.isPaged === true && plan.readOnly && plan.kind === 'select' && permit.decision.effect === 'allow'
 }
 
 function guardOf(backend: Backend, { catalog }: LoadedCatalog, plan: PostgresPlan): GuardKind {
