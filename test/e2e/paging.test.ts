@@ -14,7 +14,7 @@ rules:
     principals: [group:agents]
     actions: [sql.select]
     resources: ["-", public.numbers]
-    limits: {rows: 900}
+    ${action === 'deny' ? 'reason: no longer' : 'limits: {rows: 900}'}
   - id: change
     effect: allow
     principals: [group:agents]

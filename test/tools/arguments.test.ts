@@ -53,7 +53,20 @@ describe('query_database', () => {
       payload: { sql: 'SELECT $1', max_rows: 5 },
       reason: 'why',
       newRequest: fresh,
+      pageRows: 5,
     })
+  })
+
+  it('reads a cursor by itself, and with nothing else that would say what to run', () => {
+    expect(queryDatabase.readMore?.(query)).toBeUndefined()
+    expect(queryDatabase.readMore?.({ cursor: 'cur_x', max_rows: 5, reason: 'why' })).toEqual({
+      cursor: 'cur_x',
+      pageRows: 5,
+    })
+    for (const args of [{ cursor: '' }, { cursor: 5 }, { ...query, cursor: 'cur_x' }, { cursor: 'c', params: [] }]) {
+      expect(() => queryDatabase.readMore?.(args)).toThrow(/Invalid arguments/u)
+    }
+    expect(() => queryDatabase.read({ cursor: 'cur_x' })).toThrow(/Invalid arguments/u)
   })
 
   it.each([
