@@ -93,6 +93,14 @@ export const LEGITIMATE: readonly string[] = [
   'select count(*) filter (where id > 1) from customers',
   'values ((select ssn from customers where id = 1)), ($$x$$)',
   'select exists (select from customers where id = 9)',
+  'select ctid, ssn from customers order by id',
+  'select c.*, c.ctid from customers c order by c.id',
+  'select *, tableoid::regclass from customers order by id',
+  'select count(*) from customers tablesample system (100)',
+  'select ssn from customers c tablesample bernoulli (100) repeatable (3) order by c.id',
+  'delete from customers where id = 99 returning *',
+  'update customers set plan = plan where id = 99 returning id, ssn, salary as pay',
+  'select count(*) from customers where salary > 0',
 ]
 
 /** Statements that try to see what is masked. They may be refused; answered or not, nothing may differ. */

@@ -62,9 +62,10 @@ const FINGERPRINT = [
   // Which columns a role may read changes with its memberships and attributes too; grants on tables stand in the rows above.
   `COALESCE((SELECT pg_catalog.bit_xor(pg_catalog.hashtextextended(xmin::pg_catalog.text || ' ' || roleid::pg_catalog.text
     || ' ' || member::pg_catalog.text || ' ' || grantor::pg_catalog.text, 0::pg_catalog.int8))::pg_catalog.text
-    FROM pg_catalog.pg_auth_members), '-')`,
+    FROM pg_catalog.pg_auth_members WHERE pg_catalog.pg_has_role(member, 'MEMBER'::pg_catalog.text)), '-')`,
   `COALESCE((SELECT pg_catalog.bit_xor(pg_catalog.hashtextextended(rolsuper::pg_catalog.text || rolcreaterole::pg_catalog.text
-    || rolreplication::pg_catalog.text, oid::pg_catalog.int8))::pg_catalog.text FROM pg_catalog.pg_roles), '-')`,
+    || rolreplication::pg_catalog.text, oid::pg_catalog.int8))::pg_catalog.text FROM pg_catalog.pg_roles
+    WHERE pg_catalog.pg_has_role(oid, 'MEMBER'::pg_catalog.text)), '-')`,
   `pg_catalog.array_to_string(${SEARCH_PATH}, ','::pg_catalog.text)`,
 ].join(` || ' ' ||\n`)
 

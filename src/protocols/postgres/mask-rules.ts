@@ -200,11 +200,15 @@ function refuseTies(change: Change, masks: BoundMasks): void {
   }
   const hidden = masks.byRelation.get(relation.oid)
   if (hidden === undefined) return
-  const changed = new Set([...columns, ...generatedFrom(relation, columns)])
+  const computed = new Set(generatedFrom(relation, columns))
+  const changed = new Set([...columns, ...computed])
   for (const tie of relation.ties) {
-    // Of a column that callers may write, and do, success tells what the operator accepted.
-    const isTold = (column: string): boolean =>
-      !(hidden.get(column)?.allowWrite === true && (verb === 'insert' ? isGiven(column) : changed.has(column)))
+    // Of a column that callers may write, and do, success tells what the operator accepted. One that is computed from it
+    // tells no more; what else it is computed from is tied to it, and looked at here as well.
+    const isTold = (column: string): boolean => {
+      if (computed.has(column)) return false
+      return !(hidden.get(column)?.allowWrite === true && (verb === 'insert' ? isGiven(column) : columns.has(column)))
+    }
     const masked = tie.columns.filter((column) => hidden.has(column) && isTold(column))
     if (masked.length === 0) continue
     if (verb === 'insert') {
