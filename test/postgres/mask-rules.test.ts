@@ -221,7 +221,7 @@ describe.each<ServerVersion>(['18', '15'])('on PostgreSQL %s', (version) => {
       'delete from customers where id in (60, 61) returning *',
       'with d as (delete from customers where id = 99 returning *) select * from d',
     ])('R9: %s', async (sql) => {
-      await answered(sql)
+      expect(await answered(sql)).toContain('"kind":"exit"')
     })
 
     it('R9: what PostgreSQL 18 returns of old and new rows is masked', async () => {
