@@ -59,7 +59,8 @@ const FINGERPRINT = [
   rowsOf('pg_cast', OID, `oid >= ${FIRST_USER_OID}`),
   rowsOf('pg_namespace', OID, String.raw`nspname OPERATOR(pg_catalog.!~) '^pg_(toast_)?temp_'::pg_catalog.text`),
   'CURRENT_USER::pg_catalog.text',
-  // Which columns a role may read changes with its memberships and attributes too; grants on tables stand in the rows above.
+  // Which columns the role may read changes with its memberships and attributes too; grants on tables stand in the rows
+  // above. Other roles of the cluster come and go without a meaning for it.
   `COALESCE((SELECT pg_catalog.bit_xor(pg_catalog.hashtextextended(xmin::pg_catalog.text || ' ' || roleid::pg_catalog.text
     || ' ' || member::pg_catalog.text || ' ' || grantor::pg_catalog.text, 0::pg_catalog.int8))::pg_catalog.text
     FROM pg_catalog.pg_auth_members WHERE pg_catalog.pg_has_role(member, 'MEMBER'::pg_catalog.text)), '-')`,

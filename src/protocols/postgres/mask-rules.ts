@@ -123,6 +123,18 @@ function refuseUnmet(name: string, unmet: UnmetMasks | undefined): void {
   )
 }
 
+/** PostgreSQL wants a privilege on the whole table for LOCK, which a role that may not read some column does not have. */
+export function refuseLock(relations: readonly Relation[], masks: BoundMasks): void {
+  if (masks.mode !== 'enforced') return
+  const masked = relations.find(({ oid }) => masks.byRelation.has(oid))
+  if (masked === undefined) return
+  refuse(
+    'sql.mask.lock_table',
+    `LOCK TABLE on ${resourceName(masked)} needs rights on all of it, and the database role may not read its masked columns.`,
+    'Lock the rows you change: SELECT … FOR UPDATE.',
+  )
+}
+
 function listed(relation: string, columns: readonly string[]): string {
   return columns.map((column) => `${relation}.${column}`).join(', ')
 }

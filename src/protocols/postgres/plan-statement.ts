@@ -10,7 +10,7 @@ import { text, unwrap, type Ast } from './ast.ts'
 import type { CatalogFunction } from './catalog.ts'
 import { effectsOf, type Effects } from './effects.ts'
 import { isBuiltin } from './functions.ts'
-import { refuseUnderMasks } from './mask-rules.ts'
+import { refuseLock, refuseUnderMasks } from './mask-rules.ts'
 import type { BoundMasks } from './masks.ts'
 import { parse, type Parsed } from './parse.ts'
 import { partsOf } from './parts.ts'
@@ -289,6 +289,7 @@ function planUtility(reading: Reading, type: string, fields: Ast, explain?: Ast)
   try {
     const named = [...draft.named, ...relationsOf(catalog, findings.objects)]
     refuseUtility(statement, draft.underMasks, findings, named, masks)
+    if (type === 'LockStmt') refuseLock(named, masks)
     refuseUnderMasks(findings, effects, masks, new Set(under.trustedFunctions))
     if (findings.uses.length > 0) sql = rewrite(request.sql, reading.parsed.bytes, reading.node, findings, masks)
   } catch (error) {
