@@ -22,6 +22,7 @@ import { createSessions, type Sessions } from './gateway/sessions.ts'
 import { createIdentity, type Identity, type IdentityEvent } from './identity/identity.ts'
 import { classOf, knownOf } from './known.ts'
 import { createLimits, createSharedLimits } from './limits/limits.ts'
+import { createLoops } from './limits/loops.ts'
 import { openProtocols } from './main-protocols.ts'
 import { openDoors, type Doors } from './main-doors.ts'
 import { WIRE_TOOLS } from './main-postgres.ts'
@@ -243,6 +244,11 @@ async function build(config: Config, log: Log, closers: Closers): Promise<Buildi
     limits,
     policyVersion: () => policies.current().version,
     isCurrent: async ({ credentialId }) => (await identity.current(credentialId)) !== undefined,
+    loops: createLoops({ now: monotonic }),
+    suspend: async ({ session }, by, reason, forMs) => {
+      await recorder.admin({ by, act: 'suspend', subject: session.principal.id, facts: { reason, for_ms: forMs } })
+      await control.freeze({ kind: 'principal', name: session.principal.id }, by, reason, forMs)
+    },
     barred: async ({ session, target }) =>
       (await control.barred(session.principal.id, target.name)) ?? (await shared?.stale()),
   })

@@ -55,6 +55,32 @@ export interface Budget extends RateLimit {
   readonly approval?: ApprovalRequirement
 }
 
+/** When a caller that gets nowhere is told so, and when it is stopped. */
+export interface LoopLimit {
+  /** Unique within a policy. */
+  readonly id: string
+  readonly windowMs: number
+  /** The very same call, this one included. */
+  readonly repeats?: LoopThreshold
+  /** Two to four different calls in the same order, this one included. */
+  readonly cycles?: LoopThreshold
+  /** Failures in a row with the same code, before this call. */
+  readonly errors?: LoopThreshold
+  /** Results without a row in a row, before this call. */
+  readonly empty?: LoopThreshold
+  readonly onStop: 'suspend' | 'require_approval'
+  /** How long a suspended principal is kept from calling. */
+  readonly suspendMs: number
+  /** Who may let a call through all the same; set when `onStop` asks for that. */
+  readonly approval?: ApprovalRequirement
+}
+
+/** How many are worth a word, and how many are too many. */
+export interface LoopThreshold {
+  readonly warn: number
+  readonly stop: number
+}
+
 /** A duty for the allow to stand. What the gateway cannot perform, it denies. */
 export interface Obligations {
   readonly rowsMax?: number
@@ -63,6 +89,7 @@ export interface Obligations {
   readonly concurrencyMax?: number
   readonly rates: readonly RateLimit[]
   readonly budgets: readonly Budget[]
+  readonly loops?: readonly LoopLimit[]
   readonly columns: readonly ColumnMask[]
   readonly detect: readonly Detection[]
   /** Left out when there are none. */

@@ -16,7 +16,7 @@ import type { Credentials } from '../credentials/credentials.ts'
 import type { Masking } from '../masking/masking.ts'
 import { decide } from '../policy/decide.ts'
 import type { Policy } from '../policy/policy.ts'
-import type { Claim, Permits } from './permits.ts'
+import { withWarning, type Claim, type Permits } from './permits.ts'
 
 /** Everything a call passes through. Built once, in `main.ts`. */
 export interface Rooms {
@@ -56,7 +56,7 @@ export async function* govern(call: Call, rooms: Rooms): AsyncGenerator<Chunk, v
     const judged = await judgeNow()
     await entry.decided(judged) // written before anything runs (C15)
     claim = await rooms.permits.take(call, judged, judgeNow, entry)
-    const source = claim.replay ?? execute(call, claim, rooms, secret)
+    const source = claim.replay ?? warned(claim.warning, execute(call, claim, rooms, secret))
     for await (const chunk of rooms.masking.stream(source, claim.judged.decision)) {
       await recorded(entry, chunk) // before it is shown
       claim.shown(chunk)
@@ -65,6 +65,7 @@ export async function* govern(call: Call, rooms: Rooms): AsyncGenerator<Chunk, v
     ending = 'done'
   } catch (error) {
     failure = SallyportError.from(error)
+    if (claim?.warning !== undefined) failure = withWarning(failure, claim.warning)
     ending = endingOf(failure)
     throw failure
   } finally {
@@ -75,6 +76,12 @@ export async function* govern(call: Call, rooms: Rooms): AsyncGenerator<Chunk, v
       await entry.close(ending, failure)
     }
   }
+}
+
+/** A result after what its caller should know first. */
+async function* warned(warning: string | undefined, source: AsyncIterable<Chunk>): AsyncIterable<Chunk> {
+  if (warning !== undefined) yield { kind: 'notice', severity: 'WARNING', text: warning }
+  yield* source
 }
 
 async function recorded(entry: CallRecording, chunk: Chunk): Promise<void> {

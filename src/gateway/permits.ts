@@ -12,6 +12,7 @@ import { SallyportError } from '../core/errors.ts'
 import type { Principal } from '../core/principal.ts'
 import type { CallRecording } from '../core/recording.ts'
 import { askableBudgets, type Limits, type Reservation } from '../limits/limits.ts'
+import type { LoopVerdict, Loops } from '../limits/loops.ts'
 
 /** Makes permits. One per gateway, because the live calls of all doors stand in it. */
 export interface Permits {
@@ -50,6 +51,8 @@ export interface Claim {
   readonly permit: Permit
   /** The stored result, when this call already ran under its approval. */
   readonly replay?: AsyncIterable<Chunk>
+  /** What the caller should know before the result: that it goes round in circles. */
+  readonly warning?: string
   shown(chunk: Chunk): void
   end(ending: Ending, error?: SallyportError): Promise<void>
 }
@@ -70,78 +73,42 @@ export interface PermitRooms {
   readonly isCurrent: (principal: Principal) => Promise<boolean>
   /** Why a call must not run now whatever the policy says: somebody froze its caller or target. */
   readonly barred?: (call: Call) => Promise<SallyportError | undefined>
+  readonly loops?: Loops
+  /** Keeps a principal from calling for a while, on every instance. */
+  readonly suspend?: (call: Call, by: string, reason: string, forMs: number) => Promise<void>
 }
 
 /** Builds the permits of one gateway. */
 export function createPermits(rooms: PermitRooms): Permits {
+  const barred = new WeakSet<SallyportError>()
   const live = new Map<Call, { judged: Judged; readonly controller: AbortController }>()
 
   return {
     async take(call, judged, judgeAgain, recording) {
-      throwIfAborted(call)
-      throwIfDenied(judged.decision)
-      const controller = new AbortController()
-      const entry = { judged, controller }
-      live.set(call, entry)
-      const cancelled = AbortSignal.any([call.signal, call.session.signal, controller.signal])
-      let reservation: Reservation | undefined
-
-      /** What persons must agree to besides what the rules ask for, because a budget is used up. */
-      const excess = new Map<string, ApprovalRequirement>()
-      const judgeAnew = async (): Promise<Judged> => {
-        entry.judged = withExcess(await judgeAgain(), excess)
-        await recording.decided(entry.judged)
-        throwIfDenied(entry.judged.decision)
-        return entry.judged
-      }
-
+      const watch = rooms.loops?.follow(call, judged)
+      const verdict = rooms.loops?.look(call, judged) ?? NO_LOOP
       try {
-        let ticket: ClaimedTicket | undefined
-        // Asked only now: from here on a revocation or a freeze finds the call among the live ones and cancels it.
-        await admit(call)
-        // The call is live from here on, so every later reload rechecks it; one that came between its decision and here
-        // has not. Bounded: a policy that keeps changing under a call denies it.
-        for (let tries = 0; entry.judged.decision.policyVersion !== rooms.policyVersion(); tries++) {
-          if (tries === RELOADS_MAX)
-            throw new SallyportError('ERR_POLICY_CHANGED', 'The policy keeps changing; try again.')
-          await judgeAnew()
+        // Also for what is denied anyway: a caller may go on asking for what it does not get.
+        if (verdict.kind === 'stop' && verdict.limit.approval === undefined) await suspend(call, verdict)
+        const claim = await taken(call, judged, judgeAgain, recording, verdict)
+        if (claim.replay !== undefined || watch === undefined) return claim
+        return {
+          ...claim,
+          ...(verdict.kind === 'warn' && { warning: verdict.warning }),
+          shown(chunk) {
+            watch.shown(chunk)
+            claim.shown(chunk)
+          },
+          async end(ending, error) {
+            watch.ended(error)
+            await claim.end(ending, error)
+          },
         }
-        reservation = await reserved(call, entry.judged, excess)
-        if (reservation === undefined) {
-          // What is over a budget is asked for in the same way as what a rule wants asked.
-          entry.judged = withExcess(entry.judged, excess)
-          await recording.decided(entry.judged)
-        }
-        if (entry.judged.decision.effect === 'require_approval') {
-          // Nothing is set aside while persons think.
-          reservation?.release({ ran: false })
-          reservation = undefined
-          throwIfNotHeld(call, entry.judged.decision)
-          const consent = await rooms.approvals.consent({ ...call, signal: cancelled }, entry.judged)
-          await recording.approval({
-            ticket: consent.ticket,
-            state: consent.kind,
-            ...(consent.kind === 'granted' && { by: consent.by }),
-          })
-          const now = await judgeAnew()
-          await admit(call)
-          if (consent.kind === 'executed') {
-            live.delete(call)
-            return replayOf(consent.result(now), now, cancelled)
-          }
-          reservation = await rooms.limits.reserve(call, now.decision, new Set(excess.keys()))
-          // Written before the claim, not after: nothing may fail between the claim and the first byte upstream.
-          await recording.approval({ ticket: consent.ticket, state: 'claiming', by: consent.by })
-          throwIfAborted({ signal: cancelled })
-          ticket = await consent.claim(now)
-        }
-        if (reservation === undefined) throw new TypeError('a call that needs no approval has its limits reserved')
-        throwIfAborted({ signal: cancelled })
-        return claimOf(call, entry, cancelled, reservation, ticket)
       } catch (error) {
-        live.delete(call)
-        reservation?.release({ ran: false })
-        throw cancelled.aborted ? reasonOf(cancelled) : error
+        const failure = SallyportError.from(error)
+        // What a freeze stopped says nothing of the caller, who would be stopped again as soon as it is over.
+        if (!barred.has(failure)) watch?.ended(failure)
+        throw verdict.kind === 'warn' ? withWarning(failure, verdict.warning) : error
       }
     },
 
@@ -170,10 +137,101 @@ export function createPermits(rooms: PermitRooms): Permits {
     live: () => [...live].map(([call, { judged }]) => ({ call, judged })),
   }
 
+  async function taken(
+    call: Call,
+    judged: Judged,
+    judgeAgain: () => Promise<Judged>,
+    recording: CallRecording,
+    verdict: LoopVerdict,
+  ): Promise<Claim> {
+    throwIfAborted(call)
+    throwIfDenied(judged.decision)
+    const controller = new AbortController()
+    const entry = { judged, controller }
+    live.set(call, entry)
+    const cancelled = AbortSignal.any([call.signal, call.session.signal, controller.signal])
+    let reservation: Reservation | undefined
+
+    /** What persons must agree to besides what the rules ask for: a budget is used up, or the caller goes in circles. */
+    const excess = new Map<string, ApprovalRequirement>()
+    const judgeAnew = async (): Promise<Judged> => {
+      entry.judged = withExcess(await judgeAgain(), excess)
+      await recording.decided(entry.judged)
+      throwIfDenied(entry.judged.decision)
+      return entry.judged
+    }
+
+    try {
+      let ticket: ClaimedTicket | undefined
+      // Asked only now: from here on a revocation or a freeze finds the call among the live ones and cancels it.
+      await admit(call)
+      if (verdict.kind === 'stop' && verdict.limit.approval !== undefined) {
+        excess.set(verdict.limit.id, verdict.limit.approval)
+      }
+      // The call is live from here on, so every later reload rechecks it; one that came between its decision and here
+      // has not. Bounded: a policy that keeps changing under a call denies it.
+      for (let tries = 0; entry.judged.decision.policyVersion !== rooms.policyVersion(); tries++) {
+        if (tries === RELOADS_MAX)
+          throw new SallyportError('ERR_POLICY_CHANGED', 'The policy keeps changing; try again.')
+        await judgeAnew()
+      }
+      reservation = await reserved(call, entry.judged, excess)
+      if (excess.size > 0) {
+        // What is over a budget is asked for in the same way as what a rule wants asked.
+        entry.judged = withExcess(entry.judged, excess)
+        await recording.decided(entry.judged)
+      }
+      if (entry.judged.decision.effect === 'require_approval') {
+        // Nothing is set aside while persons think.
+        reservation?.release({ ran: false })
+        reservation = undefined
+        throwIfNotHeld(call, entry.judged.decision)
+        const consent = await rooms.approvals.consent({ ...call, signal: cancelled }, entry.judged)
+        await recording.approval({
+          ticket: consent.ticket,
+          state: consent.kind,
+          ...(consent.kind === 'granted' && { by: consent.by }),
+        })
+        const now = await judgeAnew()
+        await admit(call)
+        if (consent.kind === 'executed') {
+          live.delete(call)
+          return replayOf(consent.result(now), now, cancelled)
+        }
+        reservation = await rooms.limits.reserve(call, now.decision, new Set(excess.keys()))
+        // Written before the claim, not after: nothing may fail between the claim and the first byte upstream.
+        await recording.approval({ ticket: consent.ticket, state: 'claiming', by: consent.by })
+        throwIfAborted({ signal: cancelled })
+        ticket = await consent.claim(now)
+      }
+      if (reservation === undefined) throw new TypeError('a call that needs no approval has its limits reserved')
+      throwIfAborted({ signal: cancelled })
+      return claimOf(call, entry, cancelled, reservation, ticket)
+    } catch (error) {
+      live.delete(call)
+      reservation?.release({ ran: false })
+      throw cancelled.aborted ? reasonOf(cancelled) : error
+    }
+  }
+
+  async function suspend(call: Call, { limit, reason }: Extract<LoopVerdict, { kind: 'stop' }>): Promise<never> {
+    await rooms.suspend?.(call, limit.id, reason, limit.suspendMs)
+    const error = new SallyportError(
+      'ERR_DENIED',
+      `${call.session.principal.id} is suspended for ${Math.ceil(limit.suspendMs / 1_000)} s by ${limit.id}: ${reason}.`,
+      { facts: { rules: [limit.id], retryAfterMs: limit.suspendMs } },
+    )
+    barred.add(error)
+    throw error
+  }
+
   async function admit(call: Call): Promise<void> {
     if (!(await rooms.isCurrent(call.session.principal))) throw noLongerKnown()
     const why = await rooms.barred?.(call)
-    if (why !== undefined) throw why
+    if (why !== undefined) {
+      barred.add(why)
+      throw why
+    }
   }
 
   /**
@@ -181,7 +239,8 @@ export function createPermits(rooms: PermitRooms): Permits {
    * otherwise asking for its result would run it, each time.
    */
   async function noteStanding(call: Call, judged: Judged, excess: Map<string, ApprovalRequirement>): Promise<void> {
-    const asking = judged.decision.obligations.budgets.filter(({ approval }) => approval !== undefined)
+    const { budgets, loops = [] } = judged.decision.obligations
+    const asking = [...budgets, ...loops].filter(({ approval }) => approval !== undefined)
     if (asking.length === 0) return
     const standing = await rooms.approvals.standing?.(call, judged)
     for (const { id, approval } of asking) {
@@ -251,11 +310,24 @@ export function createPermits(rooms: PermitRooms): Permits {
   }
 }
 
+const NO_LOOP: LoopVerdict = { kind: 'none' }
+
+/** Says it in the error too: a caller that only meets errors would never hear it. */
+export function withWarning(error: SallyportError, warning: string): SallyportError {
+  const { code, message, facts, detail } = error
+  const hint = facts.hint === undefined ? warning : `${facts.hint} ${warning}`
+  return new SallyportError(code, message, {
+    facts: { ...facts, hint },
+    ...(detail !== undefined && { detail }),
+    cause: error,
+  })
+}
+
 /** A decision that also asks for what budgets that are used up ask for. What is denied stays denied. */
 function withExcess(judged: Judged, excess: ReadonlyMap<string, ApprovalRequirement>): Judged {
   const { decision } = judged
   if (excess.size === 0 || decision.effect === 'deny') return judged
-  const why = `${[...excess.keys()].join(' and ')} is used up`
+  const why = `${[...excess.keys()].join(' and ')} asks for it now`
   return {
     ...judged,
     decision: {

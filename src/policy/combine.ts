@@ -60,6 +60,18 @@ function budgetsOf(matches: readonly PartMatch[], { target, tokens }: Matching):
     .sort((a, b) => compare(a.id, b.id))
 }
 
+/** The loop breakers that watch this call, also when it is denied: a caller may go on asking for what it does not get. */
+export function loopsOf(matches: readonly PartMatch[], { target, tokens }: Matching): Pick<Obligations, 'loops'> {
+  if (target.loops.length === 0) return NO_LOOPS
+  const loops = target.loops
+    .filter((rule) => belongs(rule, tokens) && matches.some(({ part }) => rule.verbs.has(part.verb)))
+    .map(({ loop }) => loop)
+    .sort((a, b) => compare(a.id, b.id))
+  return loops.length === 0 ? NO_LOOPS : { loops }
+}
+
+const NO_LOOPS = {}
+
 function least(a: number | undefined, b: number | undefined): number | undefined {
   return a === undefined ? b : b === undefined ? a : Math.min(a, b)
 }

@@ -1,8 +1,8 @@
-import type { Budget, ColumnMask, Detection, FieldMask } from '../core/decision.ts'
+import type { Budget, ColumnMask, Detection, FieldMask, LoopLimit } from '../core/decision.ts'
 import { compare, nearest } from './problem.ts'
 import { requirement, targetsOf, verbsOf, type Site } from './compile.ts'
-import type { BudgetRule, MaskRule } from './rule.ts'
-import type { BudgetSpec, MaskSpec } from './schema.ts'
+import type { BudgetRule, MaskRule, LoopRule } from './rule.ts'
+import type { BudgetSpec, MaskSpec, LoopSpec } from './schema.ts'
 import { splitSqlName } from './sql-name.ts'
 import type { ValuePath } from './yaml.ts'
 
@@ -109,4 +109,36 @@ export function compileBudget(spec: BudgetSpec, path: ValuePath, site: Site): Bu
     budget,
     source: site.sourceOf(path),
   }
+}
+
+/** Compiles one entry of `loops`. */
+export function compileLoop(spec: LoopSpec, path: ValuePath, site: Site): LoopRule | undefined {
+  const targets = targetsOf(spec, path, site)
+  const verbs = verbsOf(spec.actions, path, site)
+  const asks = spec.on_stop === 'require_approval'
+  if (asks && spec.approvers === undefined) {
+    site.error(path, `Loop "${spec.id}" asks for an approval and names no approvers.`)
+  }
+  if (!asks && spec.approvers !== undefined) {
+    site.error(path, '`approvers` belongs to on_stop: require_approval only.', 'approvers')
+  }
+  const { repeats, cycles, errors, empty } = spec
+  if ([repeats, cycles, errors, empty].every((sign) => sign === undefined)) {
+    site.error(path, `Loop "${spec.id}" looks for nothing: give it repeats, cycles, errors or empty.`)
+  }
+  if (targets === undefined || verbs === undefined) return undefined
+  const id = `loop:${spec.id}`
+  const loop: LoopLimit = {
+    id,
+    windowMs: spec.window,
+    ...(repeats !== undefined && { repeats }),
+    ...(cycles !== undefined && { cycles }),
+    ...(errors !== undefined && { errors }),
+    ...(empty !== undefined && { empty }),
+    onStop: spec.on_stop,
+    suspendMs: spec.suspend,
+    ...(asks && spec.approvers !== undefined && { approval: requirement(id, spec.approvers) }),
+  }
+  const { principals } = spec
+  return { targets, principals, unless: spec.unless ?? [], verbs, loop, source: site.sourceOf(path) }
 }

@@ -12,7 +12,7 @@ import type { PlanRefusal } from '../core/call.ts'
 import type { Decision, Effect, PartDecision } from '../core/decision.ts'
 import type { Principal } from '../core/principal.ts'
 import type { Target } from '../core/target.ts'
-import { approvalsOf, inOrder, limitsOf, matchedRules, NO_LIMITS } from './combine.ts'
+import { approvalsOf, inOrder, limitsOf, loopsOf, matchedRules, NO_LIMITS } from './combine.ts'
 import { matchPart, startMatching, type Matching, type PartMatch } from './match.ts'
 import type { Policy } from './policy.ts'
 import { reasonFor } from './reason.ts'
@@ -92,7 +92,11 @@ function decisionOf(effect: Effect, matches: readonly PartMatch[], matching: Mat
     reason,
     ...(hint !== undefined && { hint }),
     // Masks stand in every decision: the request of a denied call is recorded too.
-    obligations: { ...(effect === 'deny' ? NO_LIMITS : limitsOf(rules, matches, matching)), ...masks },
+    obligations: {
+      ...(effect === 'deny' ? NO_LIMITS : limitsOf(rules, matches, matching)),
+      ...loopsOf(matches, matching),
+      ...masks,
+    },
     approvals: effect === 'require_approval' ? approvalsOf(rules) : [],
     policyVersion: policy.version,
     parts: matches.map(partDecision),

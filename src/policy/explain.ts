@@ -138,6 +138,7 @@ function obligationLines({ obligations, approvals }: Decision): readonly string[
   for (const { id, max, windowMs } of [...obligations.rates, ...obligations.budgets]) {
     lines.push(`limit: ${id} ${max} per ${windowMs} ms`)
   }
+  for (const { id } of obligations.loops ?? []) lines.push(`loop breaker: ${id}`)
   for (const key of ['rowsMax', 'bytesMax', 'timeoutMs', 'concurrencyMax'] as const) {
     if (obligations[key] !== undefined) lines.push(`limit: ${key} ${obligations[key]}`)
   }

@@ -9,12 +9,12 @@
 import { createHash } from 'node:crypto'
 import type { z } from 'zod'
 import type { Taxonomy } from '../core/action.ts'
-import { compileBudget, compileMask, type MaskChecks } from './compile-masks.ts'
+import { compileBudget, compileLoop, compileMask, type MaskChecks } from './compile-masks.ts'
 import { checkTargets, compileRule, type Site } from './compile.ts'
 import { createPolicy, type Policy } from './policy.ts'
 import type { KnownTarget } from './principals.ts'
 import { compare, sortProblems, type Position, type Problem } from './problem.ts'
-import type { BudgetRule, MaskRule, Rule } from './rule.ts'
+import type { BudgetRule, LoopRule, MaskRule, Rule } from './rule.ts'
 import { policyFileSchema, type PolicyFile } from './schema.ts'
 import { vocabularyOf } from './verbs.ts'
 import { readYaml, type SourceFile, type YamlFile } from './yaml.ts'
@@ -38,6 +38,7 @@ export function loadPolicy(files: readonly SourceFile[], known: Known): LoadResu
   const rules: Rule[] = []
   const masks: MaskRule[] = []
   const budgets: BudgetRule[] = []
+  const loops: LoopRule[] = []
   const canonical: string[] = []
   for (const file of files) {
     const { yaml, problems: unreadable } = readYaml(file)
@@ -54,6 +55,7 @@ export function loadPolicy(files: readonly SourceFile[], known: Known): LoadResu
     rules.push(...present(content.rules, (spec, index) => compileRule(spec, ['rules', index], site)))
     masks.push(...present(content.masks, (spec, index) => compileMask(spec, ['masks', index], site, known)))
     budgets.push(...present(content.budgets, (spec, index) => compileBudget(spec, ['budgets', index], site)))
+    loops.push(...present(content.loops, (spec, index) => compileLoop(spec, ['loops', index], site)))
     canonical.push(...canonicalEntries(content))
   }
   problems.push(...duplicates(rules.map(({ id, source }) => ({ id, source, what: 'rule' }))))
@@ -62,11 +64,12 @@ export function loadPolicy(files: readonly SourceFile[], known: Known): LoadResu
       budgets.map(({ budget, source }) => ({ id: budget.id.slice('budget:'.length), source, what: 'budget' })),
     ),
   )
+  problems.push(...duplicates(loops.map(({ loop, source }) => ({ id: loop.id, source, what: 'loop' }))))
   problems.push(...sessionBudgetsWithoutCeiling(budgets))
   if (problems.length > 0) return { problems: sortProblems(problems), warnings: sortProblems(warnings) }
   const version = versionOf(canonical)
   return {
-    policy: createPolicy({ version, rules, masks, budgets, vocabulary }),
+    policy: createPolicy({ version, rules, masks, budgets, loops, vocabulary }),
     warnings: sortProblems(warnings),
   }
 }
@@ -152,7 +155,7 @@ function sessionBudgetsWithoutCeiling(budgets: readonly BudgetRule[]): readonly 
 /** Every entry with its file's targets resolved, so that moving it to another file changes nothing. */
 function canonicalEntries(content: PolicyFile): string[] {
   const entries: string[] = []
-  for (const kind of ['rules', 'masks', 'budgets'] as const) {
+  for (const kind of ['rules', 'masks', 'budgets', 'loops'] as const) {
     for (const entry of content[kind] ?? []) {
       entries.push(canonicalJson({ kind, ...entry, targets: entry.targets ?? content.targets }))
     }

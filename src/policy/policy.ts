@@ -10,7 +10,7 @@ import { effectiveGrants, type EffectiveGrant } from './effective.ts'
 import { belongs, selects, tokensOf } from './principals.ts'
 import { compare } from './problem.ts'
 import { indexRules, type RuleIndex } from './rule-index.ts'
-import type { BudgetRule, MaskRule, Rule } from './rule.ts'
+import type { BudgetRule, LoopRule, MaskRule, Rule } from './rule.ts'
 import type { Vocabulary } from './verbs.ts'
 
 /** A loaded, validated, compiled policy set. Immutable: a reload makes another. */
@@ -43,6 +43,7 @@ export interface TargetPolicy {
   readonly index: RuleIndex
   readonly masks: readonly MaskRule[]
   readonly budgets: readonly BudgetRule[]
+  readonly loops: readonly LoopRule[]
   /** Whether anything on this target is masked for anyone (C4). */
   readonly hasMasks: boolean
 }
@@ -53,6 +54,7 @@ export function createPolicy(parts: {
   readonly rules: readonly Rule[]
   readonly masks: readonly MaskRule[]
   readonly budgets: readonly BudgetRule[]
+  readonly loops: readonly LoopRule[]
   readonly vocabulary: Vocabulary
 }): Policy {
   const rules = [...parts.rules].sort((a, b) => compare(a.id, b.id)).map((rule, order) => ({ ...rule, order }))
@@ -70,6 +72,7 @@ export function createPolicy(parts: {
       index: indexRules(ofTarget),
       masks,
       budgets: parts.budgets.filter(about),
+      loops: parts.loops.filter(about),
       hasMasks: masks.length > 0,
     }
     views.set(target, view)

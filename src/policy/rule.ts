@@ -5,6 +5,7 @@ import type {
   Detection,
   FieldMask,
   Effect,
+  LoopLimit,
   RateLimit,
 } from '../core/decision.ts'
 import type { Condition } from './condition.ts'
@@ -65,5 +66,13 @@ export interface BudgetRule extends Audience {
   readonly targets: readonly TargetSelector[]
   readonly verbs: ReadonlySet<string>
   readonly budget: Budget
+  readonly source: Source
+}
+
+/** One loop breaker with the calls it watches. */
+export interface LoopRule extends Audience {
+  readonly targets: readonly TargetSelector[]
+  readonly verbs: ReadonlySet<string>
+  readonly loop: LoopLimit
   readonly source: Source
 }

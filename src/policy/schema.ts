@@ -151,18 +151,44 @@ const budget = z.strictObject({
   approvers: approvers.optional(),
 })
 
+const threshold = z
+  .strictObject({ warn: z.int().min(2).max(200), stop: z.int().min(2).max(200) })
+  .refine(({ warn, stop }) => warn < stop, 'A caller is warned before it is stopped: warn must be smaller than stop.')
+
+const LOOP_WINDOW_MAX_MS = 86_400_000
+
+const loop = z.strictObject({
+  id: identifier,
+  principals: nonEmpty(principal).optional(),
+  unless: nonEmpty(principal).optional(),
+  actions: nonEmpty(text(128)),
+  targets: nonEmpty(targetSelector).optional(),
+  window: duration.refine((value) => value <= LOOP_WINDOW_MAX_MS, 'A loop is looked for within 1d at most.'),
+  repeats: threshold.optional(),
+  cycles: threshold.optional(),
+  errors: threshold.optional(),
+  empty: threshold.optional(),
+  on_stop: z.enum(['suspend', 'require_approval']).default('suspend'),
+  suspend: duration
+    .refine((value) => value >= 1_000 && value <= 86_400_000, 'A suspension is 1s to 1d.')
+    .default(300_000),
+  approvers: approvers.optional(),
+})
+
 /** A whole policy file. */
 export const policyFileSchema = z.strictObject({
   targets: nonEmpty(targetSelector).optional(),
   rules: z.array(rule).max(10_000).optional(),
   masks: z.array(mask).max(1000).optional(),
   budgets: z.array(budget).max(1000).optional(),
+  loops: z.array(loop).max(1000).optional(),
 })
 
 export type PolicyFile = z.output<typeof policyFileSchema>
 export type RuleSpec = z.output<typeof rule>
 export type MaskSpec = z.output<typeof mask>
 export type BudgetSpec = z.output<typeof budget>
+export type LoopSpec = z.output<typeof loop>
 
 /**
  * A text, or an object known by one of its keys. Unlike a plain union it reports what is wrong inside the object that

@@ -1,0 +1,292 @@
+import { setTimeout } from 'node:timers/promises'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { openCluster, type Cluster } from './instances-kit.ts'
+import { callTool, type ToolResult } from './world.ts'
+
+/** Calls of the long run; `SALLYPORT_CALLS=10000` for all that was promised. */
+const CALLS = Number(process.env['SALLYPORT_CALLS'] ?? 600)
+const CUTS = 20
+const KILLS = 3
+const WORKERS = 8
+const BUDGET = 40
+const TICKETS = 24
+
+const POLICY = `targets: [db]
+rules:
+  - {id: read, effect: allow, principals: [group:agents], actions: [sql.select], resources: [public.notes, public.closing, "-"]}
+  - {id: spend, effect: allow, principals: [group:agents], actions: [sql.insert], resources: [public.spent]}
+  - id: ask
+    effect: require_approval
+    principals: [group:agents]
+    actions: [sql.insert]
+    resources: [public.asked]
+    approvers: {any_of: [group:dba]}
+budgets:
+  - {id: spending, per: [principal], actions: [sql.insert], max: ${BUDGET}, window: 1h}
+`
+/** Approved calls count against the budget like others, so these are of an agent of their own. */
+const SCHEMA = `CREATE TABLE public.notes (id integer); INSERT INTO public.notes VALUES (1);
+CREATE TABLE public.closing (id integer); INSERT INTO public.closing VALUES (1);
+CREATE TABLE public.spent (marker text); CREATE TABLE public.asked (marker text);`
+
+let cluster: Cluster
+let reader: string
+let spender: string
+let asker: string
+let dba: string
+
+beforeAll(async () => {
+  cluster = await openCluster({
+    count: 3,
+    schema: SCHEMA,
+    grants: 'GRANT SELECT, INSERT ON ALL TABLES IN SCHEMA public TO $role',
+    policy: POLICY,
+  })
+  const agent = (principal: string): Promise<string> =>
+    cluster.token({ principal, kind: 'agent', owner: 'ana', groups: ['agents'], roles: ['caller'] })
+  reader = await agent('reader')
+  spender = await agent('spender')
+  asker = await agent('asker')
+  dba = await cluster.token({ principal: 'bob', kind: 'person', owner: 'bob', groups: ['dba'], roles: ['approver'] })
+}, 180_000)
+afterAll(() => cluster?.close())
+
+/** A call through the proxy, again when the instance it went to is gone; only for calls that may run twice. */
+async function through(
+  token: string,
+  tool: string,
+  args: Readonly<Record<string, unknown>>,
+  isRepeatable = true,
+): Promise<ToolResult | undefined> {
+  for (;;) {
+    try {
+      return await callTool(cluster.url, token, tool, args, AbortSignal.timeout(20_000))
+    } catch {
+      if (!isRepeatable) return undefined
+      await setTimeout(50)
+    }
+  }
+}
+
+const query = (token: string, sql: string, params: readonly string[] = [], isRepeatable = true) =>
+  through(token, 'query_database', { target: 'db', sql, params }, isRepeatable)
+
+describe('three instances on one store', () => {
+  it(
+    'take a freeze, the end of it, and another policy from any of them within a second',
+    { timeout: 120_000 },
+    async () => {
+      const [one, two, three] = cluster.instances
+      if (one === undefined || two === undefined || three === undefined) throw new Error('three instances')
+      const at = (url: string, sql: string): Promise<ToolResult> =>
+        callTool(url, reader, 'query_database', { target: 'db', sql })
+      const operator = cluster.admin(cluster.operatorToken, one)
+      await operator.post('/v1/freezes', { kind: 'principal', name: 'reader', reason: 'it loops' })
+      await setTimeout(1_000)
+      for (const { mcpUrl } of cluster.instances) {
+        const refused = await at(mcpUrl, 'SELECT 1')
+        expect(refused.structuredContent).toMatchObject({ code: 'ERR_DENIED' })
+        expect(refused.content[0]?.text).toContain('it loops')
+      }
+      await cluster.admin(cluster.operatorToken, three).post('/v1/unfreeze', { kind: 'principal', name: 'reader' })
+      await setTimeout(1_000)
+      for (const { mcpUrl } of cluster.instances) {
+        expect((await at(mcpUrl, 'SELECT id FROM public.closing')).structuredContent).toMatchObject({ status: 'ok' })
+      }
+
+      await cluster.setPolicy(two, POLICY.replace('public.closing, ', ''))
+      await expect
+        .poll(async () => (await at(two.mcpUrl, 'SELECT id FROM public.closing')).structuredContent?.code, {
+          timeout: 10_000,
+        })
+        .toBe('ERR_DENIED')
+      await setTimeout(1_000)
+      for (const { mcpUrl } of cluster.instances) {
+        expect((await at(mcpUrl, 'SELECT id FROM public.closing')).structuredContent).toMatchObject({
+          code: 'ERR_DENIED',
+        })
+        expect((await at(mcpUrl, 'SELECT id FROM public.notes')).structuredContent).toMatchObject({ status: 'ok' })
+      }
+    },
+  )
+
+  it(
+    'cancel on every instance what is under way, and end a session that another one has',
+    { timeout: 60_000 },
+    async () => {
+      const [one, two] = cluster.instances
+      if (one === undefined || two === undefined) throw new Error('two instances')
+      const operator = cluster.admin(cluster.operatorToken, one)
+      const blocker = await cluster.target.connect()
+      try {
+        await blocker.query('BEGIN')
+        await blocker.query('LOCK TABLE public.spent IN ACCESS EXCLUSIVE MODE')
+        const held = callTool(two.mcpUrl, spender, 'query_database', {
+          target: 'db',
+          sql: `INSERT INTO public.spent VALUES ('never')`,
+        })
+        await expect.poll(waiting, { timeout: 15_000 }).toBe(1)
+        await operator.post('/v1/freezes', { kind: 'target', name: 'db', reason: 'stop' })
+        expect((await held).structuredContent).toMatchObject({ code: 'ERR_DENIED' })
+        await expect.poll(waiting, { timeout: 5_000 }).toBe(0)
+      } finally {
+        await blocker.end()
+        await operator.post('/v1/unfreeze', { kind: 'target', name: 'db' })
+      }
+      const there = cluster.admin(cluster.operatorToken, two)
+      const { sessions } = await there.get<{ sessions: { id: string; principal: string }[] }>('/v1/sessions')
+      const theirs = sessions.find(({ principal }) => principal === 'spender')
+      expect(await operator.delete(`/v1/sessions/${theirs?.id}`)).toEqual({ killed: theirs?.id })
+      const after = await there.get<{ sessions: { id: string }[] }>('/v1/sessions')
+      expect(after.sessions.map(({ id }) => id)).not.toContain(theirs?.id)
+    },
+  )
+
+  it(
+    'deny clearly what needs a store that is away, stay up, and go on when it is back',
+    { timeout: 60_000 },
+    async () => {
+      const [one] = cluster.instances
+      if (one === undefined) throw new Error('an instance')
+      cluster.blockStore(true)
+      await setTimeout(1_500)
+      const away = await fetch(one.mcpUrl, {
+        method: 'POST',
+        headers: { authorization: `Bearer ${reader}` },
+        body: '{}',
+      })
+      const said = await away.text()
+      expect(said).toContain('shared store cannot be reached')
+      expect(said).not.toMatch(/127\.0\.0\.1|ECONN/)
+      cluster.blockStore(false)
+      await expect
+        .poll(async () => (await query(reader, 'SELECT id FROM public.notes'))?.structuredContent?.status, {
+          timeout: 10_000,
+        })
+        .toBe('ok')
+      expect(cluster.instances.every((instance) => instance.isUp())).toBe(true)
+    },
+  )
+
+  it(
+    `exceed no budget, use no grant twice and forget no waiter in ${CALLS} calls, ${KILLS} kills and ${CUTS} cuts`,
+    { timeout: 600_000 },
+    async () => {
+      const spentOk: string[] = []
+      const asked = new Map<string, string>()
+      let made = 0
+      let isOver = false
+
+      const chaos = (async () => {
+        const per = Math.ceil(CALLS / CUTS)
+        for (let cut = 1; cut <= CUTS; cut++) {
+          while (made < cut * per * 0.9 && !isOver) await setTimeout(20)
+          cluster.cutStore()
+          if (cut % Math.floor(CUTS / KILLS) !== 0) continue
+          const victim = cluster.instances[cut % cluster.instances.length]
+          await victim?.kill()
+          await victim?.start()
+        }
+      })()
+
+      const worker = async (): Promise<void> => {
+        while (made < CALLS) {
+          const n = made++
+          if (n % 25 === 0 && asked.size < TICKETS) await ask(`asked-${n}`)
+          else if (n % 5 === 0) {
+            const marker = `spent-${n}`
+            const done = await query(spender, 'INSERT INTO public.spent VALUES ($1)', [marker], false)
+            if (done?.structuredContent?.status === 'ok') spentOk.push(marker)
+          } else await query(reader, 'SELECT id FROM public.notes')
+        }
+      }
+
+      const ask = async (marker: string): Promise<void> => {
+        const sql = 'INSERT INTO public.asked VALUES ($1)'
+        for (;;) {
+          const held = await query(asker, sql, [marker])
+          const { ticket, status } = held?.structuredContent ?? {}
+          if (ticket === undefined || status !== 'pending_approval') {
+            await setTimeout(100)
+            continue
+          }
+          asked.set(marker, ticket)
+          return approveAndRun(ticket)
+        }
+      }
+
+      const approveAndRun = async (ticket: string): Promise<void> => {
+        for (;;) {
+          try {
+            const up = cluster.instances.filter((instance) => instance.isUp())
+            const bob = cluster.admin(dba, up[Math.floor(Math.random() * up.length)])
+            const { digest, state } = await bob.get<{ digest: string; state: string }>(`/v1/approvals/${ticket}`)
+            if (state === 'pending') await bob.post(`/v1/approvals/${ticket}/vote`, { decision: 'approve', digest })
+            break
+          } catch {
+            await setTimeout(100)
+          }
+        }
+        // Two at once, at whatever instances: one of them runs it.
+        const pick = (): Promise<ToolResult | undefined> =>
+          through(asker, 'approval_status', { ticket, wait_ms: 2_000 })
+        await Promise.all([pick(), pick()])
+      }
+
+      await Promise.all(Array.from({ length: WORKERS }, worker))
+      isOver = true
+      await chaos
+
+      const { rows: spent } = await cluster.target.admin.query<{ marker: string }>('SELECT marker FROM public.spent')
+      expect(spent.length).toBeLessThanOrEqual(BUDGET)
+      expect(new Set(spent.map(({ marker }) => marker)).size).toBe(spent.length)
+      expect(spentOk.filter((marker) => !spent.some((row) => row.marker === marker))).toEqual([])
+
+      // Whoever waited can be told: each ticket comes to an end that the database agrees with.
+      const states = async (): Promise<Map<string, string>> => {
+        const { approvals } = await cluster
+          .admin(dba)
+          .get<{ approvals: { id: string; state: string }[] }>('/v1/approvals?all=true')
+        return new Map(approvals.map(({ id, state }) => [id, state]))
+      }
+      for (const ticket of asked.values()) {
+        if ((await states()).get(ticket) === 'approved')
+          await through(asker, 'approval_status', { ticket, wait_ms: 2_000 })
+      }
+      const settled = async (): Promise<boolean> => {
+        const now = await states()
+        return [...asked.values()].every((ticket) =>
+          ['done', 'failed', 'outcome_unknown'].includes(now.get(ticket) ?? ''),
+        )
+      }
+      await expect.poll(settled, { timeout: 120_000, interval: 2_000 }).toBe(true)
+      const final = await states()
+      const { rows: ran } = await cluster.target.admin.query<{ marker: string; n: number }>(
+        'SELECT marker, count(*)::int AS n FROM public.asked GROUP BY marker',
+      )
+      const executions = new Map(ran.map(({ marker, n }) => [marker, n]))
+      for (const [marker, ticket] of asked) {
+        const n = executions.get(marker) ?? 0
+        const state = final.get(ticket)
+        expect({ marker, state, n }).toEqual({
+          marker,
+          state,
+          n: state === 'done' ? 1 : state === 'failed' ? 0 : Math.min(n, 1),
+        })
+      }
+      const count = (state: string): number => [...asked.values()].filter((id) => final.get(id) === state).length
+      console.log(
+        `${made} calls, ${KILLS} kills, ${CUTS} cuts: ${spent.length} of ${BUDGET} spent; ${asked.size} tickets: ` +
+          `${count('done')} done, ${count('failed')} failed, ${count('outcome_unknown')} unknown`,
+      )
+    },
+  )
+})
+
+/** Statements of the gateways that wait for a lock at the target. */
+async function waiting(): Promise<number> {
+  const { rows } = await cluster.target.admin.query(
+    `SELECT 1 FROM pg_locks WHERE relation = 'public.spent'::regclass AND NOT granted`,
+  )
+  return rows.length
+}
