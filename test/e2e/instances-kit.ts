@@ -107,8 +107,8 @@ approvals: {hold: 200ms}
         .post<{ token: string }>('/v1/tokens', { expires_in_ms: 86_400_000, ...principal })
       return made.token
     },
-    cutStore: wire.cut,
-    blockStore: wire.block,
+    cutStore: () => wire.cut(),
+    blockStore: (isBlocked) => wire.block(isBlocked),
     setPolicy: (instance, text) => writeFile(path.join(instance.dir, 'policies', 'policy.yaml'), text),
     async close() {
       await Promise.allSettled(instances.map((instance) => instance.kill()))

@@ -174,13 +174,14 @@ describe('three instances on one store', () => {
     async () => {
       const spentOk: string[] = []
       const asked = new Map<string, string>()
-      let made = 0
-      let isOver = false
+      const progress = { made: 0, isOver: false }
 
       const chaos = (async () => {
         const per = Math.ceil(CALLS / CUTS)
         for (let cut = 1; cut <= CUTS; cut++) {
-          while (made < cut * per * 0.9 && !isOver) await setTimeout(20)
+          const next = cut * per * 0.9
+          const isReached = (): boolean => progress.made >= next || progress.isOver
+          while (!isReached()) await setTimeout(20)
           cluster.cutStore()
           if (cut % Math.floor(CUTS / KILLS) !== 0) continue
           const victim = cluster.instances[cut % cluster.instances.length]
@@ -190,8 +191,8 @@ describe('three instances on one store', () => {
       })()
 
       const worker = async (): Promise<void> => {
-        while (made < CALLS) {
-          const n = made++
+        while (progress.made < CALLS) {
+          const n = progress.made++
           if (n % 25 === 0 && asked.size < TICKETS) await ask(`asked-${n}`)
           else if (n % 5 === 0) {
             const marker = `spent-${n}`
@@ -234,7 +235,7 @@ describe('three instances on one store', () => {
       }
 
       await Promise.all(Array.from({ length: WORKERS }, worker))
-      isOver = true
+      progress.isOver = true
       await chaos
 
       const { rows: spent } = await cluster.target.admin.query<{ marker: string }>('SELECT marker FROM public.spent')
@@ -276,7 +277,7 @@ describe('three instances on one store', () => {
       }
       const count = (state: string): number => [...asked.values()].filter((id) => final.get(id) === state).length
       console.log(
-        `${made} calls, ${KILLS} kills, ${CUTS} cuts: ${spent.length} of ${BUDGET} spent; ${asked.size} tickets: ` +
+        `${progress.made} calls, ${KILLS} kills, ${CUTS} cuts: ${spent.length} of ${BUDGET} spent; ${asked.size} tickets: ` +
           `${count('done')} done, ${count('failed')} failed, ${count('outcome_unknown')} unknown`,
       )
     },

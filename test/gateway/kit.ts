@@ -22,7 +22,7 @@ import type { Principal } from '../../src/core/principal.ts'
 import type { SessionRecording } from '../../src/core/recording.ts'
 import type { Target } from '../../src/core/target.ts'
 import { govern, type Rooms } from '../../src/gateway/gateway.ts'
-import { createPermits, type Permits } from '../../src/gateway/permits.ts'
+import { createPermits, type PermitRooms, type Permits } from '../../src/gateway/permits.ts'
 import { createLimits } from '../../src/limits/limits.ts'
 import { createMasking } from '../../src/masking/masking.ts'
 import { loadPolicy } from '../../src/policy/load.ts'
@@ -101,7 +101,13 @@ const NO_APPROVALS: Approvals = {
 
 export function kit(
   script: Script,
-  options: { yaml?: string; approvals?: Approvals; now?: () => number; isCurrent?: () => Promise<boolean> } = {},
+  options: {
+    yaml?: string
+    approvals?: Approvals
+    now?: () => number
+    isCurrent?: () => Promise<boolean>
+    more?: Partial<PermitRooms>
+  } = {},
 ): Kit {
   let policy = policyOf(options.yaml ?? ALLOW_ALL)
   const recorded: Recorded[] = []
@@ -133,6 +139,7 @@ export function kit(
       limits: createLimits({ now }),
       policyVersion: () => policy.version,
       isCurrent: options.isCurrent ?? (async () => true),
+      ...options.more,
     }),
     get rooms() {
       return rooms
