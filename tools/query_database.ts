@@ -34,7 +34,7 @@ const schema = z.strictObject({
   target,
   sql: text
     .min(1)
-    .max(256 * 1024)
+    .max(128 * 1024)
     .describe('One SQL statement. Put values in `params` and write $1, $2 … in the statement.'),
   params: z
     .array(z.union([text, number, z.boolean(), z.null()]))

@@ -665,3 +665,23 @@ describe('a text with several statements', () => {
     expect(only?.plan.action.parts.map((part) => part.verb)).toEqual(['sql.unknown'])
   })
 })
+
+describe('a text that would take too long', () => {
+  it.each([
+    ['thousands of conditions', `select 1 from orders where ${'id=id and '.repeat(12_000)}true`],
+    ['thousands of rows', `insert into orders (id) values ${'(1),'.repeat(30_000)}(1)`],
+    ['thousands of tables', `select 1 from ${'orders,'.repeat(9_000)}orders`],
+    ['thousands of statements', 'begin;'.repeat(10_000)],
+  ])('C4: %s are refused for their size', (_what, sql) => {
+    const parts = alone(sql).action.parts
+    expect(parts.map((part) => part.verb)).toContain('sql.unknown')
+    expect(parts.length).toBeLessThan(10)
+  })
+
+  it('is not one with much data in it', () => {
+    const rows = Array.from({ length: 1000 }, (_, i) => `(${i}, '${'x'.repeat(40)}', 1.5)`).join(', ')
+    expect(alone(`insert into orders (id, note, price) values ${rows}`).action.parts.map(line)).toEqual([
+      'sql.insert public.orders(id,note,price)',
+    ])
+  })
+})

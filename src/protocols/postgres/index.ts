@@ -6,8 +6,8 @@ export { endpointOf, POSTGRES_SETTINGS, postgresOptions, postgresSchema } from '
 
 /** PostgreSQL for the spine. Ends its connections with `close()`. */
 export function createPostgres(): PostgresProtocol {
-  return postgresProtocol(async (payload, catalog, { masks, masking }) => {
+  return postgresProtocol(async (payload, catalog, under) => {
     await loadParser()
-    return planQuery(payload, catalog, { masks, masking })
+    return planQuery(payload, catalog, under)
   })
 }

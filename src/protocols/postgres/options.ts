@@ -18,6 +18,11 @@ export interface PostgresOptions {
    * the masked columns, so that PostgreSQL itself stands behind the masks; `rewrite` demands nothing of it.
    */
   readonly masking: 'rewrite' | 'enforced'
+  /**
+   * Functions an operator vouches for, as `schema.fn(argtype,argtype)`: they read nothing a mask hides. Only what masks
+   * refuse is lifted; the policy still decides each call.
+   */
+  readonly trustedFunctions: readonly string[]
   /** Rows and bytes of a result when neither policy nor caller says less. */
   readonly rowsMax: number
   readonly bytesMax: number
@@ -67,6 +72,10 @@ export const postgresSchema = z.strictObject({
   connect_timeout: measure(DURATION_UNITS_MS, '10s').default(10_000),
   statement_timeout: measure(DURATION_UNITS_MS, '60s').default(60_000),
   masking: z.enum(['rewrite', 'enforced']).default('rewrite'),
+  trusted_functions: z
+    .array(word.regex(/^[^()]+\.[^()]+\([^()]*\)$/u, 'must be written schema.name(argtype,argtype)'))
+    .max(200)
+    .default([]),
   rows: z.int().min(1).max(1_000_000).default(ROWS_MAX_DEFAULT),
   bytes: measure(SIZE_UNITS, '1MiB').default(BYTES_MAX_DEFAULT),
 })
@@ -86,9 +95,18 @@ export function postgresOptions(
     connectTimeoutMs: checked.connect_timeout,
     statementTimeoutMs: checked.statement_timeout,
     masking: checked.masking,
+    trustedFunctions: checked.trusted_functions,
     rowsMax: checked.rows,
     bytesMax: checked.bytes,
   }
+}
+
+/** What the settings of a target say to its planner. */
+export function planSettings({ masking, trustedFunctions }: PostgresOptions): {
+  readonly masking: PostgresOptions['masking']
+  readonly trustedFunctions?: readonly string[]
+} {
+  return { masking, ...(trustedFunctions.length > 0 && { trustedFunctions }) }
 }
 
 /** Names the database an approval holds for, so that it cannot move to another one (C11). */

@@ -7,8 +7,14 @@ import { strict as assert } from 'node:assert'
 import { createRequire } from 'node:module'
 import type { Ast } from './ast.ts'
 
-/** Longest statement that is parsed, in bytes: the parser is synchronous and holds the event loop (450 KB took 106 ms). */
-export const STATEMENT_BYTES_MAX = 256 * 1024
+/** Longest statement that is parsed, in bytes: the parser is synchronous and holds the event loop. */
+export const STATEMENT_BYTES_MAX = 128 * 1024
+
+/**
+ * Most words, numbers and operators in one text. What they are made of costs far more than their bytes: 128 KB of
+ * `a=b and` took ten times as long to plan as one string of that length.
+ */
+export const STATEMENT_WORDS_MAX = 20_000
 
 /** A parsed text. `bytes` holds its UTF-8 bytes one per character, because the parser counts positions in bytes. */
 export interface Parsed {
@@ -20,7 +26,7 @@ export interface Parsed {
 /** A text that is no statement we can read; `reason` quotes nothing of it. */
 export interface Unparsed {
   readonly ok: false
-  readonly reason: 'nul' | 'surrogate' | 'too_large' | 'operators' | 'unavailable' | 'syntax'
+  readonly reason: 'nul' | 'surrogate' | 'too_large' | 'too_many_words' | 'operators' | 'unavailable' | 'syntax'
   readonly message: string
 }
 
@@ -109,6 +115,12 @@ export function parse(sql: string): Parsed | Unparsed {
   if (hasCostlyRuns(bytes)) {
     return refused('operators', 'The statement holds thousands of operator characters in a row; put data into params.')
   }
+  if (hasTooManyWords(bytes)) {
+    return refused(
+      'too_many_words',
+      `The statement holds more than ${STATEMENT_WORDS_MAX} words; put data into params, or send it in several statements.`,
+    )
+  }
   // The library refuses an empty text; PostgreSQL calls it a statement that does nothing.
   if (sql === '') return { ok: true, statements: [], bytes }
   const parser = loaded()
@@ -162,6 +174,19 @@ function hasCostlyRuns(text: string): boolean {
   for (const [run] of text.matchAll(OPERATOR_RUN)) cost += run.length ** 2
   return cost > RUN_COST_MAX
 }
+
+/** Words inside of strings count too: where a string ends is for the parser to say. */
+function hasTooManyWords(text: string): boolean {
+  WORD.lastIndex = 0
+  for (let count = 0; WORD.test(text); count++) {
+    if (count < STATEMENT_WORDS_MAX) continue
+    WORD.lastIndex = 0
+    return true
+  }
+  return false
+}
+
+const WORD = /[\w$\x80-\xff]+|[~!@#^&|`?+\-*/%<>=:]+/g
 
 function loaded(): Library | undefined {
   assert.ok(loading !== undefined, 'loadParser() comes first')

@@ -102,13 +102,17 @@ function nothing(planning: Planning): PostgresPlan {
 /** Several statements where one was expected are never run; their parts are told so that a rule can deny them by name. */
 function severalUnread(planning: Planning, parsed: Parsed): PostgresPlan {
   const { request } = planning
-  const parts = statementsIn(request.sql, parsed).flatMap(({ text: sql }): readonly Part[] => {
+  const texts = parsed.statements.length > TOLD_MAX ? [] : statementsIn(request.sql, parsed)
+  const parts = texts.flatMap(({ text: sql }): readonly Part[] => {
     const { action } = planOne({ ...planning, request: { sql, params: [], isUnbound: true } })
     return action.parts.filter((part) => part.verb !== 'sql.unknown')
   })
   const reasons = ['Several statements in one text; send one at a time.']
   return notUnderstood(planning, parts, reasons, { count: parsed.statements.length })
 }
+
+/** Statements of one text whose parts are told, although none of them will run. */
+const TOLD_MAX = 100
 
 function planParsed(reading: Reading, type: string, fields: Ast): PostgresPlan {
   if (type === 'VariableShowStmt') return show(reading, fields)

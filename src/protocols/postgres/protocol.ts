@@ -18,7 +18,7 @@ import { MaskBindings } from './mask-bindings.ts'
 import { modeOf } from './masking-mode.ts'
 import { bindMasks, type BoundMasks } from './masks.ts'
 import { resourceName } from './names.ts'
-import { endpointOf, type PostgresOptions } from './options.ts'
+import { endpointOf, planSettings, type PostgresOptions } from './options.ts'
 import type { PostgresPlan } from './plan-types.ts'
 import { refusal } from './plan.ts'
 import { Pool } from './pool.ts'
@@ -33,7 +33,7 @@ import { planWire } from './wire/plan-wire.ts'
 export type Planner = (
   payload: unknown,
   catalog: Catalog,
-  context: { readonly masks: readonly ColumnMask[]; readonly masking: PostgresOptions['masking'] },
+  context: { readonly masks: readonly ColumnMask[] } & ReturnType<typeof planSettings>,
 ) => PostgresPlan | Promise<PostgresPlan>
 
 /** What is kept for one target. */
@@ -153,7 +153,7 @@ export function postgresProtocol(planner: Planner): PostgresProtocol {
         if (++replans > REPLANS_MAX) throw stale(call, permit)
         const again = await planner(call.payload, fresh.catalog, {
           masks: plan.masks,
-          masking: backend.options.masking,
+          ...planSettings(backend.options),
         })
         // Only what was judged may run (C1): with the new schema the call must mean the very same.
         if (!meansTheSame(plan, again)) throw stale(call, permit)
@@ -171,7 +171,7 @@ export function postgresProtocol(planner: Planner): PostgresProtocol {
       look: () => catalogNow(backend, plan.masks, async () => secret, permit.signal),
       guardOf: (catalog, planned) => guardOf(backend, catalog, planned),
       onBusy: () => (backend.busyUntilMs = performance.now() + BUSY_MS),
-      plan: ({ catalog }, masks) => planWire(wire, catalog, { masks, masking: options.masking }),
+      plan: ({ catalog }, masks) => planWire(wire, catalog, { masks, ...planSettings(options) }),
       meansTheSame,
     }
   }
@@ -182,7 +182,7 @@ export function postgresProtocol(planner: Planner): PostgresProtocol {
     const known = wire.backend.status === 'T' || wire.backend.isOpen ? undefined : backend.keeper.latest
     if (known !== undefined) backend.bindings.check(known.catalog, context.masks)
     const { catalog } = known ?? (await catalogNow(backend, context.masks, context.secret, context.signal))
-    return planWire(wire, catalog, { masks: context.masks, masking: backend.options.masking })
+    return planWire(wire, catalog, { masks: context.masks, ...planSettings(backend.options) })
   }
 
   return {
@@ -198,7 +198,7 @@ export function postgresProtocol(planner: Planner): PostgresProtocol {
       if (call.payload instanceof WireCall) return planOnWire(call, call.payload, context)
       const backend = backendOf(call.target)
       const { catalog } = await catalogNow(backend, context.masks, context.secret, context.signal)
-      return planner(call.payload, catalog, { masks: context.masks, masking: backend.options.masking })
+      return planner(call.payload, catalog, { masks: context.masks, ...planSettings(backend.options) })
     },
 
     withoutValues,

@@ -97,7 +97,7 @@ export interface Reading {
  * How many steps the names of one text may take to look up. Each takes some ten nanoseconds and nothing else runs
  * meanwhile; statements that people and their tools write take thousands.
  */
-const STEPS_MAX = 1_000_000
+const STEPS_MAX = 400_000
 
 /** Thrown when names take more than {@link STEPS_MAX} steps: joins and sub-selects can make them grow exponentially. */
 export class TooManySteps extends RangeError {}

@@ -3,7 +3,7 @@ import { findRelation, type Catalog, type CatalogFunction, type Relation } from 
 import { isBuiltin } from '../functions.ts'
 import type { Grouping } from '../group-by.ts'
 import { spoken } from '../names.ts'
-import type { Cte, Output, Role, Use } from '../scope.ts'
+import { step, type Cte, type Output, type Role, type Use } from '../scope.ts'
 import type { Context } from './context.ts'
 import type {
   CopyOut,
@@ -22,6 +22,9 @@ export interface Visitors {
   readonly statement: (walk: Walker, type: string, fields: Ast, context: Context, recursive?: Cte) => Output
   readonly expression: (walk: Walker, type: string, fields: Ast, context: Context) => void
 }
+
+/** What a mention of a relation costs, in steps of a look-up. */
+const MENTION_STEPS = 50
 
 /** One walk: the catalog it looks into and everything it has found so far. */
 export class Walker {
@@ -128,6 +131,8 @@ export class Walker {
       wholeReads: 0,
       natural: false,
     }
+    // Each mention is pinned, parsed again and compared: some ten microseconds.
+    step(MENTION_STEPS)
     this.uses.push(use)
     return use
   }
