@@ -11,7 +11,8 @@
 import { SallyportError } from '../../core/errors.ts'
 import type { Ast } from './ast.ts'
 import { groupByStart } from './group-by.ts'
-import { maskedCopy, maskedSource, maskExpression, missingValueMasks } from './mask-source.ts'
+import { maskedCopy, maskedSource, maskExpression, missingValueMasks, type SourceForm } from './mask-source.ts'
+import type { Relation } from './catalog.ts'
 import type { BoundMasks, RelationMasks } from './masks.ts'
 import { pinned, quoteIdentifier, resourceName } from './names.ts'
 import { fromBytes, STATEMENT_BYTES_MAX, toBytes } from './parse.ts'
@@ -43,7 +44,6 @@ class Rewriting {
   readonly #source: Source
   readonly #findings: Findings
   readonly #masks: BoundMasks
-  readonly #sources = new Map<string, string>()
   /** Column references that were replaced as a whole. */
   readonly #replaced = new Set<Ast>()
   #length = 0
@@ -110,10 +110,7 @@ class Rewriting {
       sample: span === undefined ? '' : fromBytes(this.#source.slice(span)),
       isSorted: this.#masks.sorted.has(use.relation.oid),
     }
-    const key = JSON.stringify([use.relation.oid, form])
-    const standIns = this.#masks.standIns.get(use.relation.oid)
-    const source = this.#sources.get(key) ?? maskedSource(use.relation, named, { ...form, standIns })
-    this.#sources.set(key, source)
+    const source = sourceOf(use.relation, named, { ...form, standIns: this.#masks.standIns.get(use.relation.oid) })
     this.#length += source.length
     // What is longer is not parsed, and thousands of mentions of a wide table are millions of characters.
     if (this.#length > STATEMENT_BYTES_MAX) throw doubt('a result that is too long')
@@ -233,6 +230,24 @@ class Rewriting {
     }
     return added
   }
+}
+
+const sources = new WeakMap<RelationMasks, Map<string, string>>()
+
+/** Forms kept per masked relation: a few in practice, but samples may be written in any number of ways. */
+const FORMS_MAX = 64
+
+/** The sub-select of a relation; the same few are asked for in statement after statement. */
+function sourceOf(relation: Relation, named: RelationMasks, form: SourceForm): string {
+  const key = `${form.isOnly ? 'only' : ''} ${form.system.join()} ${form.sample}`
+  let known = sources.get(named)
+  if (known === undefined) sources.set(named, (known = new Map()))
+  const before = known.get(key)
+  if (before !== undefined) return before
+  const made = maskedSource(relation, named, form)
+  if (known.size >= FORMS_MAX) known.clear()
+  known.set(key, made)
+  return made
 }
 
 function splice(bytes: string, edits: readonly Edit[]): string {
