@@ -37,6 +37,8 @@ export interface Report {
   /** How often the catalog was compared for no reason, and how often it then was another one than the plan's. */
   readonly catalogs: { readonly loaded: number; readonly checked: number; readonly stale: number }
   readonly seconds: number
+  /** CPU of this process, which plans and listens; the server and psql have their own. */
+  readonly cpuSeconds: number
 }
 
 const INSTALLATION = '/usr/lib/postgresql/15'
@@ -118,6 +120,7 @@ class Runner {
   readonly #unknown = new Map<string, number>()
   readonly #counts = { statements: 0, planned: 0, unpinned: 0, blind: 0, lookedAt: 0, notUnderstood: 0 }
   readonly #catalogs = { loaded: 0, checked: 0, stale: 0 }
+  readonly #cpu = process.cpuUsage()
   #slowest = { ms: 0, sql: '' }
 
   constructor(
@@ -146,6 +149,7 @@ class Runner {
   }
 
   report(seconds: number): Report {
+    const { user, system } = process.cpuUsage(this.#cpu)
     return {
       ...this.#counts,
       crashes: this.#crashes,
@@ -154,6 +158,7 @@ class Runner {
       slowest: this.#slowest,
       catalogs: this.#catalogs,
       seconds,
+      cpuSeconds: (user + system) / 1e6,
     }
   }
 
@@ -202,6 +207,7 @@ class Runner {
     this.#catalogs.loaded += tap.counts.catalogs
     this.#catalogs.checked += tap.counts.checked
     this.#catalogs.stale += tap.counts.stale
+    for (const failure of tap.counts.failures) this.#log(`${file}: ${failure}`)
     const ms = performance.now() - started
     const { catalogs, catalogMs } = tap.counts
     this.#log(

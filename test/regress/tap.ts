@@ -45,8 +45,12 @@ export interface Lock {
 export interface TapCounts {
   catalogs: number
   catalogMs: number
+  /** Looks that found another catalog although nothing had hinted at a change. */
   stale: number
+  /** Looks that were taken for no reason. */
   checked: number
+  /** Why a session could not read the catalog. */
+  readonly failures: string[]
 }
 
 export interface Tap {
@@ -87,7 +91,7 @@ const CHECK_EVERY = 40
 
 /** Listens on a free port and passes sessions on to the server at `upstream`. `loadParser()` comes first. */
 export async function startTap(upstream: { host: string; port: number }, onDeed: (deed: Deed) => void): Promise<Tap> {
-  const counts: TapCounts = { catalogs: 0, catalogMs: 0, stale: 0, checked: 0 }
+  const counts: TapCounts = { catalogs: 0, catalogMs: 0, stale: 0, checked: 0, failures: [] }
   const sockets = new Set<Socket>()
   const server: Server = createServer((down) => {
     const up = connect(upstream.port, upstream.host)
@@ -269,8 +273,8 @@ class TappedSession {
   }
 
   async #refresh(sql: string): Promise<void> {
-    if (!NEEDS_CATALOG.test(sql)) return
     const inTransaction = this.#status === 'T'
+    if (!NEEDS_CATALOG.test(sql) && (inTransaction || this.#catalog !== undefined)) return
     const ask = (text: string): Promise<readonly Rows[]> => this.#ask(text)
     try {
       if (!this.#isPrepared) await prepareSession(ask, inTransaction)
@@ -289,8 +293,9 @@ class TappedSession {
       this.#counts.catalogs += 1
       this.#counts.catalogMs += performance.now() - started
       this.#isStale = false
-    } catch {
+    } catch (error) {
       // What cannot be read is not planned, and counted as such.
+      this.#counts.failures.push(String(error))
       if (inTransaction) await this.#ask('ROLLBACK TO sallyport_look; RELEASE sallyport_look')
       this.#catalog = undefined
       this.#isStale = true

@@ -46,7 +46,9 @@ const VERBS_OF_TAG: readonly (readonly [tag: RegExp, verbs: RegExp])[] = [
 const CLASSES = new Map(taxonomy.verbs.map((spec) => [spec.verb, spec.class]))
 /** Classes a rule that lets reads through does not allow. */
 const STRONG = new Set(['write', 'exec', 'admin', 'unknown'])
-const READING_LOCKS = new Set(['AccessShareLock'])
+/** Functions and views of PostgreSQL that tell how a relation is defined or how large it is: they hold it still meanwhile. */
+const DESCRIBES =
+  /\bpg_get_[a-z]+|\bpg_[a-z_]*_size\b|\bpg_partition_(?:tree|ancestors|root)\b|\binformation_schema\b/iu
 
 /** What the plan of a deed left out; empty when it says enough. */
 export function leftOut(deed: Deed): readonly string[] {
@@ -64,14 +66,20 @@ export function leftOut(deed: Deed): readonly string[] {
   if (plan.readOnly && deed.sqlstate === '25006') missing.push('it was planned as read-only and tried to write')
   if (held === undefined || deed.sqlstate !== undefined || catalog === undefined) return missing
   const isStrong = parts.some(({ verb }) => STRONG.has(CLASSES.get(verb) ?? 'unknown'))
-  if (held.wrote && plan.readOnly) missing.push('it was planned as read-only and wrote')
-  if (held.wrote && !isStrong) missing.push('it wrote and no part is more than a read')
-  const runsCode = parts.some(({ verb }) => ['exec', 'admin'].includes(CLASSES.get(verb) ?? ''))
-  // What code does is not told by parts: it needs a rule of its own.
+  // A transaction that asks for its own number is given one.
+  const asksForNumber = /txid_current|pg_current_xact_id/iu.test(deed.sql)
+  if (held.wrote && plan.readOnly && !asksForNumber) missing.push('it was planned as read-only and wrote')
+  if (held.wrote && !isStrong && !asksForNumber) missing.push('it wrote and no part is more than a read')
+  // What code does is not told by parts: it needs a rule of its own. Immutable functions have no business with tables.
+  const runsCode = parts.some(
+    ({ verb, attributes }) =>
+      ['exec', 'admin'].includes(CLASSES.get(verb) ?? '') && attributes['volatility'] !== 'immutable',
+  )
   if (runsCode) return missing
   if (held.advisory > 0) missing.push('it took an advisory lock')
   const reach = new Reach(catalog, parts)
-  for (const lock of held.locks) if (!reach.explains(lock)) missing.push(`${lock.mode} on ${lock.name}`)
+  const locks = DESCRIBES.test(deed.sql) ? held.locks.filter(({ mode }) => mode !== 'AccessShareLock') : held.locks
+  for (const lock of locks) if (!reach.explains(lock)) missing.push(`${lock.mode} on ${lock.name}`)
   return missing
 }
 
@@ -104,13 +112,16 @@ class Reach {
     // The snapshot holds no temporary tables, because a session of the gateway starts without; then names must do.
     if (relation === undefined)
       return this.#parts.some(({ resource }) => resource.type === 'sql' && resource.name.endsWith(lock.name))
-    if (READING_LOCKS.has(lock.mode)) return this.#read.has(relation)
+    if (lock.mode === 'AccessShareLock') return this.#read.has(relation)
     if (lock.mode === 'RowShareLock') {
       return this.#written.size > 0
         ? this.#read.has(relation)
         : closure(this.#catalog, this.#locked, false).has(relation)
     }
-    return lock.mode === 'RowExclusiveLock' && closure(this.#catalog, this.#written, false).has(relation)
+    if (lock.mode !== 'RowExclusiveLock') return false
+    // A default of a serial column draws from its sequence.
+    if (relation.kind === 'sequence') return this.#written.size > 0
+    return closure(this.#catalog, this.#written, false).has(relation)
   }
 }
 

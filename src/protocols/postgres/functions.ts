@@ -76,6 +76,8 @@ const HARMLESS_VOLATILE = new Set([
   'pg_relation_is_updatable',
   'pg_column_is_updatable',
   'pg_is_in_recovery',
+  'pg_partition_tree',
+  'pg_partition_ancestors',
   'pg_sequence_last_value',
 ])
 

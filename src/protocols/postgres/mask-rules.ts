@@ -14,7 +14,7 @@ import type { BoundMasks, RelationMasks } from './masks.ts'
 import { functionName, resourceName } from './names.ts'
 import type { Use } from './scope.ts'
 import { isShownByPolicy } from './mask-taint.ts'
-import { isSensitiveCatalog } from './sensitive-catalogs.ts'
+import { isSensitiveRead } from './sensitive-catalogs.ts'
 import type { CopyOut, Findings } from './walk/findings.ts'
 
 /**
@@ -73,7 +73,7 @@ function refuseUse(use: Use, masks: BoundMasks): void {
       'Read the table itself, or have the operator mask columns of the view.',
     )
   }
-  if (isSensitiveCatalog(use.relation)) {
+  if (isSensitiveRead(use.relation, use.read)) {
     refuse('sql.mask.catalog', `${name} shows data of columns that this database masks.`)
   }
   if (isShownByPolicy(use.relation, masks)) {

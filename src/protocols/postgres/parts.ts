@@ -8,7 +8,7 @@ import type { Relation } from './catalog.ts'
 import type { Effects } from './effects.ts'
 import { functionName, resourceName } from './names.ts'
 import type { Use } from './scope.ts'
-import { isSensitiveCatalog } from './sensitive-catalogs.ts'
+import { isSensitiveRead } from './sensitive-catalogs.ts'
 import type { Findings, FunctionUse } from './walk/findings.ts'
 
 /** One relation under one verb, over all its mentions in a statement. */
@@ -63,7 +63,7 @@ const NOTHING_READ: Part = {
 }
 
 function readPart(drafts: Map<string, Draft>, use: Use): void {
-  const verb = isSensitiveCatalog(use.relation) ? 'sql.monitor' : 'sql.select'
+  const verb = isSensitiveRead(use.relation, use.read) ? 'sql.monitor' : 'sql.select'
   const draft = draftOf(drafts, verb, use.relation, '')
   for (const column of [...use.read, ...use.system]) draft.read.add(column)
   draft.hasWhere &&= use.hasWhere
@@ -74,7 +74,7 @@ function readPart(drafts: Map<string, Draft>, use: Use): void {
 function writeParts(drafts: Map<string, Draft>, use: Use): void {
   const verbs = [...use.writes].map((write) => `sql.${write}`)
   if (use.role === 'merge') verbs.push('sql.merge')
-  const isSensitive = isSensitiveCatalog(use.relation)
+  const isSensitive = isSensitiveRead(use.relation, use.read)
   for (const verb of verbs) {
     const draft = draftOf(drafts, verb, use.relation, '')
     for (const column of writtenBy(use, verb)) draft.written.add(column)

@@ -15,7 +15,6 @@ const SENSITIVE = new Set([
   'pg_hba_file_rules',
   'pg_ident_file_mappings',
   'pg_largeobject',
-  'pg_largeobject_metadata',
   'pg_prepared_statements',
   'pg_prepared_xacts',
   'pg_replication_origin_status',
@@ -33,11 +32,15 @@ const SENSITIVE = new Set([
   'pg_stats',
   'pg_stats_ext',
   'pg_stats_ext_exprs',
-  'pg_subscription',
-  'pg_user_mapping',
-  'pg_user_mappings',
   'user_mapping_options',
   '_pg_user_mappings',
+])
+
+/** Columns of others that hold credentials; the rest of them is structure, which psql and pg_dump ask for. */
+const SENSITIVE_COLUMNS: ReadonlyMap<string, readonly string[]> = new Map([
+  ['pg_subscription', ['subconninfo']],
+  ['pg_user_mapping', ['umoptions']],
+  ['pg_user_mappings', ['umoptions']],
 ])
 
 /** Views of extensions that show other sessions' statements, wherever they were installed. */
@@ -48,13 +51,15 @@ const SENSITIVE_ANYWHERE = new Set([
   'pg_buffercache',
 ])
 
-/** Whether a relation of PostgreSQL itself with that name is one of these. */
+/** Whether a relation of PostgreSQL itself with that name is one of these, or has such a column. */
 export function isSensitiveName(name: string): boolean {
-  return SENSITIVE.has(name)
+  return SENSITIVE.has(name) || SENSITIVE_COLUMNS.has(name)
 }
 
-/** Whether reading this relation needs `sql.monitor`. */
-export function isSensitiveCatalog(relation: Relation): boolean {
+/** Whether reading these columns of this relation needs `sql.monitor`. */
+export function isSensitiveRead(relation: Relation, columns: ReadonlySet<string>): boolean {
   if (SENSITIVE_ANYWHERE.has(relation.name)) return true
-  return relation.builtin && SENSITIVE.has(relation.name)
+  if (!relation.builtin) return false
+  if (SENSITIVE.has(relation.name)) return true
+  return SENSITIVE_COLUMNS.get(relation.name)?.some((column) => columns.has(column)) === true
 }
