@@ -8,7 +8,7 @@ import { WRITTEN } from './written.ts'
 
 /** Statements of a session of its own, for the wire: `query_database` has none (one call, one transaction). */
 const OF_A_SESSION =
-  /^\s*(?:begin|start|commit|rollback|savepoint|release|set|reset|declare|fetch|close|prepare|execute|deallocate|discard|copy|lock)\b|\bset_config\(/iu
+  /^\s*$|^\s*(?:begin|start|commit|rollback|savepoint|release|set|reset|declare|fetch|close|prepare|execute|deallocate|discard|copy|lock)\b|\bset_config\(/iu
 
 /** What is refused under `sql.client`, a rule that reads and masks, and why that is right. */
 const REFUSED: readonly (readonly [reason: RegExp, why: string])[] = [
@@ -76,7 +76,7 @@ describe.runIf(has('postgresql-15'))('what tools send, under sql.client, a read 
     'SELECT subconninfo FROM pg_subscription',
     'SELECT s FROM pg_subscription s',
     'SELECT (s).subconninfo FROM pg_subscription s',
-    'SELECT x FROM pg_subscription AS s (a, b, c, d, e, f, g, h, i, x)',
+    'SELECT x FROM pg_subscription AS s (a, b, c, d, e, f, g, h, i, j, x)',
     'SELECT 1 FROM pg_subscription NATURAL JOIN (SELECT 1 AS subconninfo) x',
     `SELECT 1 FROM pg_subscription WHERE subconninfo LIKE '%p%'`,
     'SELECT statement FROM pg_prepared_statements',

@@ -58,18 +58,19 @@ const MASKS: readonly ColumnMask[] = ['ssn', 'card'].map((column) => ({
   column,
   transform: 'redact',
 }))
-/** Makes the twin: rows stay where they are, so that answers without an order come in the same one. */
-const AS_MASKED = ['ssn', 'card']
-  .map((column) => `ALTER TABLE customers ALTER ${column} TYPE TYPE_OF_${column} USING '[masked]'`)
-  .join(';')
-  .replace('TYPE_OF_ssn', 'varchar(11)')
-  .replace('TYPE_OF_card', 'text')
+/** Makes the twin. Every row is written anew in the order it had, so that answers without an order come in the same one. */
+const AS_MASKED = `UPDATE customers SET ssn = '[masked]', card = '[masked]'`
+/** The same for the original, so that both have the same size. */
+const AS_IT_IS = 'UPDATE customers SET ssn = ssn, card = card'
+/** What a session of the gateway starts with. */
+const SEARCH_PATH = String.raw`-c search_path="public",\ "pg_temp"`
+/** Statements about every database of the server: other suites make and drop theirs meanwhile, so only columns are compared. */
+const OF_THE_SERVER = /\bpg_database d\b/u
 
 /** OIDs of what the shop's SQL made, by kind and name. */
 const NAMES = `SELECT 'class:' || oid::regclass, oid::text FROM pg_class WHERE oid >= 16384
 UNION ALL SELECT 'type:' || oid::regtype, oid::text FROM pg_type WHERE oid >= 16384
 UNION ALL SELECT 'proc:' || oid::regprocedure, oid::text FROM pg_proc WHERE oid >= 16384
-UNION ALL SELECT 'database:shop', oid::text FROM pg_database WHERE datname = current_database()
 UNION ALL SELECT 'namespace:' || nspname, oid::text FROM pg_namespace
 UNION ALL SELECT 'constraint:' || conname || '@' || conrelid::regclass, oid::text FROM pg_constraint WHERE oid >= 16384
 UNION ALL SELECT 'rewrite:' || rulename || '@' || ev_class::regclass, oid::text FROM pg_rewrite WHERE oid >= 16384
@@ -84,8 +85,11 @@ export async function openReplay(): Promise<Replay> {
   await maker.query(readFileSync(new URL('./shop.sql', import.meta.url), 'utf8'))
   await maker.end()
   await admin.query(`CREATE DATABASE ${name}_twin TEMPLATE ${name}`)
-  const direct = await connected({ ...server, database: `${name}_twin` })
+  const direct = await connected({ ...server, database: `${name}_twin`, options: SEARCH_PATH })
   await direct.query(AS_MASKED)
+  const own = await connected({ ...server, database: name })
+  await own.query(AS_IT_IS)
+  await own.end()
   const names = new Map<string, string>((await rowsOf(direct, NAMES)).rows.map(([key, oid]) => [key ?? '', oid ?? '']))
   const { host, port, user, password } = server
   const options = postgresOptions(postgresSchema.parse({ host, port, database: name, tls: 'disable' }))
@@ -107,6 +111,16 @@ export async function openReplay(): Promise<Replay> {
   const { signal } = new AbortController()
   const secret = { user, value: password }
 
+  const { rows: databases } = await admin.query<{ oid: string }>(
+    'SELECT oid::text FROM pg_database WHERE datname LIKE $1 ORDER BY oid',
+    [`${name}%`],
+  )
+  const [ownOid = '', otherOid = ''] = databases.map(({ oid }) => oid)
+  const twin: Twin = {
+    asOriginal: (text) =>
+      text.replaceAll(`${name}_twin`, name).replaceAll(new RegExp(`\\b${otherOid}\\b`, 'gu'), ownOid),
+  }
+  names.set('database:shop', ownOid)
   const resolved = (text: string): string =>
     text.replaceAll(/\{([a-z]+:[^{}]+)\}/gu, (whole, key: string) => names.get(key) ?? whole)
   const payloadOf = ({ sql, params }: Sent): { sql: string; params?: readonly (string | null)[] } => ({
@@ -146,7 +160,6 @@ export async function openReplay(): Promise<Replay> {
     judge,
     async replay(sent) {
       let result: Awaited<ReturnType<typeof governed>>
-      const { sql, params } = payloadOf(sent)
       try {
         result = await governed(sent)
       } catch (error) {
@@ -155,9 +168,12 @@ export async function openReplay(): Promise<Replay> {
         return { is: 'failed', message: `${error.code} ${error.message}` }
       }
       if ('reason' in result) return { is: 'refused', reason: result.reason }
-      const { columns, rows } = await rowsOf(direct, sql, params)
+      names.set('database:shop', otherOid)
+      const again = payloadOf(sent)
+      names.set('database:shop', ownOid)
+      const { columns, rows } = await rowsOf(direct, again.sql, again.params)
       const expected = { columns: await typed(direct, columns), rows }
-      if (isSame(result, expected, sql)) return { is: 'same', rows: rows.length }
+      if (isSame(result, expected, sent.sql, twin)) return { is: 'same', rows: rows.length }
       return { is: 'different', governed: result, direct: expected }
     },
     async close() {
@@ -214,15 +230,20 @@ async function typeName(client: Client, oid: string, typmod: string): Promise<st
   return name
 }
 
+/** The twin's own name and number. */
+interface Twin {
+  asOriginal(text: string): string
+}
+
 /** Without ORDER BY at its end, rows may come in any order; the twin has its own name. */
-function isSame(governed: Result, direct: Result, sql: string): boolean {
+function isSame(governed: Result, direct: Result, sql: string, twin: Twin): boolean {
   const order = (rows: Result['rows']): readonly string[] => {
     const texts = rows.map((row) => JSON.stringify(row))
     return /order\s+by[^()]*$/iu.test(sql) ? texts : texts.sort()
   }
-  return (
-    JSON.stringify([governed.columns, order(governed.rows)]) === JSON.stringify([direct.columns, order(direct.rows)])
-  )
+  const text = ({ columns, rows }: Result): string =>
+    twin.asOriginal(JSON.stringify([columns, OF_THE_SERVER.test(sql) ? [] : order(rows)]))
+  return text(governed) === text(direct)
 }
 
 /** Cells as the server wrote them; a column is the numbers of its type and its name. */

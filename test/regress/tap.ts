@@ -49,7 +49,7 @@ export interface TapCounts {
   stale: number
   /** Looks that were taken for no reason. */
   checked: number
-  /** Why a session could not read the catalog. */
+  /** What was odd: a catalog that could not be read, or had changed without a hint. */
   readonly failures: string[]
 }
 
@@ -59,12 +59,16 @@ export interface Tap {
   close(): Promise<void>
 }
 
+/**
+ * Temporary tables are left out: they are the session's own, and the snapshot does not hold them. So are predicate locks,
+ * which hold nobody up.
+ */
 const INSPECT = `SELECT 'x', pg_catalog.pg_current_xact_id_if_assigned()::text, NULL, NULL
 UNION ALL SELECT 'a', count(*)::text, NULL, NULL FROM pg_catalog.pg_locks
   WHERE pid = pg_catalog.pg_backend_pid() AND locktype = 'advisory'
 UNION ALL SELECT 'l', c.oid::text, c.relname, l.mode FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_class c ON c.oid = l.relation
   WHERE l.pid = pg_catalog.pg_backend_pid() AND l.locktype = 'relation' AND l.relation >= 16384
-    AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')`
+    AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND c.relpersistence <> 't' AND l.mode <> 'SIReadLock'`
 
 /** Verbs of statements that may stand in a transaction of their own. */
 const PLAIN = new Set(['sql.select', 'sql.insert', 'sql.update', 'sql.delete', 'sql.merge', 'sql.lock', 'sql.call'])
@@ -138,6 +142,7 @@ class TappedSession {
   /** Whether the open transaction changed the catalog, so that its end may change it back. */
   #changedInTransaction = false
   #looks = 0
+  #advisory = 0
   #queue: Promise<void> = Promise.resolve()
   #handler: OnMessage | undefined
 
@@ -246,12 +251,19 @@ class TappedSession {
         resolve({
           tags,
           ...(sqlstate !== undefined && { sqlstate }),
-          ...(looked.length > 0 && { held: heldOf(looked, before) }),
+          ...(looked.length > 0 && { held: this.#gained(heldOf(looked, before)) }),
         })
       }
       const look = isLookedAt ? queryMessage(INSPECT) : EMPTY
       this.#up.write(Buffer.concat([begin ?? (isShared ? look : EMPTY), message, look, end ?? EMPTY]))
     })
+  }
+
+  /** Advisory locks of the session outlive its transactions. */
+  #gained(held: Held): Held {
+    const advisory = Math.max(0, held.advisory - this.#advisory)
+    this.#advisory = held.advisory
+    return { ...held, advisory }
   }
 
   /** Runs a text of our own on this session; its answers are not shown to the client. */
@@ -283,7 +295,10 @@ class TappedSession {
       if (!this.#isStale && (this.#isDoubtful || isSample)) {
         const isSame = (await sessionFingerprint(ask, inTransaction)) === this.#catalog?.fingerprint
         if (!this.#isDoubtful) this.#counts.checked += 1
-        if (!this.#isDoubtful && !isSame) this.#counts.stale += 1
+        if (!this.#isDoubtful && !isSame) {
+          this.#counts.stale += 1
+          this.#counts.failures.push(`another catalog before: ${sql}`)
+        }
         this.#isStale = !isSame
       }
       this.#isDoubtful = false
@@ -351,7 +366,7 @@ function heldOf(rows: readonly (readonly (string | null)[])[], before: readonly 
   const gained = rows.filter((row) => !known.has(row.join(' ')))
   return {
     wrote: gained.some(([kind, xid]) => kind === 'x' && xid !== null),
-    advisory: Number(gained.find(([kind]) => kind === 'a')?.[1] ?? 0),
+    advisory: Number(rows.find(([kind]) => kind === 'a')?.[1] ?? 0),
     locks: gained
       .filter(([kind]) => kind === 'l')
       .map(([, oid, name, mode]) => ({ oid: Number(oid), name: name ?? '', mode: mode ?? '' })),

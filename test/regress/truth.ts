@@ -48,7 +48,7 @@ const CLASSES = new Map(taxonomy.verbs.map((spec) => [spec.verb, spec.class]))
 const STRONG = new Set(['write', 'exec', 'admin', 'unknown'])
 /** Functions and views of PostgreSQL that tell how a relation is defined or how large it is: they hold it still meanwhile. */
 const DESCRIBES =
-  /\bpg_get_[a-z]+|\bpg_[a-z_]*_size\b|\bpg_partition_(?:tree|ancestors|root)\b|\binformation_schema\b/iu
+  /\bpg_get_[a-z]+|\bpg_[a-z_]*_size\b|\bpg_partition_(?:tree|ancestors|root)\b|\b(?:information_schema|pg_rules|pg_views|pg_policies|pg_sequences)\b/iu
 
 /** What the plan of a deed left out; empty when it says enough. */
 export function leftOut(deed: Deed): readonly string[] {
@@ -78,7 +78,7 @@ export function leftOut(deed: Deed): readonly string[] {
   if (runsCode) return missing
   if (held.advisory > 0) missing.push('it took an advisory lock')
   const reach = new Reach(catalog, parts)
-  const locks = DESCRIBES.test(deed.sql) ? held.locks.filter(({ mode }) => mode !== 'AccessShareLock') : held.locks
+  const locks = DESCRIBES.test(deed.sql) ? held.locks.filter((lock) => !reach.isStill(lock)) : held.locks
   for (const lock of locks) if (!reach.explains(lock)) missing.push(`${lock.mode} on ${lock.name}`)
   return missing
 }
@@ -86,7 +86,6 @@ export function leftOut(deed: Deed): readonly string[] {
 /** Relations a plan's parts stand for. */
 class Reach {
   readonly #catalog: Catalog
-  readonly #parts: readonly Part[]
   readonly #named = new Set<Relation>()
   readonly #written = new Set<Relation>()
   readonly #locked = new Set<Relation>()
@@ -94,7 +93,6 @@ class Reach {
 
   constructor(catalog: Catalog, parts: readonly Part[]) {
     this.#catalog = catalog
-    this.#parts = parts
     for (const { verb, resource } of parts) {
       if (resource.type !== 'sql') continue
       const relation = relationNamed(catalog, resource.name)
@@ -106,12 +104,17 @@ class Reach {
     this.#read = closure(catalog, this.#named, true)
   }
 
+  /** Whether a relation is only kept as it is; a sequence is locked like this by whoever asks for its last value. */
+  isStill(lock: Lock): boolean {
+    const isSequence = this.#catalog.relationsByOid.get(lock.oid)?.kind === 'sequence'
+    return lock.mode === 'AccessShareLock' || (isSequence && lock.mode === 'RowExclusiveLock')
+  }
+
   /** A part says so, or the catalog does: a view's tables, partitions, the other end of a foreign key. */
   explains(lock: Lock): boolean {
     const relation = this.#catalog.relationsByOid.get(lock.oid)
-    // The snapshot holds no temporary tables, because a session of the gateway starts without; then names must do.
-    if (relation === undefined)
-      return this.#parts.some(({ resource }) => resource.type === 'sql' && resource.name.endsWith(lock.name))
+    // Made by the statement itself, or by another session since.
+    if (relation === undefined) return false
     if (lock.mode === 'AccessShareLock') return this.#read.has(relation)
     if (lock.mode === 'RowShareLock') {
       return this.#written.size > 0
