@@ -255,7 +255,7 @@ async function rowsOf(client: Client, sql: string, params?: readonly (string | n
       text: sql,
       values: [...(params ?? [])],
       rowMode: 'array',
-      types: raw as never,
+      types: raw,
     })
     return {
       columns: fields.map((field) => `${field.dataTypeID} ${field.dataTypeModifier} ${field.name}`),

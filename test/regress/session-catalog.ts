@@ -25,12 +25,15 @@ const NARROW = {
   unique: sql.UNIQUE_SQL,
   uses: sql.USES_SQL,
   ties: sql.TIES_SQL,
+  ruleReads: sql.RULE_READS_SQL,
+  wholeRows: sql.WHOLE_ROWS_SQL,
+  clustered: sql.CLUSTERED_SQL,
   policyReads: sql.POLICY_READS_SQL,
   viewBuiltins: sql.VIEW_BUILTINS_SQL,
   operators: sql.OPERATORS_SQL,
   casts: sql.CASTS_SQL,
   comparisons: sql.COMPARISONS_SQL,
-}
+} satisfies Readonly<Record<Exclude<keyof CatalogAnswers, sql.WideQuery | 'searchPath'>, string>>
 const PINNED = `SELECT pg_catalog.set_config('search_path', 'pg_catalog', true)`
 /** Some files switch the planner's means off one by one; our own queries need all of them. */
 const PLANNED_WELL = `SELECT ${[

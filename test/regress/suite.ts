@@ -219,7 +219,7 @@ class Runner {
     const counts = this.#counts
     const shown = `${file}: ${deed.sql.replaceAll(/\s+/gu, ' ').slice(0, SHOWN_CHARS)}`
     counts.statements += 1
-    if (deed.crash !== undefined) this.#crashes.push(`${shown} :: ${String(deed.crash)}`)
+    if (deed.crash !== undefined) this.#crashes.push(`${shown} :: ${deed.crash}`)
     if (deed.plan === undefined) {
       if (!deed.isPinned) counts.unpinned += 1
       else if (deed.crash === undefined) counts.blind += 1

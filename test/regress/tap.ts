@@ -16,7 +16,7 @@ export interface Deed {
   readonly plan: PostgresPlan | undefined
   readonly planMs: number
   /** Set when the planner threw. */
-  readonly crash?: unknown
+  readonly crash?: string
   readonly catalog: Catalog | undefined
   /** Tags of the statements that ended well. */
   readonly tags: readonly string[]
@@ -109,7 +109,7 @@ export async function startTap(upstream: { host: string; port: number }, onDeed:
         up.destroy()
       })
     }
-    new TappedSession(down, up, counts, onDeed)
+    new TappedSession(down, up, counts, onDeed).listen()
   })
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
   const address = server.address()
@@ -151,6 +151,10 @@ class TappedSession {
     this.#up = up
     this.#counts = counts
     this.#onDeed = onDeed
+  }
+
+  listen(): void {
+    const [down, up] = [this.#down, this.#up]
     readMessages(
       down,
       () => !this.#isStarted,
@@ -198,11 +202,11 @@ class TappedSession {
     const catalog = this.#catalog
     const started = performance.now()
     let plan: PostgresPlan | undefined
-    let crash: unknown
+    let crash: string | undefined
     try {
       if (isPinned && catalog !== undefined) plan = planQuery({ sql }, catalog, { masks: [] })
     } catch (error) {
-      crash = error
+      crash = error instanceof Error ? (error.stack ?? error.message) : 'something that is no error'
     }
     const planMs = performance.now() - started
     const isPlain =

@@ -18,7 +18,7 @@
  * @packageDocumentation
  */
 import type { ActionClass, AttributeSpec, Taxonomy, VerbSpec } from '../../core/action.ts'
-import { READABLE_SETTINGS, SETTABLE_SETTINGS } from './settings.ts'
+import { PINNED_SETTINGS, READABLE_SETTINGS, SETTABLE_SETTINGS } from './settings.ts'
 
 const columnsRead: AttributeSpec = {
   type: 'list(string)',
@@ -215,7 +215,7 @@ export const taxonomy: Taxonomy = {
       grants: [
         { verb: 'sql.select', resources: ['-', 'pg_catalog.*', 'information_schema.*'] },
         { verb: 'sql.show', resources: READABLE_SETTINGS },
-        { verb: 'sql.set', resources: ['all', ...SETTABLE_SETTINGS] },
+        { verb: 'sql.set', resources: ['all', ...PINNED_SETTINGS.keys(), ...SETTABLE_SETTINGS] },
         { verb: 'sql.begin', resources: ['-'] },
         { verb: 'sql.commit', resources: ['-'] },
         { verb: 'sql.rollback', resources: ['-'] },
