@@ -23,7 +23,7 @@ export function adminRooms(building: Building, isOpen: () => boolean): AdminRoom
       show: (session, resultBytesMax) => showRecording(config.recordings.dir, session, resultBytesMax),
     },
     metrics: () => metrics.render(),
-    isReady: () => isOpen() && isWritable(config.recordings.dir),
+    isReady: async () => isOpen() && (await isWritable(config.recordings.dir)) && (await building.isShareable()),
     record: ({ act, by, subject, outcome, facts }) =>
       recorder.admin({
         by: by.id,

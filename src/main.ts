@@ -70,6 +70,8 @@ export interface Building {
   readonly policyState: PolicyState
   readonly approvals: ApprovalRoom
   readonly control: Control
+  /** Whether the store answers and the policy in force everywhere is in force here. */
+  readonly isShareable: () => Promise<boolean>
   readonly recorder: Recorder
   readonly metrics: Metrics
   readonly traffic: Traffic
@@ -302,6 +304,13 @@ async function build(config: Config, log: Log, closers: Closers): Promise<Buildi
     policyState,
     approvals,
     control,
+    isShareable: async () => {
+      try {
+        return (await control.barred('-', '-')) === undefined && (await shared?.stale()) === undefined
+      } catch {
+        return false
+      }
+    },
     recorder,
     metrics,
     traffic,
