@@ -67,11 +67,15 @@ async function ask(version: ServerVersion): Promise<Cluster> {
  */
 export async function createDatabase(
   sql = '',
-  options: { readonly server?: ServerVersion } = {},
+  options: {
+    readonly server?: ServerVersion
+    /** Name of a database nobody is connected to, to be copied with all OIDs. */
+    readonly template?: string
+  } = {},
 ): Promise<TestDatabase> {
   const server = await cluster(options.server)
   const name = `t_${randomBytes(6).toString('hex')}`
-  await once(server, `CREATE DATABASE ${name} TEMPLATE template0`)
+  await once(server, `CREATE DATABASE ${name} TEMPLATE ${options.template ?? 'template0'}`)
   const open = async (): Promise<Client> => {
     const client = new Client({ ...server, database: name })
     // Suites end and restart backends on purpose.

@@ -1,0 +1,3 @@
+import { proveCorpora } from './prove.ts'
+
+proveCorpora('18')

@@ -1,0 +1,3 @@
+import { fuzz } from './random.ts'
+
+fuzz('18')

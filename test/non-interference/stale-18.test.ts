@@ -1,0 +1,3 @@
+import { proveStaleness } from './stale.ts'
+
+proveStaleness('18')
