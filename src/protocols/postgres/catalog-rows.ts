@@ -307,7 +307,7 @@ function columnsOf(answers: CatalogAnswers, types: ReadonlyMap<number, TypeRow>)
     return {
       ...row,
       typeKind: types.get(row.typeOid)?.kind ?? 'p',
-      baseType: layers.at(-1)?.display ?? row.type,
+      baseType: layers.findLast(({ kind }) => kind === 'd')?.baseDisplay ?? layers.at(-1)?.display ?? row.type,
       rowTypeOf: rowTypeOf(row.typeOid, types),
       notNull: row.notNull || layers.some((layer) => layer.kind === 'd' && layer.notNull),
       generatedFrom: (sources.get(`${relation}.${row.attnum}`) ?? []).map(({ source }) => source),
