@@ -146,6 +146,7 @@ function newTicket(
     ...(newRequest !== undefined && { newRequest }),
     state: 'pending',
     requester: { id, kind, owner, ...(actsFor !== undefined && { actsFor }) },
+    requestedBy: id,
     target: call.target.name,
     protocol: call.target.protocol,
     tool: call.tool,
@@ -182,8 +183,9 @@ async function file(desk: Desk, ticket: Ticket, call: Call, judged: Judged, stan
 }
 
 async function throwIfTooMany(desk: Desk, requester: string): Promise<void> {
-  const pending = await desk.tickets.list({ state: 'pending' })
-  const waiting = pending.filter(({ value }) => value.state === 'pending' && value.requester.id === requester)
+  const pending = await desk.tickets.list({ state: 'pending', requestedBy: requester })
+  // Reading a ticket whose time has run out is what expires it.
+  const waiting = pending.filter(({ value }) => value.state === 'pending')
   const { pendingMax } = desk.settings
   if (waiting.length < pendingMax) return
   throw new SallyportError(
@@ -195,8 +197,8 @@ async function throwIfTooMany(desk: Desk, requester: string): Promise<void> {
 
 /** Asking and withdrawing again and again must not grow the store, which is written whole with every change. */
 async function forgetOldest(desk: Desk, requester: string): Promise<void> {
-  const over = (await desk.tickets.list()).filter(
-    ({ value }) => value.requester.id === requester && isFinal(value.state) && !stillStands(value, desk.now()),
+  const over = (await desk.tickets.list({ requestedBy: requester })).filter(
+    ({ value }) => isFinal(value.state) && !stillStands(value, desk.now()),
   )
   const excess = over.length - desk.settings.finishedMax + 1
   if (excess <= 0) return

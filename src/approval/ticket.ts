@@ -71,6 +71,8 @@ export interface Ticket {
   readonly newRequest?: string
   readonly state: TicketState
   readonly requester: Requester
+  /** The requester's id, at the top where a store can look for it. */
+  readonly requestedBy: string
   readonly target: string
   readonly protocol: ProtocolName
   readonly tool: string

@@ -31,16 +31,9 @@ afterEach(async () => {
   for (const room of rooms.splice(0)) await room.close()
 })
 
-export async function world(settings: Partial<ApprovalSettings> = {}): Promise<World> {
+export async function world(settings: Partial<ApprovalSettings> = {}, shared?: Store): Promise<World> {
   const clock = { now: Date.parse('2026-11-23T10:00:00Z') }
-  const directory = await temporaryDirectory()
-  const store = await openLowdbStore({
-    file: path.join(directory, 'store.json'),
-    blobs: path.join(directory, 'blobs'),
-    key: KEYS.store,
-    mustExist: false,
-    now: () => clock.now,
-  })
+  const store = shared ?? (await storeInDirectory(() => clock.now))
   const events: ApprovalEvent[] = []
   return {
     clock,
@@ -68,6 +61,17 @@ export async function world(settings: Partial<ApprovalSettings> = {}): Promise<W
       return error.facts.ticket
     },
   }
+}
+
+async function storeInDirectory(now: () => number): Promise<Store> {
+  const directory = await temporaryDirectory()
+  return openLowdbStore({
+    file: path.join(directory, 'store.json'),
+    blobs: path.join(directory, 'blobs'),
+    key: KEYS.store,
+    mustExist: false,
+    now,
+  })
 }
 
 /** Votes as a person does: looks at the ticket, then answers what was seen. */
