@@ -7,7 +7,7 @@
  */
 import { asList, text } from '../ast.ts'
 import { word } from '../names.ts'
-import type { Handler } from './draft.ts'
+import type { Draft, Handler } from './draft.ts'
 import { alterOf, code, create, ownerOf, runsFunction, server } from './effects.ts'
 import { handlerPaths } from './grant.ts'
 import { fieldsOf, relationName, roleName } from './objects.ts'
@@ -93,26 +93,44 @@ export const dropSubscription: Handler = (draft, fields) => {
   draft.outsideTransaction = true
 }
 
-export const foreignDataWrapper: Handler = (draft, fields) => {
-  const name = word(text(fields['fdwname']))
-  create(draft, 'foreign data wrapper', name)
-  code(draft, undefined, '', false)
-  server(draft, 'foreign data wrapper')
-  draft.hidesValues = true
-  for (const path of handlerPaths(fields['func_options'])) runsFunction(draft, path, 'foreign data wrapper')
-}
+/** CREATE and ALTER of the same object say the same but for their verb. */
+type Made = (draft: Draft, object: string, name: string | undefined) => void
 
-export const foreignServer: Handler = (draft, fields) => {
-  create(draft, 'server', word(text(fields['servername'])))
-  server(draft, 'foreign server')
-  draft.hidesValues = true
-}
+const changeOptions: Made = (draft, object, name) => alterOf(draft, object, name, ['options'])
 
-export const userMapping: Handler = (draft, fields) => {
-  create(draft, 'user mapping', `${roleName(fields['user'])}@${word(text(fields['servername']))}`)
-  server(draft, 'user mapping')
-  draft.hidesValues = true
-}
+const foreignDataWrapper =
+  (make: Made): Handler =>
+  (draft, fields) => {
+    const name = word(text(fields['fdwname']))
+    make(draft, 'foreign data wrapper', name)
+    code(draft, undefined, '', false)
+    server(draft, 'foreign data wrapper')
+    draft.hidesValues = true
+    for (const path of handlerPaths(fields['func_options'])) runsFunction(draft, path, 'foreign data wrapper')
+  }
+
+const foreignServer =
+  (make: Made): Handler =>
+  (draft, fields) => {
+    make(draft, 'server', word(text(fields['servername'])))
+    server(draft, 'foreign server')
+    draft.hidesValues = true
+  }
+
+const userMapping =
+  (make: Made): Handler =>
+  (draft, fields) => {
+    make(draft, 'user mapping', `${roleName(fields['user'])}@${word(text(fields['servername']))}`)
+    server(draft, 'user mapping')
+    draft.hidesValues = true
+  }
+
+export const createForeignDataWrapper = foreignDataWrapper(create)
+export const alterForeignDataWrapper = foreignDataWrapper(changeOptions)
+export const createForeignServer = foreignServer(create)
+export const alterForeignServer = foreignServer(changeOptions)
+export const createUserMapping = userMapping(create)
+export const alterUserMapping = userMapping(changeOptions)
 
 export const dropUserMapping: Handler = (draft, fields) => {
   draft.changesCatalog = true
