@@ -34,7 +34,8 @@ export async function* executeWire(
   // Nothing of a statement without values runs; a Parse message is only ever judged.
   if (wire.isUnbound) throw new TypeError('A statement that is not bound cannot run.')
   let plan = planned
-  if (wire.backend.status === 'E' && !endsTransaction(plan)) throw aborted()
+  if (wire.backend.status === 'E' && !mayRunInFailed(plan)) throw aborted()
+  let moves = 0
   for (let replans = 0; ;) {
     const catalog = target.latest() ?? (await target.look())
     const guard = target.guardOf(catalog, plan)
@@ -45,11 +46,12 @@ export async function* executeWire(
       if (!(error instanceof StaleCatalog || error instanceof NotOpened)) throw error
       const isRetryable = wire.backend.status === 'I'
       if (isRetryable) await wire.backend.sync()
-      if (error instanceof StaleCatalog && !error.isCertain) {
-        target.onBusy()
+      const fresh = await target.look()
+      if (error instanceof StaleCatalog && !error.isCertain && fresh.catalog.fingerprint === plan.fingerprint) {
+        // Somebody wrote, but not to the catalog. Who writes again that soon writes all the time.
+        if (++moves > 1) target.onBusy()
         continue
       }
-      const fresh = await target.look()
       const isUnchanged = fresh.catalog.fingerprint === plan.fingerprint
       if (error instanceof NotOpened && isUnchanged) throw error.rejection
       if (!isRetryable || ++replans > REPLANS_MAX) throw stale(call, permit)
@@ -61,10 +63,12 @@ export async function* executeWire(
   }
 }
 
-/** In a failed transaction the server takes nothing but its end. */
-function endsTransaction({ session, kind }: PostgresPlan): boolean {
-  if (session === undefined || kind === 'unknown') return false
-  return session.does === 'commit' || session.does === 'rollback' || session.does === 'rollback_to'
+/** In a failed transaction the server takes nothing but its end, and only that is sent; of what is unknown it decides. */
+function mayRunInFailed({ session, kind, statements }: PostgresPlan): boolean {
+  if (kind === 'unknown') return true
+  const first = statements?.[0]
+  if (first !== undefined) return mayRunInFailed(first)
+  return session?.does === 'commit' || session?.does === 'rollback' || session?.does === 'rollback_to'
 }
 
 function aborted(): SallyportError {

@@ -126,6 +126,7 @@ class QueryRun implements Run {
         break
       }
       yield* answer.pass(end)
+      yield* answer.flush()
       await feed(this.#execution, answer)
     }
     this.#isBusy = false
@@ -348,6 +349,7 @@ class PortalRun implements Run {
       const end = yield* this.#answer.until('CIsEG', this.#execution.wire)
       if (end.letter === 'G') {
         yield* this.#answer.pass(end)
+        yield* this.#answer.flush()
         await feed(this.#execution, this.#answer)
         if (!this.#portal.withSync) this.#backend.send([FLUSH])
         continue
