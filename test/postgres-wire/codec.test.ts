@@ -1,4 +1,4 @@
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { SallyportError } from '../../src/core/errors.ts'
 import { BackendReader, type BackendPiece } from '../../src/protocols/postgres/messages/backend.ts'
@@ -90,9 +90,19 @@ function encode(message: FrontendMessage): Buffer {
       return FLUSH
     case 'Terminate':
       return TERMINATE
-    case 'Proof':
+    default:
       throw new Error('not made here')
   }
+}
+
+/** What `work` throws that is no error of ours. */
+function untyped(work: () => unknown): unknown {
+  try {
+    work()
+  } catch (error) {
+    return error instanceof SallyportError ? undefined : error
+  }
+  return undefined
 }
 
 /** Cuts bytes at the given places. */
@@ -128,11 +138,7 @@ describe('messages of a client', () => {
       fc.property(fc.uint8Array({ maxLength: 200 }), (bytes) => {
         const reader = new FrontendReader()
         reader.push(Buffer.from(bytes))
-        try {
-          readAll(reader)
-        } catch (error) {
-          expect(error).toBeInstanceOf(SallyportError)
-        }
+        expect(untyped(() => readAll(reader))).toBeUndefined()
       }),
       { numRuns: 2_000 },
     )
@@ -216,11 +222,7 @@ describe('start-up packets', () => {
   it('throw nothing untyped for garbage', () => {
     fc.assert(
       fc.property(fc.uint8Array({ maxLength: 60 }), (bytes) => {
-        try {
-          readStartup(Buffer.from(bytes))
-        } catch (error) {
-          expect(error).toBeInstanceOf(SallyportError)
-        }
+        expect(untyped(() => readStartup(Buffer.from(bytes)))).toBeUndefined()
       }),
       { numRuns: 2_000 },
     )
@@ -276,11 +278,7 @@ describe('messages of a backend', () => {
   it('throw nothing untyped for garbage', () => {
     fc.assert(
       fc.property(fc.uint8Array({ maxLength: 200 }), (bytes) => {
-        try {
-          backendPieces([Buffer.from(bytes)])
-        } catch (error) {
-          expect(error).toBeInstanceOf(SallyportError)
-        }
+        expect(untyped(() => backendPieces([Buffer.from(bytes)]))).toBeUndefined()
       }),
       { numRuns: 2_000 },
     )

@@ -21,7 +21,7 @@ export function encodeAuthentication(message: Authentication): Buffer {
     }
     case 'sasl-continue':
       return writer.int32(11).bytes(message.data).done()
-    case 'sasl-final':
+    default:
       return writer.int32(12).bytes(message.data).done()
   }
 }

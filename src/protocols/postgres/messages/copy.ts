@@ -21,7 +21,7 @@ export function encodeCopy(message: CopyIn): Buffer {
       return new MessageWriter('d', message.data.length).bytes(message.data).done()
     case 'CopyDone':
       return new MessageWriter('c').done()
-    case 'CopyFail':
+    default:
       return new MessageWriter('f', message.reason.length + 1).text(message.reason).done()
   }
 }

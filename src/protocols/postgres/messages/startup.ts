@@ -85,7 +85,7 @@ export function encodeStartup(packet: StartupPacket): Buffer {
       return writer.uint32(GSSENC_REQUEST).done()
     case 'cancel':
       return writer.uint32(CANCEL_REQUEST).int32(packet.processId).bytes(packet.key).done()
-    case 'startup': {
+    default: {
       writer.uint32(packet.major * 65_536 + packet.minor)
       for (const [name, value] of packet.parameters) writer.text(name).text(value)
       return writer.byte(0).done()

@@ -120,7 +120,7 @@ export class Answer {
 
   /** Hands on what was gathered. */
   *flush(): Generator<Chunk> {
-    if (this.stopped !== undefined) return this.forget()
+    if (this.stopped !== undefined) this.forget()
     if (this.#cells.length > 0) {
       const rows = this.#cells
       this.#cells = []
@@ -209,12 +209,14 @@ export class Answer {
   /** Hands a message on to the client. */
   *pass({ letter, body, bytes }: BackendMessage): Generator<Chunk> {
     if (letter === 'E' || letter === 'Z' || this.stopped !== undefined) return
-    if (!this.#isDecoding) return this.push(bytes)
+    if (!this.#isDecoding || !'DdTc'.includes(letter)) {
+      this.push(bytes)
+      return
+    }
     if (letter === 'D') {
       if (this.#cells.length >= DECODED_ROWS) yield* this.flush()
       return
     }
-    if (letter !== 'd' && letter !== 'T' && letter !== 'c') return this.push(bytes)
     yield* this.flush()
     if (letter === 'd') {
       yield { kind: 'data', channel: 'copy', bytes: body }

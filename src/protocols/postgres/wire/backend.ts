@@ -97,15 +97,24 @@ export class WireBackend {
     this.#swallow += answer
   }
 
-  /** Sends messages in one write. Resolves at once unless the backend does not read. */
-  send(messages: readonly Buffer[]): Promise<void> | undefined {
+  /** Sends messages in one write. */
+  send(messages: readonly Buffer[]): void {
+    this.#write(messages)
+  }
+
+  /** Sends messages and resolves when the backend has taken them: for what a client sends without end. */
+  async sendPaced(messages: readonly Buffer[]): Promise<void> {
+    if (!this.#write(messages)) await this.#drained()
+  }
+
+  /** Returns whether more may be written at once. */
+  #write(messages: readonly Buffer[]): boolean {
     if (this.lost !== undefined) throw this.lost
     this.isOpen = true
     const all = this.#ahead.length === 0 ? messages : [...this.#ahead, ...messages]
     this.#ahead = []
     const [only] = all
-    const isTaken = this.#socket.write(all.length === 1 && only !== undefined ? only : Buffer.concat(all))
-    return isTaken ? undefined : this.#drained()
+    return this.#socket.write(all.length === 1 && only !== undefined ? only : Buffer.concat(all))
   }
 
   /**

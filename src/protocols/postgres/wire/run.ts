@@ -144,12 +144,12 @@ class QueryRun implements Run {
 /** Sends COPY data from the client to the backend, as fast as it takes it. */
 async function feed({ call, wire }: WireExecution, answer: Answer): Promise<void> {
   const { backend } = wire
-  const fail = (reason: string): void => void backend.send([encodeCopy({ type: 'CopyFail', reason })])
+  const fail = (reason: string): void => backend.send([encodeCopy({ type: 'CopyFail', reason })])
   try {
     if (answer.stopped !== undefined) return fail('stopped')
     for await (const data of call.input ?? []) {
       if (answer.stopped !== undefined) break
-      await backend.send([encodeCopy({ type: 'CopyData', data: Buffer.from(data) })])
+      await backend.sendPaced([encodeCopy({ type: 'CopyData', data: Buffer.from(data) })])
     }
     if (answer.stopped === undefined) backend.send([encodeCopy({ type: 'CopyDone' })])
     else fail('stopped')
