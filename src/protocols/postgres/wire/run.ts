@@ -263,7 +263,9 @@ class PortalRun implements Run {
 
   async #passGuard(answers: string): Promise<void> {
     for (const letter of answers) {
-      if ((await this.#answer.expect(letter)) !== 'E') continue
+      const came = await this.#answer.expect(letter)
+      if (came === '1') this.#backend.prepared.add(`sallyport_${this.#execution.guard}`)
+      if (came !== 'E') continue
       this.#isBusy = false
       await this.#answer.settled()
       this.#answer.throwIfStopped()
@@ -271,7 +273,6 @@ class PortalRun implements Run {
       if (isStale) throw new StaleCatalog(this.#execution.guard === 'fingerprint')
       throw reportedError(this.#answer.report ?? new Map(), sentAs(this.#execution.plan), this.#execution.wire.sql)
     }
-    this.#backend.prepared.add(`sallyport_${this.#execution.guard}`)
   }
 
   #parseMessages(sql: string): Buffer[] {
