@@ -267,6 +267,7 @@ export class UpstreamConnection {
       processId: this.#backend.processID,
       secretKey: this.#backend.secretKey,
       reported: this.#reported,
+      searchPath: searchPathOf(this.#options),
       requestCancel: (signal) => this.#requestCancel(signal),
     }
   }
@@ -347,6 +348,8 @@ export interface HandedOver {
   readonly secretKey: number
   /** What the server said of its settings. */
   readonly reported: ReadonlyMap<string, string>
+  /** The setting it was pinned to. */
+  readonly searchPath: string
   /** Asks the server, on a second connection, to end what runs; resolves when it has taken the request. Never throws. */
   readonly requestCancel: (signal: AbortSignal) => Promise<void>
 }

@@ -28,6 +28,8 @@ import { encodeRowDescription } from './messages/row-description.ts'
 import { encodeNotification, encodeParameterStatus, encodeReadyForQuery } from './messages/session-facts.ts'
 import { violation } from './messages/violation.ts'
 import type { PostgresPlan } from './plan-types.ts'
+import { loadParser } from './parse.ts'
+import { splitStatements } from './split.ts'
 import { afterEffect, EMPTY_SESSION, type SessionView } from './session.ts'
 import type { WireBackend } from './wire/backend.ts'
 import type { Downstream } from './wire/downstream.ts'
@@ -68,6 +70,15 @@ interface Portal {
   stopped: 'done' | 'abandoned'
 }
 
+/** What may change any setting of the session on its way. */
+const DOUBTFUL: ReadonlySet<string> = new Set([
+  'sql.call',
+  'sql.do',
+  'sql.unknown',
+  'sql.set',
+  'sql.set_role',
+  'sql.discard',
+])
 /** PostgreSQL keeps names to 63 bytes and takes two that differ later for one. */
 const NAME_BYTES_MAX = 63
 /** Statements and portals a client may keep. */
@@ -94,6 +105,9 @@ export class ClientSession {
   readonly #held = new Set<string>()
   #isSkipping = false
   #isUnderMasks = true
+  /** Set when something ran that may have changed the settings the session is pinned to. */
+  #isDoubtful = false
+  #drift: string | undefined
   /** The portal whose messages were taken and not answered yet. */
   #waiting: string | undefined
   /** What runs now. */
@@ -248,13 +262,37 @@ export class ClientSession {
   async #query(sql: string): Promise<void> {
     await this.#endPortal('', 'done')
     this.#statements.delete('')
-    const wire = new WireCall(this.#backend, sql, this.#view)
+    await this.#checkPins()
+    await loadParser()
+    const split = this.#drift === undefined ? splitStatements(sql) : undefined
+    if (split?.ok === true && split.statements.length > 1) {
+      // One implicit transaction, as a Query message has it: the Sync comes after the last.
+      for (const { text } of split.statements) await this.#statement(text, true)
+    } else await this.#statement(sql, false)
+    await this.#ready()
+  }
+
+  async #statement(sql: string, isPart: boolean): Promise<void> {
+    await this.#checkPins()
+    const wire = new WireCall(this.#backend, sql, this.#view, { isPart, drift: this.#drift })
     const { call, controller } = this.#call('postgres.query', wire, () => 'abandoned')
     await this.#running_(controller, async () => {
       for await (const chunk of this.#rooms.run(call)) await this.#show(chunk, wire)
     })
     this.#took(wire.plan)
-    await this.#ready()
+  }
+
+  /** After whatever may have changed what a text means, the session itself is asked (C7). */
+  async #checkPins(): Promise<void> {
+    if (!this.#isDoubtful && this.#drift === undefined) return
+    if (this.#backend.status === 'E' || this.#backend.isFailed) return
+    this.#drift = await this.#backend.drift()
+    this.#isDoubtful = false
+    if (this.#drift !== 'standard_conforming_strings' && this.#drift !== 'client_encoding') return
+    // Fail closed: not even where one statement ends and the next begins could be told any more.
+    throw new SallyportError('ERR_UNAUTHENTICATED', `The session's setting ${this.#drift} is not as it was pinned.`, {
+      facts: { sqlstate: '57P01' },
+    })
   }
 
   async #parse({ name, sql, paramTypes }: Parse): Promise<void> {
@@ -262,7 +300,8 @@ export class ClientSession {
     if (name !== '' && this.#statements.has(name)) throw duplicate('42P05', 'prepared statement', name)
     if (this.#statements.size >= KEPT_MAX) throw tooManyKept()
     if (name === '') this.#statements.delete('')
-    const wire = new WireCall(this.#backend, sql, this.#view, { isUnbound: true })
+    await this.#checkPins()
+    const wire = new WireCall(this.#backend, sql, this.#view, { isUnbound: true, drift: this.#drift })
     const { call } = this.#call('postgres.parse', wire, () => 'done')
     const judged = await this.#rooms.judge(call)
     this.#isUnderMasks = isUnderMasks(judged.plan as PostgresPlan)
@@ -299,7 +338,8 @@ export class ClientSession {
       isOpened: false,
       tag: '',
     }
-    const wire = new WireCall(this.#backend, statement.sql, this.#view, { portal: request })
+    await this.#checkPins()
+    const wire = new WireCall(this.#backend, statement.sql, this.#view, { portal: request, drift: this.#drift })
     const { call, controller } = this.#call('postgres.execute', wire, () => this.#portals.get(name)?.stopped ?? 'done')
     this.#portals.set(name, { request, wire, controller, chunks: this.#rooms.run(call), stopped: 'abandoned' })
     this.#waiting = name
@@ -483,6 +523,7 @@ export class ClientSession {
     this.#isUnderMasks = isUnderMasks(plan)
     for (const done of plan.statements ?? [plan]) {
       const effect = done.session
+      if (done.action.parts.some(({ verb }) => DOUBTFUL.has(verb))) this.#isDoubtful = true
       this.#view = afterEffect(this.#view, effect)
       if (effect?.does === 'declare' && effect.hold) this.#held.add(effect.name)
       const isDoubtful = done.kind === 'unknown' || effect?.does === 'deallocate' || effect?.does === 'discard'
@@ -500,11 +541,14 @@ export class ClientSession {
     this.#unanswered = undefined
     const { lost } = this.#backend
     if (lost !== undefined) throw lost
-    if (error.code === 'ERR_SHUTTING_DOWN' || this.#session.signal.aborted) throw error
+    const isOver = error.code === 'ERR_SHUTTING_DOWN' || error.code === 'ERR_UNAUTHENTICATED'
+    if (isOver || this.#session.signal.aborted) throw error
     if (this.#ticket !== undefined && error.code === 'ERR_CANCELLED') {
       await this.#rooms.withdraw(this.#ticket, this.#session).catch((fault: unknown) => this.#rooms.onFault(fault))
     }
     this.#ticket = undefined
+    // Part of a text that failed may have taken effect.
+    this.#isDoubtful = true
     this.#backend.poison()
     this.#client.write(errorResponse(error))
   }
@@ -534,13 +578,17 @@ export class ClientSession {
 
   #call(tool: string, wire: WireCall, stopped: () => 'done' | 'abandoned') {
     const controller = new AbortController()
+    const copyData = (): AsyncIterable<Uint8Array> | undefined => (mayTakeData(wire.plan) ? this.#copyData() : undefined)
     const call: Call = {
       id: randomUUID(),
       session: this.#session,
       target: this.#target,
       tool,
       payload: wire,
-      input: this.#copyData(),
+      // Asked for once the call is planned: only what may be a COPY has input, and such a call cannot be approved.
+      get input() {
+        return copyData() as AsyncIterable<Uint8Array>
+      },
       signal: controller.signal,
       hold: this.#hold(),
       stopped,
@@ -602,6 +650,11 @@ export class ClientSession {
   #flushIdle(): void {
     if (this.#running === undefined) void this.#client.flush()
   }
+}
+
+/** Whether the backend may ask for COPY data while this runs. What is not understood may do anything. */
+function mayTakeData(plan: PostgresPlan | undefined): boolean {
+  return (plan?.statements ?? [plan]).some((one) => one?.session?.does === 'copy_in' || one?.kind === 'unknown')
 }
 
 function noticeResponse(severity: string, text: string): Buffer {

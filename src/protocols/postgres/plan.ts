@@ -83,6 +83,18 @@ function planRequest(request: Request, catalog: Catalog, under: PlanUnder): Post
   return 'plan' in planning ? planning.plan : planOne(planning)
 }
 
+/** The plan of a text that is not even read, because its session no longer means what a plan would say (C7). */
+export function planUnread(
+  sql: string,
+  params: readonly (string | null)[],
+  catalog: Catalog,
+  under: PlanUnder,
+  reason: string,
+): PostgresPlan {
+  const planning = planningOf({ sql, params }, catalog, under)
+  return 'plan' in planning ? planning.plan : notUnderstood(planning, [], [reason])
+}
+
 /** Everything to plan with, or the plan of what cannot be planned because the masks do not fit. */
 function planningOf(request: Request, catalog: Catalog, under: PlanUnder): Planning | { readonly plan: PostgresPlan } {
   try {

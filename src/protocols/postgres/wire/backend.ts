@@ -12,6 +12,9 @@ import { SallyportError } from '../../../core/errors.ts'
 import type { HandedOver } from '../connection.ts'
 import { BackendReader, type BackendPiece } from '../messages/backend.ts'
 import { FLUSH, SYNC, TERMINATE } from '../messages/control.ts'
+import { encodeBind } from '../messages/bind.ts'
+import { decodeTextRow } from '../messages/data-row.ts'
+import { encodeExecute } from '../messages/execute.ts'
 import { encodeDescribe } from '../messages/describe.ts'
 import { encodeParse } from '../messages/parse.ts'
 import { decodeReport, type Report } from '../messages/report.ts'
@@ -32,7 +35,15 @@ const CANCEL_TIMEOUT_MS = 5_000
 const POISON_SQL = 'sallyport: refused'
 
 /** Statements the gateway prepares for itself. */
-const OWN_STATEMENTS = ['sallyport_snapshot', 'sallyport_fingerprint']
+const OWN_PORTAL = 'sallyport_own'
+/** Settings that decide what a text means and who runs it. */
+const PINS = ['standard_conforming_strings', 'client_encoding', 'search_path', 'role', 'session_authorization']
+const OWN_STATEMENTS = [
+  'sallyport_snapshot',
+  'sallyport_fingerprint',
+  'sallyport_heap',
+  ...PINS.map((pin) => `sallyport_show_${pin}`),
+]
 
 /** What a backend says on its own. */
 export interface BackendEvents {
@@ -60,6 +71,7 @@ export class WireBackend {
   lost: SallyportError | undefined
   readonly #socket: Socket
   readonly #reader = new BackendReader()
+  readonly #pinned: ReadonlyMap<string, string>
   readonly #requestCancel: HandedOver['requestCancel']
   #ahead: Buffer[] = []
   /** Letters of answers to what was sent ahead; they are the gateway's own and go no further. */
@@ -68,9 +80,16 @@ export class WireBackend {
   #isPaused = true
   #onLost: (error: SallyportError) => void = () => undefined
 
-  constructor(target: string, { socket, reported, requestCancel }: HandedOver) {
+  constructor(target: string, { socket, reported, searchPath, requestCancel }: HandedOver) {
     this.target = target
     this.parameters = new Map(reported)
+    this.#pinned = new Map([
+      ['standard_conforming_strings', 'on'],
+      ['client_encoding', 'UTF8'],
+      ['search_path', searchPath],
+      ['role', 'none'],
+      ['session_authorization', reported.get('session_authorization') ?? ''],
+    ])
     this.#socket = socket
     this.#requestCancel = requestCancel
     socket.on('data', (piece: Buffer) => this.#take(piece))
@@ -176,6 +195,50 @@ export class WireBackend {
     if (this.lost !== undefined || isUndone || this.isSyncSent) return
     // Behind a Sync there is a transaction of its own, or none.
     this.send([encodeParse({ name: '', sql: POISON_SQL, paramTypes: [] }), FLUSH])
+  }
+
+  /**
+   * Asks for the settings that decide what a text means, without taking a snapshot, so that SET TRANSACTION may still
+   * follow. Returns the name of the first that is not as it was pinned.
+   */
+  async drift(): Promise<string | undefined> {
+    const messages = PINS.flatMap((pin) => this.#showMessages(pin))
+    const isPipeline = this.isOpen
+    this.send([...messages, isPipeline ? FLUSH : SYNC])
+    let drifted: string | undefined
+    for (const pin of PINS) {
+      const shown = await this.#shown(pin)
+      if (shown !== this.#pinned.get(pin)) drifted ??= pin
+    }
+    if (isPipeline) return drifted
+    this.isSyncSent = true
+    await this.sync()
+    return drifted
+  }
+
+  #showMessages(pin: string): Buffer[] {
+    const name = `sallyport_show_${pin}`
+    const messages = [
+      encodeBind({ portal: OWN_PORTAL, statement: name, paramFormats: [], params: [], resultFormats: [] }),
+      encodeExecute({ portal: OWN_PORTAL, rowsMax: 0 }),
+      encodeDescribe({ type: 'Close', what: 'portal', name: OWN_PORTAL }),
+    ]
+    if (!this.prepared.has(name)) messages.unshift(encodeParse({ name, sql: `SHOW ${pin}`, paramTypes: [] }))
+    return messages
+  }
+
+  async #shown(pin: string): Promise<string | null | undefined> {
+    let value: string | null | undefined
+    this.#reader.readsRows = true
+    for (;;) {
+      const piece = await this.next()
+      if (piece.kind !== 'message' || piece.letter === 'E' || piece.letter === 'Z') {
+        throw new SallyportError('ERR_UPSTREAM_LOST', `The session at target ${this.target} could not be checked.`)
+      }
+      if (piece.letter === '1') this.prepared.add(`sallyport_show_${pin}`)
+      if (piece.letter === 'D') value = decodeTextRow(piece.body)[0]
+      if (piece.letter === '3') return value
+    }
   }
 
   /** What the gateway prepared may be gone, or be something else: nothing is taken for granted any more. */

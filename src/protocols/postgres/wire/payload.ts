@@ -34,6 +34,10 @@ export class WireCall {
   readonly portal: PortalRequest | undefined
   /** What the client has prepared and declared so far. */
   readonly session: SessionView
+  /** Set for one of several statements of a Query message: its Sync comes after the last. */
+  readonly isPart: boolean
+  /** The setting that is not as it was pinned; nothing of the text is understood then (C7). */
+  readonly drift: string | undefined
   /** Set for a Parse message: its parameters have no values yet. */
   readonly isUnbound: boolean
   /** Columns of the rows that are decoded on the way, as the backend described them. */
@@ -47,13 +51,20 @@ export class WireCall {
     backend: WireBackend,
     sql: string,
     session: SessionView,
-    more: { readonly portal?: PortalRequest; readonly isUnbound?: true } = {},
+    more: {
+      readonly portal?: PortalRequest
+      readonly isUnbound?: true
+      readonly isPart?: boolean
+      readonly drift?: string | undefined
+    } = {},
   ) {
     this.backend = backend
     this.sql = sql
     this.session = session
     this.portal = more.portal
     this.isUnbound = more.isUnbound ?? false
+    this.isPart = more.isPart ?? false
+    this.drift = more.drift
   }
 
   /** Values as text, binary ones decoded where their type is known. */

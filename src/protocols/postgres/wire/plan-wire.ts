@@ -1,6 +1,6 @@
 import type { Canonical } from '../../../core/call.ts'
 import type { Catalog } from '../catalog.ts'
-import { loadParser, planStatement, type PlanUnder, type PostgresPlan } from '../plan.ts'
+import { loadParser, planStatement, planUnread, type PlanUnder, type PostgresPlan } from '../plan.ts'
 import type { WireCall } from './payload.ts'
 
 /** Works out what a call of a wire client means, with what its session holds. */
@@ -9,7 +9,11 @@ export async function planWire(wire: WireCall, catalog: Catalog, under: PlanUnde
   const { sql, portal, session } = wire
   const params = wire.params
   const request = wire.isUnbound ? { sql } : { sql, params }
-  const made = planStatement(request, catalog, { ...under, door: 'session', session })
+  const inSession: PlanUnder = { ...under, door: 'session', session }
+  const made =
+    wire.drift === undefined
+      ? planStatement(request, catalog, inSession)
+      : planUnread(sql, params, catalog, inSession, `The session's setting ${wire.drift} is not as it was pinned.`)
   wire.plan = made
   if (portal === undefined || params.length === 0) return made
   return { ...made, exact: { ...(made.exact as Readonly<Record<string, Canonical>>), ...boundAs(wire) } }

@@ -42,6 +42,9 @@ export interface WireExecution {
 
 const GUARD_PORTAL = 'sallyport_guard'
 const DIVISION_BY_ZERO = '22012'
+const HEAP = 'sallyport_heap'
+const HEAP_ORDER_SQL = `SELECT pg_catalog.set_config('enable_indexscan', 'off', true),
+  pg_catalog.set_config('enable_indexonlyscan', 'off', true)`
 
 /** Runs the call. @throws StaleCatalog, NotOpened before anything of it ran; otherwise SallyportError. */
 export async function* runWire(execution: WireExecution): AsyncGenerator<Chunk, void, undefined> {
@@ -82,14 +85,14 @@ interface Run {
 function runOf(execution: WireExecution, answer: Answer): Run {
   const { plan, wire } = execution
   if (wire.portal !== undefined) return new PortalRun(execution, answer, wire.portal)
-  if (!needsGuard(plan)) return new QueryRun(execution, answer)
+  if (!needsGuard(plan) && !wire.isPart) return new QueryRun(execution, answer)
   // A Query message whose statement touches tables: sent in the extended protocol, answered as a Query is.
   const portal: PortalRequest = {
     statement: { sql: wire.sql, paramTypes: [], upstreamName: '', wanted: plan.sql, sent: undefined, isAnswered: true },
     bind: { type: 'Bind', portal: '', statement: '', paramFormats: [], params: [], resultFormats: [] },
     upstreamName: '',
     commands: [{ do: 'describe' }, { do: 'execute', rowsMax: 0 }],
-    withSync: true,
+    withSync: !wire.isPart,
     state: 'open',
     isOpened: false,
     tag: '',
@@ -97,9 +100,27 @@ function runOf(execution: WireExecution, answer: Answer): Run {
   return new PortalRun(execution, answer, portal, '2n')
 }
 
-/** Whether what runs depends on the catalog. */
-function needsGuard(plan: PostgresPlan): boolean {
-  return plan.kind !== 'unknown' && (plan.objects.length > 0 || plan.tripwire.length > 0)
+/** What statements do to a session without looking at a table; a guard before them would take the transaction's snapshot. */
+const TABLELESS: ReadonlySet<string> = new Set([
+  'begin',
+  'commit',
+  'rollback',
+  'savepoint',
+  'release',
+  'rollback_to',
+  'set',
+  'discard',
+  'deallocate',
+  'close',
+  'listen',
+  'unlisten',
+])
+
+/** Whether what runs depends on the catalog. Fail closed: with masks, everything that is not known to be without tables. */
+function needsGuard({ kind, objects, tripwire, session }: PostgresPlan): boolean {
+  if (kind === 'unknown') return false
+  if (objects.length > 0) return true
+  return tripwire.length > 0 && kind !== 'show' && !TABLELESS.has(session?.does ?? '')
 }
 
 /** A Query message, sent on as one: a text that touches no table, or that is not understood. */
@@ -228,10 +249,13 @@ class PortalRun implements Run {
     const isParsed = statement.sent === plan.sql
     const messages = isParsed ? [] : this.#parseMessages(plan.sql)
     messages.push(encodeBind({ ...this.#bind(), portal: upstreamName, statement: statement.upstreamName }))
+    const heap = plan.hidesOrder === true ? this.#heapMessages() : undefined
+    if (heap !== undefined) messages.unshift(...heap.messages)
     const guard = isGuarded ? this.#guardMessages() : undefined
     if (guard !== undefined) messages.push(...guard.messages)
     messages.push(...(isLooking ? [FLUSH] : this.#commandMessages()))
     this.#send(messages)
+    if (heap !== undefined) await this.#passOwn(HEAP, heap.answers)
     if (!isParsed) {
       await this.#expect('1')
       statement.sent = plan.sql
@@ -262,9 +286,14 @@ class PortalRun implements Run {
   }
 
   async #passGuard(answers: string): Promise<void> {
+    await this.#passOwn(`sallyport_${this.#execution.guard}`, answers)
+  }
+
+  /** Takes the answers to a statement of ours. */
+  async #passOwn(name: string, answers: string): Promise<void> {
     for (const letter of answers) {
       const came = await this.#answer.expect(letter)
-      if (came === '1') this.#backend.prepared.add(`sallyport_${this.#execution.guard}`)
+      if (came === '1') this.#backend.prepared.add(name)
       if (came !== 'E') continue
       this.#isBusy = false
       await this.#answer.settled()
@@ -295,17 +324,29 @@ class PortalRun implements Run {
     )
   }
 
+  /** Rows then come as they lie in the table: the order of an index would tell how masked values compare. */
+  #heapMessages(): { readonly messages: readonly Buffer[]; readonly answers: string } {
+    return this.#ownMessages(HEAP, HEAP_ORDER_SQL, [])
+  }
+
   #guardMessages(): { readonly messages: readonly Buffer[]; readonly answers: string } {
     const { guard, catalog, plan } = this.#execution
-    const name = `sallyport_${guard}`
     const value = Buffer.from(guard === 'snapshot' ? catalog.snapshot : plan.fingerprint)
+    const sql = guard === 'snapshot' ? SNAPSHOT_GUARD_SQL : FINGERPRINT_GUARD_SQL
+    return this.#ownMessages(`sallyport_${guard}`, sql, [value])
+  }
+
+  #ownMessages(
+    name: string,
+    sql: string,
+    params: readonly Buffer[],
+  ): { readonly messages: readonly Buffer[]; readonly answers: string } {
     const messages = [
-      encodeBind({ portal: GUARD_PORTAL, statement: name, paramFormats: [], params: [value], resultFormats: [] }),
+      encodeBind({ portal: GUARD_PORTAL, statement: name, paramFormats: [], params, resultFormats: [] }),
       encodeExecute({ portal: GUARD_PORTAL, rowsMax: 0 }),
       encodeDescribe({ type: 'Close', what: 'portal', name: GUARD_PORTAL }),
     ]
     if (this.#backend.prepared.has(name)) return { messages, answers: '2DC3' }
-    const sql = guard === 'snapshot' ? SNAPSHOT_GUARD_SQL : FINGERPRINT_GUARD_SQL
     return { messages: [encodeParse({ name, sql, paramTypes: [] }), ...messages], answers: '12DC3' }
   }
 
@@ -352,7 +393,8 @@ class PortalRun implements Run {
         yield* this.#answer.pass(end)
         yield* this.#answer.flush()
         await feed(this.#execution, this.#answer)
-        if (!this.#portal.withSync) this.#backend.send([FLUSH])
+        // In the middle of COPY the backend passes over a Sync, so one that went ahead is sent once more.
+        this.#backend.send([this.#portal.withSync ? SYNC : FLUSH])
         continue
       }
       await this.#throwIfFailed(end.letter)
