@@ -21,6 +21,7 @@ rules:
   - {id: client, effect: allow, principals: [group:agents], actions: ["bundle:sql.client"]}
   - {id: read, effect: allow, principals: [group:agents], actions: [sql.select], resources: [public.orders, public.customers]}
   - {id: write, effect: allow, principals: [group:agents], actions: [sql.insert, sql.update], resources: [public.orders]}
+  - {id: transactions, effect: allow, principals: [group:agents], actions: [sql.begin, sql.commit, sql.rollback, sql.copy, sql.cursor, sql.prepare], resources: ["-", "**"]}
   - {id: ask, effect: require_approval, principals: [group:agents], actions: [sql.delete], resources: [public.orders], approvers: {any_of: [group:dba], expires: 5m}}
 masks:
   - {columns: [public.customers.ssn], transform: redact}
@@ -67,9 +68,85 @@ describe.runIf(has('psql'))('psql through the door', () => {
     expect(out).not.toContain('111-11')
   })
 
-  it('is told by which rule it is denied, and may go on', async () => {
-    const { out, err } = await psql("select * from secrets;\nselect 'alive';")
-    expect(err).toContain('42501')
+  it('is told why it is denied, and may go on', async () => {
+    const { out, err } = await psql("\\set VERBOSITY verbose\nselect * from secrets;\nselect 'alive';")
+    expect(err).toContain('42501: No rule allows sql.select on public.secrets')
     expect(out).toBe('alive\n')
-  }, 20_000)
+  })
+
+  it('a refused statement undoes its transaction, as any error does', async () => {
+    const script =
+      'begin; insert into orders values (9001); select * from secrets; select 1; commit; select count(*) from orders where id = 9001;'
+    const { out, err } = await psql(script.replaceAll('; ', ';\n'))
+    expect(err).toContain('current transaction is aborted')
+    expect(out).toBe('BEGIN\nINSERT 0 1\nROLLBACK\n0\n')
+  })
+
+  it('several statements in one message are one transaction', async () => {
+    const { out } = await psql('', [
+      '-c',
+      'insert into orders values (9002); select * from secrets',
+      '-c',
+      'select count(*) from orders where id = 9002',
+    ])
+    expect(out).toBe('INSERT 0 1\n0\n')
+  })
+
+  it('copies out masked, and copies in', async () => {
+    const { out, err } = await psql(
+      'copy customers to stdout;\ncopy orders (id, item) from stdin;\n9003\tthree\n\\.\nselect item from orders where id = 9003;',
+    )
+    expect(err).toBe('')
+    expect(out).toBe('1\tAda\t[masked]\n2\tBob\t[masked]\nCOPY 1\nthree\n')
+  })
+
+  it('fetches masked values through a cursor', async () => {
+    const { out } = await psql('begin;\ndeclare c cursor for select ssn from customers;\nfetch 1 from c;\ncommit;')
+    expect(out).toContain('[masked]')
+    expect(out).not.toMatch(/\d{3}-\d{2}/)
+  })
+
+  it('describes tables', async () => {
+    const { out, err } = await psql('\\d orders')
+    expect(err).toBe('')
+    expect(out).toContain('id|integer||not null|')
+  })
+
+  it('waits for an approver, and runs what was approved', async () => {
+    const dora = await world.token({
+      principal: 'dora',
+      kind: 'person',
+      owner: 'dora',
+      groups: ['dba'],
+      roles: ['approver'],
+    })
+    const asked = psql('delete from orders where id = 7;\nselect count(*) from orders where id = 7;')
+    const ticket = await held(dora)
+    const admin = world.admin(dora)
+    const { digest } = await admin.get<{ digest: string }>(`/v1/approvals/${ticket}`)
+    await admin.post(`/v1/approvals/${ticket}/vote`, { digest, decision: 'approve' })
+    const { out, err } = await asked
+    expect(err).toContain(`Ticket ${ticket} waits for group:dba`)
+    expect(out).toBe('DELETE 1\n0\n')
+  })
+
+  it('C14: is not held inside a transaction', async () => {
+    const { err } = await psql('begin;\ndelete from orders where id = 8;\nrollback;')
+    expect(err).toContain('inside an open transaction')
+  })
+
+  it('is sent away with a wrong token, and with a target that is not for it', async () => {
+    const wrong = await psql('select 1', [], 'sp_880af47skgpj_F-KuAP5EvBYemnIFvIcMOcYPG4n35dR6hi0X0TbFOOQ')
+    expect(wrong.err).toContain('The user or the token is wrong.')
+    const other = await psql('select 1', ['-d', `host=127.0.0.1 port=${world.wirePort} user=loop dbname=elsewhere`])
+    expect(other.err).toContain('There is no such target')
+  })
 })
+
+async function held(approver: string): Promise<string> {
+  for (;;) {
+    const { approvals } = await world.admin(approver).get<{ approvals: { id: string }[] }>('/v1/approvals')
+    const [first] = approvals
+    if (first !== undefined) return first.id
+  }
+}

@@ -20,6 +20,13 @@ const CAPABILITIES = [
     present: () => runs('openssl', ['version']),
   },
   {
+    name: 'psql',
+    why: "PostgreSQL's own client at the PostgreSQL door",
+    fix: 'apt-get install postgresql-client',
+    debian: 'postgresql-client',
+    present: () => runs('psql', ['--version']),
+  },
+  {
     name: 'prlimit',
     why: 'a disk that is full',
     fix: 'apt-get install util-linux',

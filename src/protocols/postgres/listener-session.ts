@@ -578,7 +578,8 @@ export class ClientSession {
 
   #call(tool: string, wire: WireCall, stopped: () => 'done' | 'abandoned') {
     const controller = new AbortController()
-    const copyData = (): AsyncIterable<Uint8Array> | undefined => (mayTakeData(wire.plan) ? this.#copyData() : undefined)
+    const copyData = (): AsyncIterable<Uint8Array> | undefined =>
+      mayTakeData(wire.plan) ? this.#copyData() : undefined
     const call: Call = {
       id: randomUUID(),
       session: this.#session,

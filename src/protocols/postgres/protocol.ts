@@ -180,9 +180,16 @@ export function postgresProtocol(planner: Planner): PostgresProtocol {
   async function planOnWire(call: Call, wire: WireCall, context: PlanContext): Promise<PostgresPlan> {
     const backend = backendOf(call.target)
     const known = wire.backend.status === 'T' || wire.backend.isOpen ? undefined : backend.keeper.latest
-    if (known !== undefined) backend.bindings.check(known.catalog, context.masks)
-    const { catalog } = known ?? (await catalogNow(backend, context.masks, context.secret, context.signal))
-    return planWire(wire, catalog, { masks: context.masks, ...planSettings(backend.options) })
+    const under = { masks: context.masks, ...planSettings(backend.options) }
+    if (known !== undefined) {
+      backend.bindings.check(known.catalog, context.masks)
+      const plan = await planWire(wire, known.catalog, under)
+      const isUnderstood = !plan.action.parts.some(({ verb }) => verb === 'sql.unknown')
+      // What is not understood may be about something that was made since; nobody is refused for an old catalog.
+      if (isUnderstood && plan.refused === undefined) return plan
+    }
+    const { catalog } = await catalogNow(backend, context.masks, context.secret, context.signal)
+    return planWire(wire, catalog, under)
   }
 
   return {

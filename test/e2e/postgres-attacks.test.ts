@@ -1,0 +1,235 @@
+/**
+ * Attacks on the PostgreSQL door by clients that speak the protocol themselves: nothing here uses a driver's manners.
+ */
+import { connect, type Socket } from 'node:net'
+import { once } from 'node:events'
+import { Client } from 'pg'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { BackendReader } from '../../src/protocols/postgres/messages/backend.ts'
+import { encodeBind } from '../../src/protocols/postgres/messages/bind.ts'
+import { SYNC } from '../../src/protocols/postgres/messages/control.ts'
+import { decodeTextRow } from '../../src/protocols/postgres/messages/data-row.ts'
+import { encodeExecute } from '../../src/protocols/postgres/messages/execute.ts'
+import { encodeFunctionCall } from '../../src/protocols/postgres/messages/function-call.ts'
+import { encodeParse } from '../../src/protocols/postgres/messages/parse.ts'
+import { encodeQuery } from '../../src/protocols/postgres/messages/query.ts'
+import { decodeReport } from '../../src/protocols/postgres/messages/report.ts'
+import { encodeStartup } from '../../src/protocols/postgres/messages/startup.ts'
+import { openWorld, type World } from './world.ts'
+
+const POLICY = `
+targets: [db]
+rules:
+  - {id: client, effect: allow, principals: [group:agents], actions: ["bundle:sql.client"]}
+  - {id: read, effect: allow, principals: [group:agents], actions: [sql.select], resources: [public.orders]}
+  - {id: tx, effect: allow, principals: [group:agents], actions: [sql.begin, sql.commit, sql.rollback], resources: ["-"]}
+  - {id: code, effect: allow, principals: [group:agents], actions: [sql.call], resources: ["**"]}
+`
+
+let world: World
+let token = ''
+
+beforeAll(async () => {
+  world = await openWorld({
+    schema: `CREATE TABLE public.orders (id int); INSERT INTO public.orders VALUES (1), (2), (3);
+      CREATE TABLE public.secrets (v text); INSERT INTO public.secrets VALUES ('hidden');
+      CREATE FUNCTION public.moves() RETURNS text LANGUAGE sql AS $$
+        SELECT pg_catalog.set_config('standard_conforming_strings', 'off', false) $$`,
+    grants: 'GRANT SELECT ON public.orders, public.secrets TO $role',
+    policy: POLICY,
+  })
+  token = await world.token({ principal: 'loop', kind: 'agent', owner: 'maria', groups: ['agents'], roles: ['caller'] })
+}, 60_000)
+afterAll(async () => world?.close())
+
+/** What an attacker hears, as letters and what they carry. */
+interface Heard {
+  readonly letters: string
+  readonly codes: readonly string[]
+  readonly messages: readonly string[]
+  readonly rows: readonly (readonly (string | null)[])[]
+}
+
+/** A logged-in connection that sends whatever bytes it likes. */
+async function attacker(): Promise<{ socket: Socket; say(...messages: Buffer[]): Promise<Heard> }> {
+  const client = new Client({ host: '127.0.0.1', port: world.wirePort, user: 'loop', database: 'db', password: token })
+  client.on('error', () => undefined)
+  await client.connect()
+  const { stream: socket } = (client as unknown as { connection: { stream: Socket } }).connection
+  socket.removeAllListeners('data')
+  return {
+    socket,
+    async say(...messages) {
+      socket.write(Buffer.concat(messages))
+      const reader = new BackendReader()
+      reader.readsRows = true
+      let letters = ''
+      const codes: string[] = []
+      const words: string[] = []
+      const rows: (string | null)[][] = []
+      for (;;) {
+        const piece = reader.next()
+        if (piece === undefined) {
+          const [data] = (await Promise.race([once(socket, 'data'), once(socket, 'close').then(() => [])])) as [Buffer?]
+          if (data === undefined || typeof data === 'boolean') return { letters, codes, messages: words, rows }
+          reader.push(data)
+          continue
+        }
+        if (piece.kind === 'rows') continue
+        letters += piece.letter
+        if (piece.letter === 'E') {
+          const report = decodeReport('ErrorResponse', piece.body)
+          codes.push(report.get('C') ?? '')
+          words.push(report.get('M') ?? '')
+        }
+        if (piece.letter === 'D') rows.push(decodeTextRow(piece.body))
+        if (piece.letter === 'Z') return { letters, codes, messages: words, rows }
+      }
+    },
+  }
+}
+
+const parse = (sql: string, name = ''): Buffer => encodeParse({ name, sql, paramTypes: [] })
+const bind = (statement = ''): Buffer =>
+  encodeBind({ portal: '', statement, paramFormats: [], params: [], resultFormats: [] })
+const execute = (rowsMax = 0): Buffer => encodeExecute({ portal: '', rowsMax })
+
+describe('the extended protocol', () => {
+  it('answers a pipeline in order, its denial included, and swallows the rest up to the Sync', async () => {
+    const { say, socket } = await attacker()
+    const heard = await say(
+      parse('select 1'),
+      bind(),
+      execute(),
+      parse('select * from secrets'),
+      bind(),
+      execute(),
+      parse('select 3'),
+      bind(),
+      execute(),
+      SYNC,
+    )
+    expect(heard).toMatchObject({ letters: '12DCEZ', codes: ['42501'], rows: [['1']] })
+    expect((await say(encodeQuery({ type: 'Query', sql: 'select 4' }))).rows).toEqual([['4']])
+    socket.destroy()
+  })
+
+  it('does not run an earlier unnamed statement after a denial', async () => {
+    const { say, socket } = await attacker()
+    await say(parse('select id from orders'), SYNC)
+    const heard = await say(parse('select * from secrets'), SYNC, bind(), execute(), SYNC)
+    expect(heard.codes).toEqual(['42501'])
+    const after = await say(bind(), execute(), SYNC)
+    expect(after.rows).toEqual([])
+    expect(after.codes).toEqual(['26000'])
+    socket.destroy()
+  })
+
+  it('pages through a suspended portal as one call', async () => {
+    const { say, socket } = await attacker()
+    const heard = await say(parse('select id from orders order by id'), bind(), execute(2), execute(2), SYNC)
+    expect(heard.letters).toBe('12DDsDCZ')
+    expect(heard.rows).toEqual([['1'], ['2'], ['3']])
+    socket.destroy()
+  })
+
+  it('decides a prepared statement again at its Bind when the policy changed since', async () => {
+    const { say, socket } = await attacker()
+    expect(
+      (await say(parse('select id from orders limit 1', 'kept'), bind('kept'), execute(), SYNC)).rows,
+    ).toHaveLength(1)
+    await world.db.admin.query('ALTER TABLE public.orders RENAME TO orders_old')
+    const heard = await say(bind('kept'), execute(), SYNC)
+    expect(heard.rows).toEqual([])
+    expect(heard.letters.endsWith('EZ')).toBe(true)
+    await world.db.admin.query('ALTER TABLE public.orders_old RENAME TO orders')
+    socket.destroy()
+  })
+
+  it('refuses FunctionCall messages', async () => {
+    const { say, socket } = await attacker()
+    const heard = await say(encodeFunctionCall({ oid: 2077, argFormats: [], args: [], resultFormat: 0 }), SYNC)
+    expect(heard.codes).toEqual(['0A000'])
+    socket.destroy()
+  })
+
+  it('ends the session when a function unpins what text means, before the next statement is read', async () => {
+    const { say } = await attacker()
+    const heard = await say(
+      parse('select public.moves()'),
+      bind(),
+      execute(),
+      parse(String.raw`select '\'' ; select v from secrets; --'`),
+      bind(),
+      execute(),
+      SYNC,
+    )
+    expect(heard.rows.flat()).not.toContain('hidden')
+    expect(heard.codes.at(-1)).toBe('57P01')
+  })
+})
+
+/** Sends bytes to the door before any login; resolves with what came back until it closed, or 300 bytes. */
+async function strange(...pieces: Buffer[]): Promise<string> {
+  const socket = connect(world.wirePort, '127.0.0.1')
+  for (const piece of pieces) socket.write(piece)
+  let text = ''
+  socket.on('data', (data: Buffer) => (text += data.toString('latin1')))
+  socket.on('error', () => undefined)
+  await once(socket, 'close')
+  return text
+}
+
+const startup = (parameters: Record<string, string>, minor = 0): Buffer =>
+  encodeStartup({ type: 'startup', major: 3, minor, parameters: new Map(Object.entries(parameters)) })
+
+describe('before the login', () => {
+  it('refuses bytes stuffed behind an SSLRequest', async () => {
+    const text = await strange(Buffer.concat([encodeStartup({ type: 'ssl' }), startup({ user: 'loop' })]))
+    expect(text).toContain('08P01')
+    expect(text.startsWith('S')).toBe(false)
+  })
+
+  it.each([
+    ['a length of 1 GiB', Buffer.from([0x40, 0, 0, 0, 0, 3, 0, 0])],
+    ['a length of 3', Buffer.from([0, 0, 0, 3])],
+  ])('refuses %s at once', async (_, bytes) => {
+    expect(await strange(bytes)).toContain('08P01')
+  })
+
+  it.each([
+    ['replication', { replication: 'database' }, '0A000'],
+    ['search_path', { search_path: 'x' }, '42501'],
+    ['options that pin nothing', { options: '-c standard_conforming_strings=off' }, '42501'],
+    ['options the server would take', { options: '-c session_preload_libraries=x' }, '42501'],
+    ['another encoding', { client_encoding: 'SJIS' }, '0A000'],
+  ])('refuses the start-up parameter %s', async (_, more, code) => {
+    expect(await strange(startup({ user: 'loop', database: 'db', ...more }))).toContain(code)
+  })
+
+  it('refuses a query before the login', async () => {
+    const text = await strange(
+      Buffer.concat([startup({ user: 'loop' }), encodeQuery({ type: 'Query', sql: 'select 1' })]),
+    )
+    expect(text).toContain('08P01')
+  })
+
+  it('says the same of a user who does not exist and of one who does', async () => {
+    const scramOf = async (user: string): Promise<string> => {
+      const socket = connect(world.wirePort, '127.0.0.1')
+      socket.write(startup({ user }))
+      const [data] = (await once(socket, 'data')) as [Buffer]
+      socket.destroy()
+      return data.toString('latin1')
+    }
+    expect(await scramOf('nobody')).toBe(await scramOf('loop'))
+  })
+
+  it('cancels nothing for a guessed key', async () => {
+    const { say, socket } = await attacker()
+    const running = say(encodeQuery({ type: 'Query', sql: 'select count(*) from orders' }))
+    await strange(encodeStartup({ type: 'cancel', processId: 1, key: Buffer.alloc(4) }))
+    expect((await running).codes).toEqual([])
+    socket.destroy()
+  })
+})
