@@ -51,7 +51,7 @@ interface Heard {
 }
 
 /** A logged-in connection that sends whatever bytes it likes. */
-async function attacker(): Promise<{ socket: Socket; say(...messages: Buffer[]): Promise<Heard> }> {
+async function attacker(): Promise<{ socket: Socket; say: (...messages: Buffer[]) => Promise<Heard> }> {
   const client = new Client({ host: '127.0.0.1', port: world.wirePort, user: 'loop', database: 'db', password: token })
   client.on('error', () => undefined)
   await client.connect()
