@@ -33,6 +33,8 @@ export interface Config {
     readonly http?: ListenAddress
     /** The PostgreSQL door; absent when there is none. */
     readonly postgres?: PostgresListen
+    /** The SSH door; closed when left out. It needs no certificate: the protocol has host keys. */
+    readonly ssh?: ListenAddress
   }
   /** Key and certificate for both doors, as files in PEM. */
   readonly tls?: { readonly keyFile: string; readonly certFile: string }
@@ -144,6 +146,7 @@ const schema = z.strictObject({
       admin: address.default({ host: '127.0.0.1', port: 7401 }),
       http: address.optional(),
       postgres: postgresDoor.optional(),
+      ssh: address.optional(),
       tls: z.strictObject({ key: text, cert: text }).optional(),
     })
     .prefault({}),
@@ -237,6 +240,7 @@ function build(data: Checked, options: ReadonlyMap<string, unknown>, file: strin
       admin: data.listen.admin,
       ...(data.listen.http !== undefined && { http: data.listen.http }),
       ...(data.listen.postgres !== undefined && { postgres: postgresListen(data.listen.postgres) }),
+      ...(data.listen.ssh !== undefined && { ssh: data.listen.ssh }),
     },
     ...(data.listen.tls !== undefined && {
       tls: { keyFile: resolve(data.listen.tls.key), certFile: resolve(data.listen.tls.cert) },

@@ -6,6 +6,7 @@ import type { Principal } from './core/principal.ts'
 import { createAdmin } from './doors/admin/admin.ts'
 import { mountMcp, MCP_PATH } from './doors/mcp/mount.ts'
 import { adminRooms } from './main-admin.ts'
+import { openSsh } from './main-ssh.ts'
 import type { Building } from './main.ts'
 import { describe } from './gateway/describe.ts'
 import { govern } from './gateway/gateway.ts'
@@ -24,6 +25,7 @@ export interface Doors {
     readonly admin: string
     readonly http?: string
     readonly postgres?: string
+    readonly ssh?: string
   }
   reloadTls(): Promise<void>
   /** Refuses new calls and waits until none runs, at most `ms`; then cancels those that still do. */
@@ -84,6 +86,7 @@ export async function openDoors(building: Building, closers: Closers): Promise<D
 
   const http = await openHttp(building, targets, closers)
   const postgres = await openPostgresDoor(building, closers)
+  const ssh = await openSsh(building, closers)
 
   return {
     urls: {
@@ -91,6 +94,7 @@ export async function openDoors(building: Building, closers: Closers): Promise<D
       admin: adminListener.url,
       ...(http !== undefined && { http: http.url }),
       ...(postgres !== undefined && { postgres: postgres.url }),
+      ...(ssh !== undefined && { ssh }),
     },
     async reloadTls() {
       await mcpListener.reloadTls()

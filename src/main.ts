@@ -75,6 +75,8 @@ export interface Building {
   readonly recorder: Recorder
   readonly metrics: Metrics
   readonly traffic: Traffic
+  /** What the host key of the SSH door is made of. */
+  readonly sshSeed: Uint8Array
   readonly log: Log
 }
 
@@ -314,6 +316,7 @@ async function build(config: Config, log: Log, closers: Closers): Promise<Buildi
     recorder,
     metrics,
     traffic,
+    sshSeed: state.keys.derive('ssh-host-key'),
     log,
   }
 }

@@ -13,8 +13,8 @@ export async function serve(options: { readonly config: string; readonly store?:
   const gateway = await start(config, { log })
   signals.onReload(() => void gateway.reload())
   if (process.stdout.isTTY) {
-    const { mcp, admin, http } = gateway.urls
-    const doors = `Agents: ${mcp}   People: ${admin}${http === undefined ? '' : `   HTTP: ${http}`}`
+    const { mcp, admin, http, ssh } = gateway.urls
+    const doors = `Agents: ${mcp}   People: ${admin}${http === undefined ? '' : `   HTTP: ${http}`}${ssh === undefined ? '' : `   SSH: ${ssh}`}`
     process.stdout.write(`Sallyport is ready. ${doors}\n`)
   }
   await signals.stopped

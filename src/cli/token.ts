@@ -1,3 +1,5 @@
+import { readFile } from 'node:fs/promises'
+import { SallyportError } from '../core/errors.ts'
 import type { TokenFacts } from '../identity/token.ts'
 import { openAdminClient } from './admin-client.ts'
 import { openTerminal, type Terminal } from './terminal.ts'
@@ -16,6 +18,8 @@ export interface TokenCreateOptions extends RemoteOptions {
   readonly group?: readonly string[]
   readonly role?: readonly string[]
   readonly actsFor?: string
+  /** A file with a public key. */
+  readonly sshKey?: string
   readonly expires: string
 }
 
@@ -31,6 +35,7 @@ export async function tokenCreate(principal: string, options: TokenCreateOptions
     groups: words(options.group),
     roles: roles.length === 0 ? ['caller'] : roles,
     ...(options.actsFor !== undefined && { acts_for: options.actsFor }),
+    ...(options.sshKey !== undefined && { ssh_key: await readPublicKey(options.sshKey) }),
     expires_in_ms: durationMs(options.expires),
   })
   if (terminal.isJson) return terminal.json(made)
@@ -39,6 +44,14 @@ export async function tokenCreate(principal: string, options: TokenCreateOptions
   terminal.line(made.token)
   if (made.state !== 'active') {
     terminal.note(`It is ${made.state}: another approver runs "sallyport token confirm ${made.id}" first.`)
+  }
+}
+
+async function readPublicKey(file: string): Promise<string> {
+  try {
+    return await readFile(file, 'utf8')
+  } catch (error) {
+    throw new SallyportError('ERR_INVALID_INPUT', `The public key ${file} cannot be read.`, { cause: error })
   }
 }
 

@@ -11,7 +11,7 @@ import type { Principal } from '../core/principal.ts'
 import type { Store, Versioned, Write } from '../store/store.ts'
 import { endDualControl, guardApprover, whyNotConfirm } from './dual-control.ts'
 import { alarm } from './expiry.ts'
-import { checkNewToken, type NewToken, TOKEN_LIFE_MAX_MS } from './new-token.ts'
+import { checkNewToken, type NewToken, sshKeyBlob, TOKEN_LIFE_MAX_MS } from './new-token.ts'
 import { nobodysVerifier, prove, saltOf, SCRAM_ITERATIONS, verifierOf } from './scram.ts'
 import { factsOf, idOf, isToken, newToken, principalOf, stateOf, type StoredToken, type TokenFacts } from './token.ts'
 
@@ -65,6 +65,13 @@ export interface Identity {
   authenticate(bearer: string): Promise<Principal>
   /** Begins a proof by SCRAM-SHA-256 that the caller has a token of this principal, whether or not there is one. */
   scram(principal: string): Promise<ScramProof>
+  /**
+   * Finds whom an SSH public key stands for. The caller has proved nothing by it yet: whoever asks checks the signature.
+   *
+   * @param key in the form it has on the wire.
+   * @throws SallyportError `ERR_UNAUTHENTICATED`, with one message for all reasons.
+   */
+  authenticateKey(key: Uint8Array): Promise<Principal>
   /**
    * Makes a token. For operators.
    *
@@ -136,6 +143,12 @@ export function createIdentity(options: IdentityOptions): Identity {
           return undefined
         },
       }
+    },
+
+    async authenticateKey(key) {
+      const found = await tokenOfKey(Buffer.from(key).toString('base64'))
+      if (found === undefined) throw unauthenticated()
+      return principalOf(found.id, found.value)
     },
 
     async create(by, wanted) {
@@ -221,10 +234,18 @@ export function createIdentity(options: IdentityOptions): Identity {
     together: readonly Write[] = [],
   ): Promise<CreatedToken> {
     const { id, token, hash } = newToken()
-    const { expiresInMs, ...rest } = wanted
+    const { expiresInMs, sshKey: keyLine, ...rest } = wanted
+    const sshKey = keyLine === undefined ? undefined : sshKeyBlob(keyLine)
     const { id: maker, owner: makerOwner } = by ?? { id: 'host', owner: 'host' }
     for (;;) {
       const tokens = await store.list<StoredToken>(TOKENS)
+      if (sshKey !== undefined && (await tokenOfKey(sshKey)) !== undefined) {
+        // One key must not stand for two callers: nobody could say which of them came.
+        throw new SallyportError(
+          'ERR_INVALID_INPUT',
+          'The token cannot be made: this SSH key belongs to another token.',
+        )
+      }
       const isApprover = wanted.roles.includes('approver')
       const guard = isApprover ? await guardApprover(store, wanted.owner, tokens, now()) : undefined
       const stored: StoredToken = {
@@ -235,6 +256,7 @@ export function createIdentity(options: IdentityOptions): Identity {
         createdBy: { id: maker, owner: makerOwner },
         expiresAt: now() + expiresInMs,
         ...(guard?.needsConfirmation === true && { needsConfirmation: true }),
+        ...(sshKey !== undefined && { sshKey }),
       }
       const known = await principalWrite(wanted)
       const facts = factsOf(id, stored, now())
@@ -269,6 +291,11 @@ export function createIdentity(options: IdentityOptions): Identity {
       )
     }
     return { kind: 'check', collection: PRINCIPALS, id: principal, expect: read.version }
+  }
+
+  async function tokenOfKey(sshKey: string): Promise<Versioned<StoredToken> | undefined> {
+    const tokens = await store.list<StoredToken>(TOKENS)
+    return tokens.find(({ value }) => value.sshKey === sshKey && stateOf(value, now()) === 'active')
   }
 
   async function tokenOf(id: string, by: Principal): Promise<Versioned<StoredToken>> {

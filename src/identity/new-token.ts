@@ -12,6 +12,8 @@ export interface NewToken {
   /** The person an agent acts for. */
   readonly actsFor?: string
   readonly expiresInMs: number
+  /** A public key that stands for the token at the SSH door, as one line of OpenSSH's form. */
+  readonly sshKey?: string
 }
 
 /** How long a token may live at most, unless configured otherwise: 90 days. */
@@ -35,7 +37,10 @@ const ROLES_BY_KIND: Readonly<Record<PrincipalKind, readonly Role[]>> = {
  * @throws SallyportError `ERR_INVALID_INPUT`, naming the field and the fix.
  */
 export function checkNewToken(token: NewToken, lifeMaxMs: number): NewToken {
-  const { kind, roles, actsFor, expiresInMs } = token
+  const { kind, roles, actsFor, expiresInMs, sshKey } = token
+  if (sshKey !== undefined && sshKeyBlob(sshKey) === undefined) {
+    throw invalid('an SSH key must be one line such as ssh-keygen writes into a .pub file: ssh-ed25519 AAAA…')
+  }
   checkName('principal', token.principal)
   checkName('owner', token.owner)
   for (const group of token.groups) checkName('group', group)
@@ -56,6 +61,20 @@ export function checkNewToken(token: NewToken, lifeMaxMs: number): NewToken {
     throw invalid(`a token must expire, in one minute at the earliest and ${days} days at the latest`)
   }
   return { ...token, groups: unique(token.groups), roles: unique(roles) }
+}
+
+const SSH_KEY =
+  /^(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(?:256|384|521)) ([A-Za-z0-9+/]{40,2000}={0,2})(?: [^\n\r]{0,200})?\n?$/
+
+/** The key itself, in the one base64 form it has, out of a line of a `.pub` file; `undefined` when it is none. */
+export function sshKeyBlob(line: string): string | undefined {
+  const [, type = '', base64 = ''] = SSH_KEY.exec(line) ?? []
+  const blob = Buffer.from(base64, 'base64')
+  // The blob says its type itself (RFC 4253, section 6.6); a line whose two halves differ is not what it seems.
+  if (blob.length < 4 + type.length || type === '' || blob.toString('base64') !== base64) return undefined
+  return blob.readUInt32BE(0) === type.length && blob.toString('latin1', 4, 4 + type.length) === type
+    ? base64
+    : undefined
 }
 
 function checkName(what: string, name: string): void {

@@ -22,6 +22,8 @@ export interface StoredToken {
   /** Set when somebody else than its maker must agree before it can be used (C13). */
   readonly needsConfirmation?: boolean
   readonly confirmedBy?: string
+  /** A public key that stands for it at the SSH door, in base64. */
+  readonly sshKey?: string
 }
 
 /** Whether a token can be used, and why not. */
@@ -41,6 +43,8 @@ export interface TokenFacts {
   readonly expiresAt: string
   readonly state: TokenState
   readonly confirmedBy?: string
+  /** Fingerprint of its SSH key, as `ssh-keygen -l` prints it. */
+  readonly sshKey?: string
 }
 
 const TOKEN = /^sp_([0-9a-z]{12})_[A-Za-z0-9_-]{43}$/
@@ -93,7 +97,7 @@ export function principalOf(id: string, token: StoredToken): Principal {
 
 /** What may be said of a token. */
 export function factsOf(id: string, token: StoredToken, now: number): TokenFacts {
-  const { principal, kind, owner, groups, roles, actsFor, confirmedBy } = token
+  const { principal, kind, owner, groups, roles, actsFor, confirmedBy, sshKey } = token
   return {
     id,
     principal,
@@ -107,7 +111,13 @@ export function factsOf(id: string, token: StoredToken, now: number): TokenFacts
     expiresAt: new Date(token.expiresAt).toISOString(),
     state: stateOf(token, now),
     ...(confirmedBy !== undefined && { confirmedBy }),
+    ...(sshKey !== undefined && { sshKey: fingerprintOf(sshKey) }),
   }
+}
+
+function fingerprintOf(sshKey: string): string {
+  const digest = createHash('sha256').update(Buffer.from(sshKey, 'base64')).digest('base64')
+  return `SHA256:${digest.replace(/=+$/u, '')}`
 }
 
 function hashOf(token: string): Buffer {

@@ -16,6 +16,7 @@ const newToken = z.strictObject({
   groups: z.array(z.string()).max(64).default([]),
   roles: z.array(z.enum(ROLES)).min(1).max(ROLES.length),
   acts_for: z.string().optional(),
+  ssh_key: z.string().max(4096).optional(),
   expires_in_ms: z.int(),
 })
 
@@ -92,6 +93,7 @@ export const ROUTES: readonly Route[] = [
         groups: asked.groups,
         roles: asked.roles,
         ...(asked.acts_for !== undefined && { actsFor: asked.acts_for }),
+        ...(asked.ssh_key !== undefined && { sshKey: asked.ssh_key }),
         expiresInMs: asked.expires_in_ms,
       })
       return { status: 201, json: { token, ...facts } }

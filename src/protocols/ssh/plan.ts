@@ -171,16 +171,12 @@ function planForward(payload: Extract<SshPayload, { kind: 'forward' }>, input: P
   }
 }
 
-/** Variables of the environment that clients commonly send and that only choose language and colours. */
-const HARMLESS_ENV = /^(?:LANG|LC_[A-Z]{1,20}|COLORTERM|NO_COLOR)$/u
-
+/** No variable reaches the target: each may load code there, or change what a command means. */
 function envParts(env: Env): readonly Part[] {
-  return Object.entries(env).map(([name, value]): Part => {
-    if (!HARMLESS_ENV.test(name) || !/^[A-Za-z0-9_.@:-]{0,64}$/u.test(value)) {
-      return unknownPart([`It sets the environment variable ${JSON.stringify(name).slice(0, 64)}.`])
-    }
-    return { verb: 'ssh.env', resource: { type: 'argv', argv: [name, value] }, attributes: { name } }
-  })
+  const [name] = Object.keys(env)
+  return name === undefined
+    ? []
+    : [unknownPart([`It sets the environment variable ${JSON.stringify(name).slice(0, 64)}.`])]
 }
 
 function nothing(reason: string, { masks }: PlanInput): SshPlan {

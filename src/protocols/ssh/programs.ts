@@ -21,7 +21,7 @@ const INTERPRETERS = new Set(
   setarch setpriv sftp sg slsh socat sqlite3 ssh ssh-agent start-stop-daemon stap strace svn systemd-nspawn systemd-run
   tclsh tcsh telnet tmux top troff ts-node unshare uv uvx vagrant valgrind vi view vim vimdiff visudo w3m wish xdotool xterm
   yarn yash yum zsh chroot capsh dpkg rpm rpmbuild apt apt-get aptitude snap pacman apk nc ncat netcat dialog whiptail
-  busctl dstat ip gtester ld.so ld-linux-x86-64.so.2 ld-linux.so.2 rsh rlogin mosh pdsh scp rsync vipw vigr edit
+  busctl dstat ip gtester ld.so ld-linux-x86-64.so.2 ld-linux.so.2 rsh rlogin mosh pdsh vipw vigr edit
   sensible-editor sensible-pager sudoedit doasedit fzf watchexec entr inotifywait incrontab anacron`.split(/\s+/u),
 )
 
@@ -45,7 +45,22 @@ const SOMETIMES: Readonly<Record<string, (words: readonly string[]) => boolean>>
   systemctl: (words) =>
     words.some((word) => /^(?:edit|link|set-environment|import-environment|set-property)$/u.test(word)),
   mount: (words) => words.length > 0,
+  // What a client starts at the far end: it moves one file or tree and starts nothing.
+  scp: (words) => !isFarScp(words),
+  rsync: (words) => words[0] !== '--server' || !words.slice(1, -1).every(isPlainRsync),
   date: (words) => words.some((word) => /^-[A-Za-z]*[sf]/u.test(word) || /^--(?:s|f)/u.test(word)),
+}
+
+/** `scp -t path` and `scp -f path`, with the options a client adds. */
+function isFarScp(words: readonly string[]): boolean {
+  const options = words.slice(0, -1)
+  const isPlain = options.every((word) => word === '--' || /^-[dfprtv]+$/u.test(word))
+  return isPlain && options.some((word) => /[tf]/u.test(word)) && words.at(-1)?.startsWith('-') === false
+}
+
+/** Options rsync gives its own far end. In `-e.LsfxCIvu` the letter is no program to run: it only tells what is known. */
+function isPlainRsync(word: string): boolean {
+  return /^(?:\.|--sender|--delete(?:-during|-after|-before)?|-[vlogDtprcCuzHAXxnWmyS]*(?:e\.[A-Za-z]*)?)$/u.test(word)
 }
 
 /** Git runs pagers, editors, hooks, aliases and helpers; only plain reading is known to run none that a caller chose. */

@@ -46,9 +46,6 @@ const verbs: readonly VerbSpec[] = [
   verb('ssh.write', 'write', 'Writes a file by a redirection.', { user, via }),
   verb('ssh.detach', 'exec', 'Leaves something running when the command has ended.', {}),
   verb('ssh.shell', 'exec', 'An interactive shell. What is typed in it is recorded, and not judged.', { user }),
-  verb('ssh.env', 'session', 'Sets a variable of the remote environment, as the resource’s name and value.', {
-    name: { type: 'string', summary: 'Name of the variable.' },
-  }),
   ...(
     [
       ['stat', 'read', 'Looks at a file’s attributes, or where a link leads.'],

@@ -1,0 +1,173 @@
+/**
+ * A gateway as its own process before a real sshd, and ordinary OpenSSH clients before the gateway. Everything goes
+ * through its doors; nothing here reaches into it.
+ */
+import { spawn, spawnSync, type ChildProcess } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync } from 'node:fs'
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import path from 'node:path'
+import { createInterface } from 'node:readline'
+import { fileURLToPath } from 'node:url'
+import { adminClient, type AdminClient } from '../../src/cli/admin-client.ts'
+import { openSshd, type TestSshd } from '../services/sshd.ts'
+
+/** The built command line; `npm test` builds it before the suites run. */
+const CLI = fileURLToPath(new URL('../../dist/src/cli.js', import.meta.url))
+const START_MS = 20_000
+
+export interface Output {
+  readonly code: number | null
+  readonly stdout: string
+  readonly stderr: string
+}
+
+export interface SshWorld {
+  readonly dir: string
+  readonly sshd: TestSshd
+  readonly mcpUrl: string
+  readonly operator: AdminClient
+  readonly sshPort: number
+  /** What the gateway process wrote so far. */
+  output(): string
+  /** Makes a token, perhaps with a key: the key's file is returned besides. */
+  caller(
+    name: string,
+    groups: readonly string[],
+    more?: object,
+  ): Promise<{ token: string; id: string; keyFile: string }>
+  admin(token: string): AdminClient
+  /** Runs a real client with these words, as this key. */
+  client(
+    program: 'ssh' | 'scp' | 'sftp' | 'rsync',
+    keyFile: string,
+    words: readonly string[],
+    input?: string,
+  ): Promise<Output>
+  /** The same, while it runs. */
+  start(program: 'ssh' | 'scp' | 'sftp', keyFile: string, words: readonly string[]): ChildProcess
+  /** All lines of all session recordings. */
+  recorded(): Promise<readonly Readonly<Record<string, unknown>>[]>
+  cli(words: readonly string[]): Output
+  close(): Promise<void>
+}
+
+/** @param policy a policy file whose target is `box`. */
+export async function openSshWorld(policy: string, config = '', sshdConfig = ''): Promise<SshWorld> {
+  if (!existsSync(CLI)) throw new Error('There is no build. Run: npm run build')
+  const sshd = await openSshd(sshdConfig)
+  const dir = await mkdtemp(path.join(tmpdir(), 'sallyport-ssh-e2e-'))
+  await mkdir(path.join(dir, 'policies'))
+  await writeFile(path.join(dir, 'policies', 'policy.yaml'), policy)
+  await writeFile(
+    path.join(dir, 'sallyport.yaml'),
+    `listen: {mcp: "127.0.0.1:0", admin: "127.0.0.1:0", ssh: "127.0.0.1:0"}
+targets:
+  box:
+    protocol: ssh
+    host: 127.0.0.1
+    port: ${sshd.port}
+    user: ${sshd.user}
+    host_keys: ["${sshd.fingerprint}"]
+    credential: {file: ${sshd.keyFile}}
+${config}`,
+  )
+  const env = { PATH: process.env['PATH'], HOME: dir }
+  const cli = (words: readonly string[]): Output => {
+    const ran = spawnSync(process.execPath, [CLI, ...words], { cwd: dir, env, encoding: 'utf8' })
+    return { code: ran.status, stdout: ran.stdout, stderr: ran.stderr }
+  }
+  const made = cli(['operator', 'olga', '--json'])
+  if (made.code !== 0) throw new Error(`operator: ${made.stderr}`)
+  const operatorToken = (JSON.parse(made.stdout) as { token: string }).token
+  const child = spawn(process.execPath, [CLI, 'serve'], { cwd: dir, env, stdio: ['ignore', 'ignore', 'pipe'] })
+  let log = ''
+  const urls = await new Promise<{ mcp: string; admin: string; ssh: string }>((resolve, reject) => {
+    const timer = setTimeout(() => reject(new Error(`The gateway did not open its doors: ${log}`)), START_MS)
+    createInterface(child.stderr).on('line', (line) => {
+      log += `${line}\n`
+      if (!line.includes('"ssh"')) return
+      clearTimeout(timer)
+      resolve(JSON.parse(line) as { mcp: string; admin: string; ssh: string })
+    })
+    child.once('exit', (code) => reject(new Error(`The gateway ended with ${code}: ${log}`)))
+  })
+  const sshPort = Number(new URL(urls.ssh).port)
+  const operator = adminClient(urls.admin, operatorToken)
+  const clientWords = (program: string, keyFile: string, words: readonly string[]): string[] => {
+    const options = [
+      ['IdentityFile', keyFile],
+      ['IdentitiesOnly', 'yes'],
+      ['IdentityAgent', 'none'],
+      ['BatchMode', 'yes'],
+      ['StrictHostKeyChecking', 'accept-new'],
+      ['UserKnownHostsFile', path.join(dir, 'known_hosts')],
+      ['LogLevel', 'ERROR'],
+      ['User', 'box'],
+    ].flatMap(([name, value]) => ['-o', `${name}=${value}`])
+    const common = ['-F', 'none', ...options]
+    if (program === 'rsync') return ['-e', ['ssh', '-p', String(sshPort), ...common].join(' '), ...words]
+    return [program === 'ssh' ? '-p' : '-P', String(sshPort), ...common, ...words]
+  }
+  const start: SshWorld['start'] = (program, keyFile, words) =>
+    spawn(program, clientWords(program, keyFile, words), { env: { ...env, LANG: 'C.UTF-8' } })
+  return {
+    dir,
+    sshd,
+    mcpUrl: urls.mcp,
+    operator,
+    sshPort,
+    output: () => log,
+    async caller(name, groups, more = {}) {
+      const keyFile = path.join(dir, `key-${name}`)
+      spawnSync('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-C', name, '-f', keyFile])
+      const { token, id } = await operator.post<{ token: string; id: string }>('/v1/tokens', {
+        principal: name,
+        kind: 'agent',
+        owner: 'sam',
+        groups,
+        roles: ['caller'],
+        expires_in_ms: 86_400_000,
+        ssh_key: await readFile(`${keyFile}.pub`, 'utf8'),
+        ...more,
+      })
+      return { token, id, keyFile }
+    },
+    admin: (token) => adminClient(urls.admin, token),
+    start,
+    async client(program, keyFile, words, input) {
+      const running = spawn(program, clientWords(program, keyFile, words), { env: { ...env, LANG: 'C.UTF-8' } })
+      const output = { stdout: '', stderr: '' }
+      running.stdout.setEncoding('utf8').on('data', (text: string) => (output.stdout += text))
+      running.stderr.setEncoding('utf8').on('data', (text: string) => (output.stderr += text))
+      running.stdin.on('error', () => undefined)
+      running.stdin.end(input)
+      await once(running, 'close')
+      return { code: running.exitCode, ...output }
+    },
+    async recorded() {
+      const found = spawnSync('find', [path.join(dir, 'recordings'), '-name', '*.jsonl', '-not', '-name', 'journal*'], {
+        encoding: 'utf8',
+      })
+      const files = found.stdout.split('\n').filter((file) => file !== '')
+      const texts = await Promise.all(files.map((file) => readFile(file, 'utf8')))
+      return texts.flatMap((text) =>
+        text
+          .split('\n')
+          .filter((line) => line !== '')
+          .map((line) => JSON.parse(line) as Readonly<Record<string, unknown>>),
+      )
+    },
+    cli,
+    async close() {
+      if (child.exitCode === null && child.signalCode === null) {
+        const ended = once(child, 'exit')
+        child.kill('SIGTERM')
+        await ended
+      }
+      await sshd.close()
+      await rm(dir, { recursive: true, force: true })
+    },
+  }
+}
