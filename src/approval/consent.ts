@@ -54,7 +54,7 @@ function throwUnlessBindable(call: Call, judged: Judged): void {
     throw new SallyportError(
       'ERR_DENIED',
       'A call that streams its input cannot be approved. Send the data as part of the request.',
-      { facts: { rules: judged.decision.rules } },
+      { facts: { rules: judged.decision.rules, construct: 'input.stream' } },
     )
   }
   if (judged.isReduced === true) {

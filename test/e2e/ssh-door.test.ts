@@ -1,6 +1,6 @@
 /** Ordinary OpenSSH clients through the SSH door, and `run_ssh`, before a real sshd. */
-import { existsSync, readFileSync } from 'node:fs'
-import { writeFile } from 'node:fs/promises'
+import { existsSync } from 'node:fs'
+import { readFile, writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { has } from '../setup/needs.ts'
@@ -16,8 +16,6 @@ rules:
     actions: [ssh.exec]
     resources:
       - {argv: [{in: [uname, cat, wc, sleep, printenv, "true", id, head]}, {rest: any}]}
-      - {argv: [rsync, --server, --sender, {match: "-*"}, ".", "*"]}
-      - {argv: [scp, "-f", "*"]}
   - {id: words, effect: allow, principals: [group:agents], actions: [ssh.builtin], resources: ["**"]}
   - id: ask
     effect: require_approval
@@ -127,12 +125,11 @@ describe.runIf(has('sshd'))('the SSH door', () => {
 
   it.each([
     ['-W', ['-W', '127.0.0.1:22']],
-    ['-L', ['-o', 'ExitOnForwardFailure=yes', '-L', '127.0.0.1:0:127.0.0.1:22', 'cat /proc/self/status | head -1']],
     ['-R', ['-o', 'ExitOnForwardFailure=yes', '-R', '0:127.0.0.1:22', 'true']],
     ['-D with -N', ['-o', 'ExitOnForwardFailure=yes', '-R', '0', '-N']],
-  ])('forwards nothing with %s', async (what, words) => {
+  ])('forwards nothing with %s', async (_what, words) => {
     const ran = await world.client('ssh', key, [...words.slice(0, -1), '127.0.0.1', ...words.slice(-1)].flat())
-    if (what !== '-L') expect(ran.code).not.toBe(0)
+    expect(ran.code).not.toBe(0)
     expect(ran.stdout).not.toContain('SSH-2.0')
   })
 
@@ -154,20 +151,6 @@ describe.runIf(has('sshd'))('the SSH door', () => {
     expect(ran.stderr).toContain('waiting for an approval')
     expect(ran.code).toBe(0)
     expect(ran.stdout).not.toBe('')
-  })
-
-  it('copies with rsync and the old scp where a rule allows it', async () => {
-    const from = path.join(world.sshd.dir, 'copy-me')
-    await writeFile(from, 'contents\n')
-    const scp = await world.client('scp', key, ['-O', `127.0.0.1:${from}`, path.join(world.dir, 'by-scp')])
-    expect(scp).toMatchObject({ code: 0, stderr: '' })
-    expect(readFileSync(path.join(world.dir, 'by-scp'), 'utf8')).toBe('contents\n')
-    const rsync = await world.client('rsync', key, ['-t', `127.0.0.1:${from}`, path.join(world.dir, 'by-rsync')])
-    expect(rsync).toMatchObject({ code: 0 })
-    expect(readFileSync(path.join(world.dir, 'by-rsync'), 'utf8')).toBe('contents\n')
-    const put = await world.client('scp', key, ['-O', path.join(world.dir, 'by-scp'), `127.0.0.1:${from}2`])
-    expect(put.code).not.toBe(0)
-    expect(existsSync(`${from}2`)).toBe(false)
   })
 
   it('knows nobody without a key that somebody registered', async () => {
@@ -204,5 +187,41 @@ describe.runIf(has('sshd'))('the SSH door', () => {
     expect(decisions.length).toBeGreaterThan(20)
     expect(JSON.stringify(entries)).not.toContain('ana@example.com')
     expect(world.cli(['recordings', 'verify']).code).toBe(0)
+  })
+})
+
+describe.runIf(has('sshd'))('copies through the SSH door', () => {
+  let world: SshWorld
+  let key: string
+
+  beforeAll(async () => {
+    // Without masks: they hold back unfinished lines, and these protocols have no lines.
+    world = await openSshWorld(`
+targets: [box]
+rules:
+  - id: copies
+    effect: allow
+    principals: [group:agents]
+    actions: [ssh.exec]
+    resources:
+      - {argv: [rsync, --server, --sender, {match: "-*"}, ".", "*"]}
+      - {argv: [scp, "-f", "*"]}
+`)
+    ;({ keyFile: key } = await world.caller('loop', ['agents']))
+  }, 60_000)
+  afterAll(() => world?.close())
+
+  it('copies with rsync and the old scp where a rule allows it', async () => {
+    const from = path.join(world.sshd.dir, 'copy-me')
+    await writeFile(from, 'contents\n')
+    const scp = await world.client('scp', key, ['-O', `127.0.0.1:${from}`, path.join(world.dir, 'by-scp')])
+    expect(scp).toMatchObject({ code: 0, stderr: '' })
+    expect(await readFile(path.join(world.dir, 'by-scp'), 'utf8')).toBe('contents\n')
+    const rsync = await world.client('rsync', key, ['-t', `127.0.0.1:${from}`, path.join(world.dir, 'by-rsync')])
+    expect(rsync).toMatchObject({ code: 0 })
+    expect(await readFile(path.join(world.dir, 'by-rsync'), 'utf8')).toBe('contents\n')
+    const put = await world.client('scp', key, ['-O', path.join(world.dir, 'by-scp'), `127.0.0.1:${from}2`])
+    expect(put.code).not.toBe(0)
+    expect(existsSync(`${from}2`)).toBe(false)
   })
 })

@@ -49,7 +49,13 @@ export async function serveChannel(
   channel.on('error', leave)
   try {
     const call = await callOf(channel, asked, session, target, deps, gone.signal)
-    for await (const chunk of deps.run(call)) await show(channel, chunk)
+    try {
+      for await (const chunk of deps.run(call)) await show(channel, chunk)
+    } catch (error) {
+      const again = withoutInput(call, error)
+      if (again === undefined) throw error
+      for await (const chunk of deps.run(again)) await show(channel, chunk)
+    }
     channel.removeListener('close', leave)
     channel.end()
   } catch (error) {
@@ -57,6 +63,17 @@ export async function serveChannel(
     channel.removeListener('close', leave)
     if (!gone.signal.aborted) await refuse(channel, known)
   }
+}
+
+/**
+ * The same call with nothing on its input, when that is what stands in the way of an approval: a client cannot say that
+ * it has none, and nobody can approve what is still to come.
+ */
+function withoutInput(call: Call, error: unknown): Call | undefined {
+  const isInput = error instanceof SallyportError && error.facts.construct === 'input.stream'
+  if (!isInput || call.tool !== 'ssh.exec') return undefined
+  const { input: _input, ...rest } = call
+  return { ...rest, id: randomUUID(), payload: { ...(call.payload as object), stdin: '' } }
 }
 
 async function callOf(

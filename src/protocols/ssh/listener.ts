@@ -8,7 +8,7 @@
  * @packageDocumentation
  */
 import type { Socket } from 'node:net'
-import type { Connection, ParsedKey, ServerChannel, ServerConfig } from 'ssh2'
+import type { AuthContext, Connection, ParsedKey, ServerChannel, ServerConfig } from 'ssh2'
 import { SallyportError } from '../../core/errors.ts'
 import type { Principal } from '../../core/principal.ts'
 import type { Target } from '../../core/target.ts'
@@ -73,33 +73,38 @@ export async function createSshListener(deps: SshListenerDeps): Promise<SshListe
     let proved: Principal | undefined
     let isBusy = false
 
-    connection.on('authentication', (context) => {
+    const login = async (context: AuthContext): Promise<void> => {
       // One at a time: an answer that comes after the next question would answer that one.
-      if (isBusy || proved !== undefined) return void context.reject()
+      if (isBusy || proved !== undefined) {
+        context.reject()
+        return
+      }
       isBusy = true
       let isAborted = false
       context.once('abort', () => (isAborted = true))
-      answerLogin(context, deps, (key) => firstKey(ssh2.utils.parseKey(key)), onFailure)
-        .then((principal) => {
-          isBusy = false
-          if (principal === undefined || isAborted) return
-          const count = byPrincipal.get(principal.id) ?? 0
-          if (count >= CONNECTIONS_MAX) return void context.reject()
-          byPrincipal.set(principal.id, count + 1)
-          proved = principal
-          door.targetName = context.username
-          context.accept()
-        })
-        .catch((error: unknown) => {
-          isBusy = false
-          deps.onFault(error)
-          socket.destroy()
-        })
+      const principal = await answerLogin(context, deps, (key) => firstKey(ssh2.utils.parseKey(key)), onFailure)
+      isBusy = false
+      if (principal === undefined || isAborted) return
+      const count = byPrincipal.get(principal.id) ?? 0
+      if (count >= CONNECTIONS_MAX) {
+        context.reject()
+        return
+      }
+      byPrincipal.set(principal.id, count + 1)
+      proved = principal
+      door.targetName = context.username
+      context.accept()
+    }
+    connection.on('authentication', (context) => {
+      login(context).catch((error: unknown) => {
+        deps.onFault(error)
+        socket.destroy()
+      })
     })
     connection.on('ready', () => {
       known()
-      if (proved === undefined) return void socket.destroy()
-      begin(door, proved)
+      if (proved === undefined) socket.destroy()
+      else begin(door, proved)
     })
     connection.on('error', () => undefined)
     // Nothing reaches a socket, an agent or a display through here; what is not answered is refused by the library.
@@ -117,18 +122,13 @@ export async function createSshListener(deps: SshListenerDeps): Promise<SshListe
 
   function begin(door: Door, principal: Principal): void {
     door.owned = deps.sessions.open({ principal, door: 'ssh' })
-    door.owned
-      .then(({ session }) => {
-        // Whoever ends the session ends the connection: a revoked key, an operator, a gateway that stops.
-        session.signal.addEventListener('abort', () => door.connection.end(), { once: true })
-      })
-      .catch((error: unknown) => {
-        deps.onFault(error)
-        door.socket.destroy()
-      })
+    endWithSession(door, door.owned).catch((error: unknown) => {
+      deps.onFault(error)
+      door.socket.destroy()
+    })
     door.connection.on('session', (accept, reject) => {
-      if (door.channels >= CHANNELS_MAX) return reject()
-      serveSession(door, accept() as unknown as ServerSession)
+      if (door.channels >= CHANNELS_MAX) reject()
+      else serveSession(door, accept())
     })
   }
 
@@ -193,7 +193,10 @@ export async function createSshListener(deps: SshListenerDeps): Promise<SshListe
       socket.on('error', () => undefined)
       const address = socket.remoteAddress ?? ''
       const stranger = guard.admit(address)
-      if (stranger === undefined) return void socket.destroy()
+      if (stranger === undefined) {
+        socket.destroy()
+        return
+      }
       const tooLate = setTimeout(() => socket.destroy(), LOGIN_MS)
       tooLate.unref()
       const known = (): void => {
@@ -213,6 +216,12 @@ export async function createSshListener(deps: SshListenerDeps): Promise<SshListe
       for (const door of all) door.socket.destroy()
     },
   }
+}
+
+/** Whoever ends the session ends the connection: a revoked key, an operator, a gateway that stops. */
+async function endWithSession(door: Door, owned: Promise<OwnedSession>): Promise<void> {
+  const { session } = await owned
+  session.signal.addEventListener('abort', () => door.connection.end(), { once: true })
 }
 
 /** The parser returns a list for some forms. */
