@@ -31,6 +31,15 @@ export class PagedResult {
     return value
   }
 
+  /** The whole of it, for tools whose answers are never read in pieces; leaving the loop ends the call. */
+  async *[Symbol.asyncIterator](): AsyncGenerator<Chunk, void, undefined> {
+    try {
+      for (let chunk = await this.next(); chunk !== undefined; chunk = await this.next()) yield chunk
+    } finally {
+      await this.close()
+    }
+  }
+
   /** Gives back rows that were read and not used. */
   unread(rows: readonly (readonly Cell[])[]): void {
     this.#left = rows
