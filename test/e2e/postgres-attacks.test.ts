@@ -133,7 +133,7 @@ describe('the extended protocol', () => {
     socket.destroy()
   })
 
-  it('decides a prepared statement again at its Bind when the policy changed since', async () => {
+  it('judges a prepared statement again at its Bind: a table that was renamed since is not read', async () => {
     const { say, socket } = await attacker()
     expect(
       (await say(parse('select id from orders limit 1', 'kept'), bind('kept'), execute(), SYNC)).rows,
