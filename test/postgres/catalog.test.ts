@@ -92,7 +92,7 @@ describe('the catalog', () => {
     expect(column('first')).toMatchObject({
       type: 'public.name_word',
       typeKind: 'd',
-      baseType: 'character varying',
+      baseType: 'character varying(20)',
       notNull: true,
     })
     expect(column('last')).toMatchObject({

@@ -50,6 +50,10 @@ function schemaSql([a, b, c]: (typeof SECRETS)[number]): string {
     CREATE VIEW tenant_view AS SELECT id FROM tenants;
     CREATE TABLE uniq (id int PRIMARY KEY, ssn text UNIQUE);
     INSERT INTO uniq SELECT id, ssn FROM customers;
+    CREATE SCHEMA hidden;
+    CREATE TYPE hidden.mood AS ENUM ('zq1', 'zq2');
+    CREATE TABLE moody (id int PRIMARY KEY, m hidden.mood);
+    INSERT INTO moody VALUES (1, 'zq1');
     ALTER TABLE customers ADD COLUMN later text DEFAULT 'plain';
     ANALYZE`
 }
@@ -187,6 +191,15 @@ describe.each<ServerVersion>(['18', '15'])('on PostgreSQL %s', (version) => {
       const plain = await copy?.db.admin.query({ text: 'select * from typed', rowMode: 'array' })
       expect(plain?.fields.map(({ name }) => name)).toEqual(['id', ...TYPED])
       for (const name of TYPED) expect(masked).toContain(`"name":"${name}"`)
+    })
+
+    it('R7: a mask that the database does not take closes its table, and only that', async () => {
+      const masks = [...MASKS, mask('moody', 'm')]
+      expect(await refused('select id from moody', masks)).toBe('sql.mask.rejected')
+      await answered('select id from moody')
+      await answered('select id, ssn from customers order by id', masks)
+      for (const { db, role } of copies) await db.admin.query(`GRANT USAGE ON SCHEMA hidden TO "${role.user}"`)
+      expect(await answered('select id, m from moody', masks)).toContain('[["1",null]]')
     })
 
     it('R8: names mean what PostgreSQL lets them mean', async () => {

@@ -11,6 +11,7 @@ import { catalogRows, type CatalogAnswers } from './catalog-rows.ts'
 import * as sql from './catalog-sql.ts'
 import { UpstreamConnection, type Upstream } from './connection.ts'
 import { lost } from './errors.ts'
+import { grouped, trialSql } from './mask-trials.ts'
 import type { Step } from './exchange.ts'
 
 /** A catalog, and the last database snapshot it was seen to be true for. */
@@ -39,6 +40,8 @@ export class CatalogKeeper {
   #loaded: LoadedCatalog | undefined
   #builtins: Builtins | undefined
   #connection: UpstreamConnection | undefined
+  /** Expressions of masks the database is to be asked about at the next look. */
+  readonly #untried = new Set<string>()
   #running: Promise<LoadedCatalog> | undefined
   #next: Promise<LoadedCatalog> | undefined
   #idle: NodeJS.Timeout | undefined
@@ -61,6 +64,20 @@ export class CatalogKeeper {
   async current(secret: () => Promise<Secret>, signal: AbortSignal): Promise<LoadedCatalog> {
     signal.throwIfAborted()
     return unlessAborted(this.#look(secret), signal)
+  }
+
+  /**
+   * Returns the catalog as it is now, after the database said of each of these masks whether it takes it (R7).
+   *
+   * @throws SallyportError like {@link current}.
+   */
+  async tried(
+    expressions: readonly string[],
+    secret: () => Promise<Secret>,
+    signal: AbortSignal,
+  ): Promise<LoadedCatalog> {
+    for (const expression of expressions) this.#untried.add(expression)
+    return this.current(secret, signal)
   }
 
   /** Forgets what was read, and asks as another role from now on: the credential now names one. */
@@ -111,7 +128,9 @@ export class CatalogKeeper {
 
   async #attempt(secret: () => Promise<Secret>): Promise<LoadedCatalog> {
     try {
-      return await this.#probe(await this.#connected(secret))
+      const connection = await this.#connected(secret)
+      const loaded = await this.#probe(connection)
+      return this.#untried.size === 0 ? loaded : (this.#loaded = await this.#tryMasks(connection, loaded))
     } catch (error) {
       this.#connection?.destroy(error)
       throw error
@@ -128,6 +147,19 @@ export class CatalogKeeper {
     const { loaded, builtins } = await loadCatalog(connection, this.#builtins)
     this.#builtins = builtins
     return (this.#loaded = loaded)
+  }
+
+  /** Tries masks; a catalog that says more is another one, so that nothing bound to the old one is used again. */
+  async #tryMasks(connection: UpstreamConnection, loaded: LoadedCatalog): Promise<LoadedCatalog> {
+    const asked = [...this.#untried]
+    const said = new Map(loaded.catalog.maskTrials)
+    for (const group of grouped(asked.filter((expression) => !said.has(expression)))) {
+      const sqlstate = await refusalOf(connection, group)
+      // One that is refused makes all of them fail: then each is asked about by itself.
+      for (const one of group) said.set(one, sqlstate === '' ? '' : await refusalOf(connection, [one]))
+    }
+    for (const expression of asked) this.#untried.delete(expression)
+    return { ...loaded, catalog: { ...loaded.catalog, maskTrials: said } }
   }
 
   async #connected(secret: () => Promise<Secret>): Promise<UpstreamConnection> {
@@ -209,6 +241,26 @@ async function loadCatalog(connection: UpstreamConnection, builtins?: Builtins):
   const rights = rightsOf(role, readable)
   const loaded = { catalog: makeCatalog({ ...rows, rights }), snapshot: snapshot ?? '', comments, typeNames }
   return { loaded, builtins: brought }
+}
+
+/** The SQLSTATE by which the database refuses to evaluate these expressions, empty when it does not. */
+async function refusalOf(connection: UpstreamConnection, expressions: readonly string[]): Promise<string> {
+  try {
+    await connection.query(trialSql(expressions))
+    return ''
+  } catch (error) {
+    const code = error instanceof Error && 'code' in error ? error.code : undefined
+    // Out of resources, stopped or lost says nothing of the mask: the look fails, and the next one asks again.
+    if (
+      typeof code !== 'string' ||
+      !/^[0-9A-Z]{5}$/.test(code) ||
+      !connection.isIdle ||
+      /^(?:53|57|58|XX)/.test(code)
+    ) {
+      throw error
+    }
+    return code
+  }
 }
 
 function rightsOf(roles: readonly unknown[], readable: readonly unknown[]): BackendRights {

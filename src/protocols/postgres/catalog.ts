@@ -29,7 +29,7 @@ export interface CatalogColumn {
   readonly typmod: number
   /** `typtype`: `b` base, `c` composite, `d` domain, `e` enum, `r` range, `m` multirange, `p` pseudo. */
   readonly typeKind: string
-  /** For a domain the type under all its layers, as `type`; otherwise the same as `type` without its modifier. */
+  /** For a domain the type under all its layers with its modifier, as `type`; otherwise the same as `type` without its modifier. */
   readonly baseType: string
   /** `typrelid` of the column's type (or of its element or base type) when that is some relation's row type, else 0. */
   readonly rowTypeOf: number
@@ -203,6 +203,8 @@ export interface CatalogRows {
   readonly types: readonly UserType[]
   /** Absent where nobody asked, which counts as a role that may read everything. */
   readonly rights?: BackendRights
+  /** What the database said of the masks that were tried on it, by their expression: empty, or an SQLSTATE. */
+  readonly maskTrials?: ReadonlyMap<string, string>
 }
 
 /** The snapshot the planner reads. */

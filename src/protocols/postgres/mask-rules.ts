@@ -10,6 +10,7 @@ import { SallyportError } from '../../core/errors.ts'
 import type { Relation } from './catalog.ts'
 import type { Change, Effects } from './effects.ts'
 import type { UnmetMasks } from './mask-backing.ts'
+import { saidOfTrial } from './mask-trials.ts'
 import type { BoundMasks, RelationMasks } from './masks.ts'
 import { functionName, resourceName } from './names.ts'
 import type { Use } from './scope.ts'
@@ -84,6 +85,14 @@ function refuseUse(use: Use, masks: BoundMasks): void {
   }
   if (!masks.byRelation.has(use.relation.oid)) return
   refuseUnmet(name, masks.unmet.get(use.relation.oid))
+  const sqlstate = masks.rejected.get(use.relation.oid)
+  if (sqlstate !== undefined) {
+    refuse(
+      'sql.mask.rejected',
+      saidOfTrial(use.relation, sqlstate),
+      'The operator masks the column in another way, or grants USAGE on its type and the schema of that.',
+    )
+  }
   if (use.system.size > 0 && masks.guarded.has(use.relation.oid)) {
     const why = `The database role may not read all of ${name}, so PostgreSQL shows it no system column.`
     refuse('sql.mask.system_column', why, 'Use the primary key.')

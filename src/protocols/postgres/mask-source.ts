@@ -148,6 +148,7 @@ function redactedFor(type: string): string {
   return 'masked'.slice(0, Number(length))
 }
 
-function withoutModifier(type: string): string {
+/** A type's name without what stands in parentheses behind it. */
+export function withoutModifier(type: string): string {
   return type.replace(/\(.*\)$/, '')
 }

@@ -9,6 +9,7 @@ import type { Catalog, Relation } from './catalog.ts'
 import { findRelation } from './catalog.ts'
 import { standInsOf, unmetOf, type StandIns, type UnmetMasks } from './mask-backing.ts'
 import { isNullMask } from './mask-source.ts'
+import { rejectedOf, trialsOf } from './mask-trials.ts'
 import { orderedBy, sortedBy, taintedBy } from './mask-taint.ts'
 import { isReadable, modeOf } from './masking-mode.ts'
 import { resourceName } from './names.ts'
@@ -53,6 +54,10 @@ export interface BoundMasks {
   readonly guarded: ReadonlySet<number>
   /** Masked relations that must not be touched, because their masks are not what the target demands. */
   readonly unmet: ReadonlyMap<number, UnmetMasks>
+  /** The expressions to try at the database before these masks are used, each with the relations it is for. */
+  readonly trials: ReadonlyMap<string, ReadonlySet<number>>
+  /** Masked relations of which the database refused a mask, each with the SQLSTATE. */
+  readonly rejected: ReadonlyMap<number, string>
 }
 
 /** What holds while masks fit nothing: there is nothing behind them but the refusal. */
@@ -67,6 +72,8 @@ export const NO_MASKS: BoundMasks = {
   standIns: new Map(),
   guarded: new Set(),
   unmet: new Map(),
+  trials: new Map(),
+  rejected: new Map(),
 }
 
 type Building = Map<number, Map<string, BoundMask>>
@@ -144,6 +151,7 @@ function bind(catalog: Catalog, masks: readonly ColumnMask[], demanded: Demanded
     }
   }
   const { sorted, pieces } = sortedBy(catalog, byRelation)
+  const trials = trialsOf(catalog, byRelation)
   const tainted = taintedBy(catalog, byRelation, sorted, pieces)
   return {
     byRelation,
@@ -158,6 +166,8 @@ function bind(catalog: Catalog, masks: readonly ColumnMask[], demanded: Demanded
       columns.flatMap(({ relation, attnum }) => (isReadable(catalog.rights, relation, attnum) ? [] : [relation])),
     ),
     unmet: unmetOf(catalog, byRelation, standIns, demanded),
+    trials,
+    rejected: rejectedOf(catalog, trials),
   }
 }
 

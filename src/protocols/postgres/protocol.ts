@@ -67,6 +67,36 @@ export interface PostgresProtocol extends Protocol<PostgresPlan> {
   ): Promise<WireBackend>
 }
 
+/** How often a catalog that changes is looked at again before its masks were tried. */
+const LOOKS_MAX = 4
+
+/** Expressions of masks that the database was not asked about yet (R7). */
+function untried({ options }: Backend, catalog: Catalog, masks: readonly ColumnMask[]): readonly string[] {
+  if (masks.length === 0) return NONE
+  const bound = boundOrNot(catalog, masks, options.masking)
+  if (bound === undefined || bound.trials.size === 0) return NONE
+  const said = catalog.maskTrials
+  for (const expression of bound.trials.keys()) {
+    if (said?.has(expression) !== true) return [...bound.trials.keys()]
+  }
+  return NONE
+}
+
+const NONE: readonly string[] = []
+
+/** Masks that fit nothing are refused where the call is planned. */
+function boundOrNot(
+  catalog: Catalog,
+  masks: readonly ColumnMask[],
+  demanded: PostgresOptions['masking'],
+): BoundMasks | undefined {
+  try {
+    return bindMasks(catalog, masks, demanded)
+  } catch {
+    return undefined
+  }
+}
+
 /** Builds the protocol with the planner it is to ask. */
 export function postgresProtocol(planner: Planner): PostgresProtocol {
   const backends = new Map<string, Backend>()
@@ -98,9 +128,16 @@ export function postgresProtocol(planner: Planner): PostgresProtocol {
     secret: () => Promise<Secret>,
     signal: AbortSignal,
   ): Promise<LoadedCatalog> {
-    const loaded = await backend.keeper.current(secret, signal)
-    backend.bindings.check(loaded.catalog, masks)
-    return loaded
+    let loaded = await backend.keeper.current(secret, signal)
+    for (let looks = 0; looks < LOOKS_MAX; looks++) {
+      backend.bindings.check(loaded.catalog, masks)
+      const trials = untried(backend, loaded.catalog, masks)
+      if (trials.length === 0) return loaded
+      loaded = await backend.keeper.tried(trials, secret, signal)
+    }
+    throw new SallyportError('ERR_UPSTREAM_REJECTED', 'The schema changes too fast for its masks to be tried.', {
+      facts: { retryAfterMs: 1000 },
+    })
   }
 
   async function* run(
@@ -181,7 +218,7 @@ export function postgresProtocol(planner: Planner): PostgresProtocol {
     const backend = backendOf(call.target)
     const known = wire.backend.status === 'T' || wire.backend.isOpen ? undefined : backend.keeper.latest
     const under = { masks: context.masks, ...planSettings(backend.options) }
-    if (known !== undefined) {
+    if (known !== undefined && untried(backend, known.catalog, context.masks).length === 0) {
       backend.bindings.check(known.catalog, context.masks)
       const plan = await planWire(wire, known.catalog, under)
       const isUnderstood = !plan.action.parts.some(({ verb }) => verb === 'sql.unknown')

@@ -12,7 +12,7 @@ import type { Catalog, CatalogColumn, Relation } from './catalog.ts'
 import { findRelation } from './catalog.ts'
 import type { UpstreamConnection } from './connection.ts'
 import { functionsOf } from './functions.ts'
-import { isTextType } from './mask-source.ts'
+import { isTextType, withoutModifier } from './mask-source.ts'
 import { isReadable } from './masking-mode.ts'
 import { bindMasks, type BoundMasks } from './masks.ts'
 import { functionName, pinned, quoteIdentifier, resourceName } from './names.ts'
@@ -242,9 +242,11 @@ async function copiesIn(
   sources: readonly Source[],
   connection: UpstreamConnection,
 ): Promise<readonly Undercut[]> {
-  const contains = isTextType(column) || CONTAINERS.has(column.baseType)
+  const contains = isTextType(column) || CONTAINERS.has(withoutModifier(column.baseType))
   // A number or a date cannot hold another value; it can only be one.
-  const fitting = sources.filter((source) => contains || source.column.baseType === column.baseType)
+  const fitting = sources.filter(
+    (source) => contains || withoutModifier(source.column.baseType) === withoutModifier(column.baseType),
+  )
   if (fitting.length === 0) return []
   const values = fitting.map((source, index) => {
     const value = `${quoteIdentifier(source.column.name)}::pg_catalog.text`
