@@ -93,6 +93,8 @@ const SETUP = `
   CREATE TYPE span AS RANGE (subtype = text, collation = "C");
 `
 
+const isNoPartialMask = (cell: unknown): boolean => typeof cell !== 'string' || !/^\*/.test(cell)
+
 describe.each<ServerVersion>(['18', '15'])('on PostgreSQL %s', (version) => {
   describe.runIf(version === '18' || has('postgresql-15'))('masks', () => {
     let db: TestDatabase
@@ -142,8 +144,8 @@ describe.each<ServerVersion>(['18', '15'])('on PostgreSQL %s', (version) => {
       const masked = await ask(planned('SELECT * FROM typed'))
       expect(masked.fields).toEqual(direct.fields)
       // Four characters are what a partial mask may show; the values here are shorter than it asks for, or end alike.
-      if (transform !== 'partial') expect(JSON.stringify(masked.rows)).not.toMatch(MARKER)
-      else for (const cell of masked.rows[0]?.slice(1) ?? []) expect(cell ?? '****').toMatch(/^\*+/)
+      const shown = transform === 'partial' ? masked.rows.flat().slice(1).filter(isNoPartialMask) : masked.rows
+      expect(JSON.stringify(shown)).not.toMatch(MARKER)
       const collations = types.flatMap(([type], i) =>
         /^(?:text|(?:var)?char|name|bpchar)/.test(type) && !type.includes('[') ? [`pg_collation_for(c${i})`] : [],
       )
