@@ -93,7 +93,7 @@ const SETUP = `
   CREATE TYPE span AS RANGE (subtype = text, collation = "C");
 `
 
-const isNoPartialMask = (cell: unknown): boolean => typeof cell !== 'string' || !/^\*/.test(cell)
+const isNoPartialMask = (cell: unknown): boolean => typeof cell !== 'string' || !cell.startsWith('*')
 
 describe.each<ServerVersion>(['18', '15'])('on PostgreSQL %s', (version) => {
   describe.runIf(version === '18' || has('postgresql-15'))('masks', () => {
