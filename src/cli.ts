@@ -143,6 +143,13 @@ policy
   .option('--group <names...>', 'groups of the caller')
   .option('--target <name>', 'where')
   .option('--sql <text>', 'the statement')
+  .option('--method <method>', 'the HTTP method, GET unless it is given')
+  .option('--path <path>', 'the HTTP path beneath the base URL of the target, with its query')
+  .option('--url <url>', 'the whole URL, for open egress')
+  .option('--body <text>', 'the HTTP body: JSON, or any text')
+  .option('--resolve <host=address...>', 'judge these addresses in place of those DNS would give')
+  .option('--tool <name>', 'any tool, with --arguments')
+  .option('--arguments <json>', 'arguments of the tool, as JSON')
   .option('--json', 'for machines')
   .action(async (options) => (await import('./cli/policy-explain.ts')).policyExplain(options))
 policy

@@ -24,6 +24,8 @@ export interface OfflineCall {
   readonly target: string
   readonly tool: string
   readonly arguments: Readonly<Record<string, unknown>>
+  /** Addresses of hosts, judged in place of those DNS would give. */
+  readonly resolve?: Readonly<Record<string, readonly string[]>>
 }
 
 /** Opens what judging takes: configuration and credentials. Never the state directory, which a gateway may have. */
@@ -42,7 +44,7 @@ export function openOffline(config: Config, policy: Policy): Offline {
 
   return {
     async judge(asked, principal) {
-      return judge(callOf(config, asked, principal, ended.signal), rooms)
+      return judge(callOf(config, asked, principal, ended.signal), rooms, undefined, asked.resolve)
     },
     close: () => closers.close(),
   }

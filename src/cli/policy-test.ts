@@ -30,7 +30,7 @@ export async function policyTest(named: readonly string[], options: TestOptions)
       policy,
       target: (name) => config.targets.find((target) => target.name === name),
       plan: async (call, principal, target) => {
-        return (await offline.judge({ ...call, target: target.name }, principal)).plan.action
+        return (await offline.judge({ ...call, target: target.name }, principal)).plan
       },
     })
     const isUnsound = report.failures.length > 0 || (options.strict === true && report.uncovered.length > 0)

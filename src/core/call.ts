@@ -110,6 +110,20 @@ export interface ShownRequest {
   readonly text: string
   /** Parameters in order, already masked where they must be. */
   readonly params?: readonly (string | null)[]
+  /** Where in `text` data stands that masks can name by path. Gone once it was masked. */
+  readonly data?: readonly ShownData[]
+  /** A hash in `text` of data that stands there too; it goes when any of that data goes, which it would confirm. */
+  readonly hash?: string
+  /** Set when data was left out because nothing in it could be told apart. Nobody can approve what they do not see. */
+  readonly isWithheld?: true
+}
+
+/** A stretch of a shown text, from `start` up to `end`, counted in UTF-16 units. */
+export interface ShownData {
+  readonly start: number
+  readonly end: number
+  /** A JSON value, a form (`application/x-www-form-urlencoded`), or what has no fields that could be named. */
+  readonly form: 'json' | 'form' | 'opaque'
 }
 
 /** A call that was planned and decided, with its request in the form recordings and approvers may see. */

@@ -6,7 +6,7 @@
  *
  * @packageDocumentation
  */
-import type { Call, Ending, Judged, Plan, Protocol, Secret } from '../core/call.ts'
+import type { Call, Ending, Judged, Plan, PlanContext, Protocol, Secret } from '../core/call.ts'
 import type { Chunk } from '../core/chunk.ts'
 import type { Decision } from '../core/decision.ts'
 import { SallyportError } from '../core/errors.ts'
@@ -103,17 +103,23 @@ function unlessStoreFailed(error: unknown): void {
   if (!(error instanceof SallyportError) || error.code !== 'ERR_STORE_FAILED') throw error
 }
 
-/** Plans the call and decides it, against the policy of this moment. Runs nothing of it. */
+/**
+ * Plans the call and decides it, against the policy of this moment. Runs nothing of it.
+ *
+ * @param resolve for explanations only, see {@link PlanContext}.
+ */
 export async function judge(
   call: Call,
   rooms: Pick<Rooms, 'protocols' | 'policy' | 'credentials' | 'masking' | 'now' | 'onDecision'>,
   secret: () => Promise<Secret> = () => rooms.credentials.read(call.target),
+  resolve?: PlanContext['resolve'],
 ): Promise<Judged> {
   const policy = rooms.policy()
   const plan = await protocolOf(call, rooms).plan(call, {
     masks: policy.masksFor(call.session.principal, call.target),
     secret,
     signal: call.signal,
+    ...(resolve !== undefined && { resolve }),
   })
   const startedAt = performance.now()
   const decision = decide(policy, {
@@ -144,15 +150,22 @@ function shownOf(
   decision: Decision,
   rooms: Pick<Rooms, 'protocols' | 'masking'>,
 ): Pick<Judged, 'shown' | 'isReduced'> {
-  const masked = rooms.masking.request(shown, decision)
-  if (masked.text === shown.text) return { shown: masked }
+  const { hash = '', isWithheld, ...plain } = rooms.masking.fields(shown, decision)
+  const masked = rooms.masking.request(plain, decision)
+  // A hash of values that are masked would let anybody who can list them find the right one.
+  const unhashed = (text: string): string =>
+    hash === '' || masked.text === shown.text ? text : text.replaceAll(hash, 'withheld')
+  if (isWithheld === true) return { shown: { ...masked, text: unhashed(masked.text) }, isReduced: true }
+  if (masked.text === plain.text) return { shown: { ...masked, text: unhashed(masked.text) } }
   const protocol = protocolOf(call, rooms)
   // Fail closed: what cannot be compared may hide anything.
-  if (protocol.withoutValues === undefined) return { shown: masked, isReduced: true }
-  const words = protocol.withoutValues(shown.text, masked.text)
-  if (words === undefined) return { shown: masked }
+  if (protocol.withoutValues === undefined) {
+    return { shown: { ...masked, text: unhashed(masked.text) }, isReduced: true }
+  }
+  const words = protocol.withoutValues(plain.text, masked.text)
+  if (words === undefined) return { shown: { ...masked, text: unhashed(masked.text) } }
   const text = words.map((word) => rooms.masking.text(word, decision)).join('')
-  return { shown: { ...masked, text }, isReduced: true }
+  return { shown: { ...masked, text: unhashed(text) }, isReduced: true }
 }
 
 async function* execute(

@@ -13,6 +13,7 @@ import type { Decision } from '../core/decision.ts'
 import { type ErrorFacts, framesOf, SallyportError } from '../core/errors.ts'
 import { compileDetections } from './compile.ts'
 import { maskFields } from './fields.ts'
+import { maskShown } from './shown.ts'
 import { maskStream } from './stream.ts'
 import { maskText } from './text.ts'
 import { createReplacer } from './transforms.ts'
@@ -26,6 +27,8 @@ export interface Masking {
    * @throws SallyportError `ERR_POLICY_INVALID` when a detector cannot be used.
    */
   stream(source: AsyncIterable<Chunk>, decision: Decision): AsyncIterable<Chunk>
+  /** Masks the fields of a request's data, first of all; what cannot be read by fields is withheld. */
+  fields(shown: ShownRequest, decision: Decision): ShownRequest
   /** Masks a request for recordings and approvers. */
   request(shown: ShownRequest, decision: Decision): ShownRequest
   /** Masks one text. */
@@ -62,9 +65,12 @@ export function createMasking(options: { readonly hashKey: Uint8Array }): Maskin
       return maskStream(read, compileDetections(detect), replacer)
     },
 
+    fields: (shown, decision) => maskShown(shown, decision.obligations.fields ?? [], replacer),
+
     request(shown, decision) {
       if (decision.obligations.detect.length === 0) return shown
       return {
+        ...shown,
         text: text(shown.text, decision),
         ...(shown.params && { params: shown.params.map((param) => maskParam(param, decision)) }),
       }

@@ -17,6 +17,8 @@ export interface CallLine {
   readonly target: string
   readonly tool: string
   readonly arguments: Readonly<Record<string, unknown>>
+  /** Addresses of hosts, judged in place of those DNS would give. */
+  readonly resolve?: Readonly<Record<string, readonly string[]>>
 }
 
 /** What the caller of {@link explainJsonl} knows and this room does not. */
@@ -34,6 +36,10 @@ export interface ExplainDeps {
 export const LINE_BYTES_MAX = 1024 * 1024
 
 const word = z.string().min(1).max(512)
+
+/** `resolve` of a line or a fixture. @see CallLine */
+export const resolveSchema = z.record(word, z.array(word).min(1).max(100)).optional()
+
 const lineSchema = z.strictObject({
   id: word,
   principal: z.strictObject({
@@ -44,6 +50,7 @@ const lineSchema = z.strictObject({
   target: word,
   tool: word,
   arguments: z.record(z.string(), z.unknown()),
+  resolve: resolveSchema,
 })
 
 /** Yields one line of JSON, without its line break, for each line of the input. Never throws for what a line holds. */
@@ -104,7 +111,10 @@ function parseLine(
     return { problem: error instanceof TypeError ? 'it is not UTF-8.' : 'it is not JSON.', id: null }
   }
   const result = lineSchema.safeParse(value)
-  if (result.success) return { line: result.data }
+  if (result.success) {
+    const { resolve, ...line } = result.data
+    return { line: { ...line, ...(resolve !== undefined && { resolve }) } }
+  }
   const id = word.safeParse((value as { readonly id?: unknown } | null)?.id)
   const [issue] = result.error.issues
   const where = issue === undefined || issue.path.length === 0 ? 'the line' : `"${issue.path.join('.')}"`

@@ -6,12 +6,14 @@
  */
 import { z } from 'zod'
 import type { Action, Part } from '../core/action.ts'
+import type { Plan } from '../core/call.ts'
 import type { Decision } from '../core/decision.ts'
 import { SallyportError } from '../core/errors.ts'
 import type { Principal } from '../core/principal.ts'
 import type { Target } from '../core/target.ts'
 import { createCoverage, type Arm } from './coverage.ts'
 import { decideWithMatches } from './decide.ts'
+import { resolveSchema } from './explain-jsonl.ts'
 import type { Policy } from './policy.ts'
 import type { Problem } from './problem.ts'
 import { readYaml, type SourceFile, type YamlFile } from './yaml.ts'
@@ -25,13 +27,15 @@ export interface FixtureDeps {
    *
    * @throws SallyportError for what cannot be planned.
    */
-  readonly plan?: (call: FixtureCall, principal: Principal, target: Target) => Promise<Action>
+  readonly plan?: (call: FixtureCall, principal: Principal, target: Target) => Promise<Pick<Plan, 'action' | 'refused'>>
 }
 
 /** A call as a fixture spells it. */
 export interface FixtureCall {
   readonly tool: string
   readonly arguments: Readonly<Record<string, unknown>>
+  /** Addresses of hosts, judged in place of those DNS would give. */
+  readonly resolve?: Readonly<Record<string, readonly string[]>>
 }
 
 /** What running fixtures came to. */
@@ -69,7 +73,13 @@ const fixture = z
     name: z.string().min(1),
     principal,
     target: z.string(),
-    call: z.strictObject({ tool: z.string(), arguments: z.record(z.string(), z.unknown()) }).optional(),
+    call: z
+      .strictObject({
+        tool: z.string(),
+        arguments: z.record(z.string(), z.unknown()),
+        resolve: resolveSchema,
+      })
+      .optional(),
     action: z.array(part).optional(),
     /** When the call is decided; a fixed moment, so that conditions on the time are decided the same every day. */
     now: z.iso.datetime({ offset: true }).default('2026-01-05T12:00:00Z'),
@@ -122,27 +132,35 @@ async function runCase(
   const target = deps.target(spec.target)
   if (target === undefined) return [`there is no target "${spec.target}".`]
   const caller: Principal = { ...spec.principal, roles: ['caller'] }
-  let action: Action
+  let planned: Pick<Plan, 'action' | 'refused'>
   try {
-    action = await actionOf(spec, caller, target, deps)
+    planned = await plannedOf(spec, caller, target, deps)
   } catch (error) {
     return [`the call cannot be planned: ${SallyportError.from(error).message}`]
   }
   const session = { id: 'fixture', door: 'fixture' }
-  const question = { principal: caller, target, session, action, now: Date.parse(spec.now) }
+  const question = { principal: caller, target, session, ...planned, now: Date.parse(spec.now) }
   const result = decideWithMatches(deps.policy, question)
   note(result)
   return differences(spec.expect, result.decision)
 }
 
-async function actionOf(spec: Fixture, caller: Principal, target: Target, deps: FixtureDeps): Promise<Action> {
+async function plannedOf(
+  spec: Fixture,
+  caller: Principal,
+  target: Target,
+  deps: FixtureDeps,
+): Promise<Pick<Plan, 'action' | 'refused'>> {
   if (spec.call !== undefined) {
     if (deps.plan === undefined) {
       throw new SallyportError('ERR_INVALID_INPUT', 'there is no catalog here; run the fixtures where the target is.')
     }
-    return deps.plan(spec.call, caller, target)
+    const { resolve, ...call } = spec.call
+    const { action, refused } = await deps.plan({ ...call, ...(resolve !== undefined && { resolve }) }, caller, target)
+    return { action, ...(refused !== undefined && { refused }) }
   }
-  return { parts: (spec.action ?? []).map(partOf), attributes: {} }
+  const action: Action = { parts: (spec.action ?? []).map(partOf), attributes: {} }
+  return { action }
 }
 
 function partOf({ verb, resource: given, columns, attributes }: z.output<typeof part>): Part {

@@ -172,7 +172,7 @@ function isName(type: Part['resource']['type']): boolean {
 }
 
 function obligationsOf(obligations: Obligations): object {
-  const { rates, budgets, columns, detect } = obligations
+  const { rates, budgets, columns, detect, fields = [] } = obligations
   return {
     rows: obligations.rowsMax,
     bytes: obligations.bytesMax,
@@ -183,6 +183,7 @@ function obligationsOf(obligations: Obligations): object {
     ...(columns.length > 0 && {
       masks: columns.map(({ schema, table, column, transform }) => `${schema}.${table}.${column}: ${transform}`),
     }),
+    ...(fields.length > 0 && { fields: fields.map(({ path, transform }) => `${path}: ${transform}`) }),
     ...(detect.length > 0 && { detect: detect.map(({ detector, transform }) => `${detector}: ${transform}`) }),
   }
 }

@@ -183,7 +183,9 @@ describe('fixtures', () => {
       /action: .*/,
       'call: {tool: query_database, arguments: {sql: x}}',
     )
-    const plan = async () => ({ parts: [sql('select', 'public.c(id)', { has_where: true })], attributes: {} })
+    const plan = async () => ({
+      action: { parts: [sql('select', 'public.c(id)', { has_where: true })], attributes: {} },
+    })
     const report = await runFixtures([{ path: 'x.test.yaml', text: call }], { ...deps, plan })
     expect(report).toMatchObject({ passed: 1, failures: [] })
   })

@@ -96,13 +96,19 @@ function partOf(request: HttpRequest, streams: boolean): Part {
 function refusalOf({ url, host }: HttpRequest, options: HttpOptions, under: PlanUnder): PlanRefusal | undefined {
   if (host !== undefined && METADATA_NAMES.has(host)) return refusal(`${host} is a metadata service.`)
   const literal = literalOf(url)
-  const addresses = literal === undefined ? (under.resolve?.[url.hostname] ?? []) : [literal]
+  const addresses = literal === undefined ? toldOf(url.hostname, under.resolve) : [literal]
   for (const address of addresses) {
     const why = refuseAddress(address, options.allowAddresses)
     // One bad address is enough: which of several a connection takes is nobody's promise.
     if (why !== undefined) return refusal(`The address of ${host ?? 'the service'} ${why}.`)
   }
   return undefined
+}
+
+/** The addresses somebody says a host has. */
+function toldOf(host: string, told: PlanUnder['resolve'] = {}): readonly string[] {
+  const plain = (name: string): string => name.toLowerCase().replace(/\.$/u, '')
+  return Object.entries(told).flatMap(([name, addresses]) => (plain(name) === plain(host) ? addresses : []))
 }
 
 function refusal(message: string): PlanRefusal {

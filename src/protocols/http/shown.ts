@@ -1,4 +1,4 @@
-import type { ShownRequest } from '../../core/call.ts'
+import type { ShownData, ShownRequest } from '../../core/call.ts'
 import { isJsonObject, parseJson, type JsonValue } from '../../core/json.ts'
 import { isJsonType, mediaTypeOf, textOf } from './body.ts'
 import { headerOf } from './headers.ts'
@@ -8,15 +8,34 @@ import type { HttpAuth } from './options.ts'
 /** The request as recordings and approvers see it: request line, headers, a blank line, the body, and its digest. */
 export function shownRequest(request: HttpRequest, auth: HttpAuth, streams: boolean): ShownRequest {
   const { method, url, headers, body, bodyDigest } = request
-  const lines = [`${method} ${url.href}`, ...headers.map(([name, value]) => `${name}: ${value}`)]
-  const credential = credentialLine(auth)
-  if (credential !== undefined) lines.push(credential)
-  if (streams) lines.push('', '[a body that streams]')
-  if (body !== undefined) {
-    const text = textOf(body)
-    lines.push('', text ?? '[bytes that are no text]', '', `[body: ${body.length} bytes, SHA-256 ${bodyDigest ?? ''}]`)
+  const data: ShownData[] = []
+  let text = `${method} ${url.href.slice(0, url.href.length - url.search.length)}`
+  const add = (piece: string, form?: ShownData['form']): void => {
+    if (form !== undefined) data.push({ start: text.length, end: text.length + piece.length, form })
+    text += piece
   }
-  return { text: lines.join('\n') }
+  if (url.search !== '') {
+    add('?')
+    add(url.search.slice(1), 'form')
+  }
+  for (const [name, value] of headers) add(`\n${name}: ${value}`)
+  const credential = credentialLine(auth)
+  if (credential !== undefined) add(`\n${credential}`)
+  if (streams) add('\n\n[a body that streams]')
+  if (body !== undefined) {
+    const written = textOf(body)
+    add('\n\n')
+    if (written === undefined) add('[bytes that are no text]')
+    else add(written, formOf(headerOf(headers, 'content-type')))
+    add(`\n\n[body: ${body.length} bytes, SHA-256 ${bodyDigest ?? ''}]`)
+  }
+  return { text, data, ...(bodyDigest !== undefined && { hash: bodyDigest }) }
+}
+
+function formOf(contentType: string | undefined): ShownData['form'] {
+  const type = mediaTypeOf(contentType)
+  if (type !== undefined && isJsonType(type)) return 'json'
+  return type === 'application/x-www-form-urlencoded' ? 'form' : 'opaque'
 }
 
 function credentialLine(auth: HttpAuth): string | undefined {
