@@ -20,7 +20,11 @@ export function mask(name: string, transform: Transform = 'redact'): ColumnMask 
 }
 
 /** Makes one database per schema; the gateway's role may read and write everything in public. */
-export async function copies(schemas: readonly string[], masks: readonly ColumnMask[]): Promise<Copies> {
+export async function copies(
+  schemas: readonly string[],
+  masks: readonly ColumnMask[],
+  settings: { readonly trusted_functions?: string[]; readonly trusted_side_effects?: string[] } = {},
+): Promise<Copies> {
   const protocol = createPostgres()
   const made: { readonly db: TestDatabase; readonly role: TestRole; readonly target: Target }[] = []
   for (const schema of schemas) {
@@ -28,7 +32,9 @@ export async function copies(schemas: readonly string[], masks: readonly ColumnM
     await db.admin.query('VACUUM ANALYZE')
     const role = await db.role('GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO $role')
     const { host, port, name } = db
-    const options = postgresOptions(postgresSchema.parse({ host, port, database: name, tls: 'disable', pool: 1 }))
+    const options = postgresOptions(
+      postgresSchema.parse({ host, port, database: name, tls: 'disable', pool: 1, ...settings }),
+    )
     const target: Target = {
       name: 'db',
       protocol: 'postgres',

@@ -3,7 +3,9 @@
  * so that whatever a caller, an approver or an auditor could get hold of can be searched.
  */
 import { randomBytes } from 'node:crypto'
+import { once } from 'node:events'
 import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
+import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { createApprovals } from '../../src/approval/create-approvals.ts'
@@ -13,15 +15,16 @@ import type { Chunk } from '../../src/core/chunk.ts'
 import { SallyportError } from '../../src/core/errors.ts'
 import type { Principal } from '../../src/core/principal.ts'
 import type { Target } from '../../src/core/target.ts'
-import { govern, type Rooms } from '../../src/gateway/gateway.ts'
+import { govern, judge, type Rooms } from '../../src/gateway/gateway.ts'
 import { createPermits } from '../../src/gateway/permits.ts'
 import { classOf, knownOf } from '../../src/known.ts'
 import { createLimits } from '../../src/limits/limits.ts'
 import { createMasking } from '../../src/masking/masking.ts'
 import { loadPolicy } from '../../src/policy/load.ts'
+import { createPostgresDoor, type PostgresDoor, type PostgresDoorRooms } from '../../src/protocols/postgres/listener.ts'
 import { endpointOf, postgresOptions, postgresSchema } from '../../src/protocols/postgres/index.ts'
-import { loadParser, planQuery, type PostgresPlan } from '../../src/protocols/postgres/plan.ts'
-import { postgresProtocol } from '../../src/protocols/postgres/protocol.ts'
+import { loadParser, planQuery } from '../../src/protocols/postgres/plan.ts'
+import { postgresProtocol, type PostgresProtocol } from '../../src/protocols/postgres/protocol.ts'
 import { createRecorder } from '../../src/recording/index.ts'
 import { keysFrom } from '../../src/store/keys.ts'
 import { openLowdbStore } from '../../src/store/lowdb-store.ts'
@@ -47,6 +50,8 @@ export interface Gateway {
   ask(sql: string, params?: readonly (string | null)[]): Promise<Answer>
   /** What an approver would be shown of it; `undefined` when nobody is asked. */
   approverSees(sql: string): Promise<string | undefined>
+  /** Opens the PostgreSQL door, if that was not done, and says where: user `loop`, database `copy`. */
+  listen(): Promise<number>
   /** Everything written to recordings and log until now. */
   written(): Promise<string>
   close(): Promise<void>
@@ -175,8 +180,50 @@ export async function openGateway(
     }
   }
 
+  let door: PostgresDoor | undefined
+  let sessions = 0
+  async function listen(): Promise<number> {
+    if (door === undefined) {
+      door = createPostgresDoor(doorRooms(), { idleMs: 60_000, idleInTransactionMs: 60_000, connectionsMax: 50 })
+      door.server.listen(0, '127.0.0.1')
+      await once(door.server, 'listening')
+    }
+    return (door.server.address() as AddressInfo).port
+  }
+
+  function doorRooms(): PostgresDoorRooms {
+    return {
+      tls: () => undefined,
+      auth: 'password',
+      isLocal: () => true,
+      scram: () => Promise.reject(new Error('Nobody asks for that here.')),
+      authenticate: async () => AGENT,
+      target: () => target,
+      statementTimeoutMs: () => 60_000,
+      async openSession(principal) {
+        const controller = new AbortController()
+        const id = `wire${++sessions}`
+        const kept = await recorder.open({ id, principal, door: 'postgres' })
+        return {
+          session: { id, principal, door: 'postgres', signal: controller.signal, recording: kept },
+          async close() {
+            controller.abort()
+            await kept.close()
+          },
+        }
+      },
+      connect: async (to, settings, signal) =>
+        protocol.openWire(to, { user: role.user, value: role.password }, settings, signal),
+      run: (call) => govern(call, allowing),
+      judge: (call) => judge(call, allowing),
+      withdraw: async () => undefined,
+      onFault: (error) => log.error({ err: error }, 'door'),
+    }
+  }
+
   return {
     ask,
+    listen,
     async approverSees(sql) {
       try {
         for await (const _ of govern(callOf(sql), asking));
@@ -192,11 +239,14 @@ export async function openGateway(
     async written() {
       const texts = [...lines]
       for (const file of await readdir(home, { recursive: true, withFileTypes: true })) {
-        if (file.isFile()) texts.push(await readFile(path.join(file.parentPath, file.name), 'utf8'))
+        // A file that takes the place of another one may have done so in between; it is read under its new name.
+        if (!file.isFile() || file.name.endsWith('.new')) continue
+        texts.push(await readFile(path.join(file.parentPath, file.name), 'utf8'))
       }
       return texts.join('\n')
     },
     async close() {
+      await door?.close()
       await protocol.close()
       await recording.close()
       await recorder.close()
@@ -212,7 +262,7 @@ const LONG_MS = 50
 const TRIES = 4
 
 /** The protocol as it is, with a watch on its planner. */
-function timedPostgres(onPlanned: (ms: number) => void, between?: () => Promise<void>): Protocol<PostgresPlan> {
+function timedPostgres(onPlanned: (ms: number) => void, between?: () => Promise<void>): PostgresProtocol {
   const protocol = postgresProtocol(async (payload, catalog, under) => {
     await loadParser()
     const started = performance.now()

@@ -55,6 +55,21 @@ export const STRUCTURE = `
   CREATE FUNCTION public.right(varchar, int) RETURNS text LANGUAGE sql STABLE AS 'SELECT $1::text';
   CREATE FUNCTION notice_row() RETURNS trigger LANGUAGE plpgsql AS $f$BEGIN RAISE NOTICE 'row %', NEW; RETURN NEW; END$f$;
   CREATE TRIGGER tells BEFORE INSERT OR UPDATE ON audited FOR EACH ROW EXECUTE FUNCTION notice_row();
+  CREATE TABLE copied (id int PRIMARY KEY, ssn text, note text);
+  CREATE FUNCTION copy_ssn() RETURNS trigger LANGUAGE plpgsql AS $f$BEGIN NEW.note := NEW.ssn; RETURN NEW; END$f$;
+  CREATE TRIGGER copies BEFORE UPDATE ON copied FOR EACH ROW EXECUTE FUNCTION copy_ssn();
+  CREATE TABLE kept (id int PRIMARY KEY, ssn text, note text);
+  CREATE FUNCTION keep_some() RETURNS trigger LANGUAGE plpgsql AS
+    $f$BEGIN IF OLD.ssn > 'zqvkjxw1-b' THEN RETURN NULL; ELSIF TG_OP = 'DELETE' THEN RETURN OLD; ELSE RETURN NEW; END IF; END$f$;
+  CREATE TRIGGER keeps BEFORE UPDATE OR DELETE ON kept FOR EACH ROW EXECUTE FUNCTION keep_some();
+  CREATE FUNCTION least_ssn() RETURNS text LANGUAGE sql STABLE SECURITY DEFINER AS 'SELECT min(ssn) FROM public.customers';
+  CREATE FUNCTION is_fresh(text) RETURNS boolean LANGUAGE sql STABLE SECURITY DEFINER AS
+    'SELECT NOT EXISTS (SELECT FROM public.customers c WHERE c.ssn = $1)';
+  CREATE TABLE filled (id int PRIMARY KEY, by text DEFAULT least_ssn(), note text);
+  CREATE TABLE fresh_only (id int PRIMARY KEY, note text CHECK (is_fresh(note)));
+  CREATE TABLE timed (id int PRIMARY KEY, ssn text, note text, at timestamptz);
+  CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS $f$BEGIN NEW.at = now(); RETURN NEW; END$f$;
+  CREATE TRIGGER touches BEFORE INSERT OR UPDATE ON timed FOR EACH ROW EXECUTE FUNCTION touch();
   CREATE PROCEDURE copy_out() LANGUAGE sql AS 'INSERT INTO public.sink SELECT id, ssn FROM public.customers';
   CREATE AGGREGATE gather(text) (SFUNC = textcat, STYPE = text, INITCOND = '');
   CREATE STATISTICS customers_stats ON ssn, card FROM customers`
@@ -73,6 +88,9 @@ const MASKED: readonly (readonly [table: string, columns: readonly string[], tra
   ['checked', ['ssn']],
   ['audited', ['ssn']],
   ['tenants', ['ssn']],
+  ['copied', ['ssn']],
+  ['kept', ['ssn']],
+  ['timed', ['ssn']],
 ]
 
 export const MASKS: readonly ColumnMask[] = MASKED.flatMap(([table, columns, transform = 'null']) =>
@@ -161,6 +179,9 @@ export function rowsOf(secrets: Secrets): string {
     ALTER TABLE audited DISABLE TRIGGER tells;
     INSERT INTO audited SELECT id, ssn, name FROM customers;
     ALTER TABLE audited ENABLE TRIGGER tells;
+    INSERT INTO copied SELECT id, ssn, name FROM customers;
+    INSERT INTO kept SELECT id, ssn, name FROM customers;
+    INSERT INTO timed SELECT id, ssn, name FROM customers;
     INSERT INTO tenants SELECT id, ssn, name FROM customers;
     INSERT INTO other.customers VALUES (1, 'not masked');
     SELECT lo_from_bytea(424242, convert_to(${text(ssn[2] ?? ssn[0])}, 'UTF8'));

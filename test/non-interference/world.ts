@@ -150,7 +150,7 @@ export async function openWorld({
 }
 
 /** The surroundings of the first place at which the answers differ. */
-function whereDiffers(text: string, all: readonly string[]): string {
+export function whereDiffers(text: string, all: readonly string[]): string {
   let at = 0
   while (at < text.length && all.every((other) => other[at] === text[at])) at += 1
   return text.slice(Math.max(0, at - 80), at + 160)

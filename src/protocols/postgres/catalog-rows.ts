@@ -19,7 +19,7 @@ import type {
 } from './catalog.ts'
 import { FIRST_USER_OID } from './catalog.ts'
 import { makesJson, mayReadAnything } from './functions.ts'
-import { isJsonCast } from './indexes.ts'
+import { isJsonCast, isTrusted } from './indexes.ts'
 import { isSensitiveName } from './sensitive-catalogs.ts'
 
 /** The answers, one array per query, as their JSON says. */
@@ -91,6 +91,7 @@ interface TriggerRow {
   readonly name: string
   readonly functionOid: number
   readonly bits: number
+  readonly isConditional: boolean
 }
 
 interface KeyRow {
@@ -302,6 +303,7 @@ function used(rows: readonly UseRow[], via: readonly UseRow['via'][], what: 'use
 function columnsOf(answers: CatalogAnswers, types: ReadonlyMap<number, TypeRow>): Map<number, CatalogColumn[]> {
   const sources = groupBy(answers.generated, ({ relation, attnum }) => `${relation}.${attnum}`)
   const columns = new Map<number, CatalogColumn[]>()
+  const functionsIn = typeFunctions(answers, types)
   const made = ({ relation, ...row }: ColumnRow): CatalogColumn => {
     const layers = domainLayers(row.typeOid, types)
     return {
@@ -309,6 +311,7 @@ function columnsOf(answers: CatalogAnswers, types: ReadonlyMap<number, TypeRow>)
       typeKind: types.get(row.typeOid)?.kind ?? 'p',
       baseType: layers.findLast(({ kind }) => kind === 'd')?.baseDisplay ?? layers.at(-1)?.display ?? row.type,
       rowTypeOf: rowTypeOf(row.typeOid, types),
+      typeFunctions: functionsIn(row.typeOid),
       notNull: row.notNull || layers.some((layer) => layer.kind === 'd' && layer.notNull),
       generatedFrom: (sources.get(`${relation}.${row.attnum}`) ?? []).map(({ source }) => source),
     }
@@ -321,6 +324,45 @@ function columnsOf(answers: CatalogAnswers, types: ReadonlyMap<number, TypeRow>)
     else list.push(column)
   }
   return columns
+}
+
+/** Tells the user functions that making a value of a type runs: its own, and those of all it holds. */
+function typeFunctions(
+  answers: CatalogAnswers,
+  types: ReadonlyMap<number, TypeRow>,
+): (oid: number) => readonly number[] {
+  const rows = groupBy(
+    answers.columns.filter(({ relation }) => relation >= FIRST_USER_OID),
+    ({ relation }) => relation,
+  )
+  const own = ({ extension, functions }: TypeRow): readonly number[] =>
+    isTrusted(extension) ? [] : functions.filter((oid) => oid >= FIRST_USER_OID)
+  const all = [...new Set(answers.types.flatMap(own))]
+  const known = new Map<number, readonly number[]>()
+
+  function collect(oid: number, into: Set<number>, seen: Set<number>): void {
+    // Types of PostgreSQL itself hold none of users.
+    if (oid < FIRST_USER_OID || seen.has(oid)) return
+    seen.add(oid)
+    const type = types.get(oid)
+    // What a range is over is not known here, nor is a type that nobody read.
+    for (const fn of type === undefined || type.kind === 'r' || type.kind === 'm' ? all : own(type)) into.add(fn)
+    if (type === undefined) return
+    collect(type.base, into, seen)
+    collect(type.element, into, seen)
+    for (const column of rows.get(type.relation) ?? []) collect(column.typeOid, into, seen)
+  }
+
+  return (oid) => {
+    if (oid < FIRST_USER_OID || all.length === 0) return []
+    let found = known.get(oid)
+    if (found === undefined) {
+      const into = new Set<number>()
+      collect(oid, into, new Set())
+      known.set(oid, (found = [...into]))
+    }
+    return found
+  }
 }
 
 /** The type itself and, for a domain, the types under it, down to the one that is no domain. */
@@ -341,7 +383,7 @@ function rowTypeOf(oid: number, types: ReadonlyMap<number, TypeRow>): number {
   return base.relation
 }
 
-function triggerOf({ name, functionOid, bits }: TriggerRow): CatalogTrigger {
+function triggerOf({ name, functionOid, bits, isConditional }: TriggerRow): CatalogTrigger {
   return {
     name,
     functionOid,
@@ -349,6 +391,7 @@ function triggerOf({ name, functionOid, bits }: TriggerRow): CatalogTrigger {
     update: (bits & TRIGGER_BITS.update) !== 0,
     delete: (bits & TRIGGER_BITS.delete) !== 0,
     truncate: (bits & TRIGGER_BITS.truncate) !== 0,
+    isConditional,
   }
 }
 

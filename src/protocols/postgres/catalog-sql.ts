@@ -162,7 +162,8 @@ export const GENERATED_SQL = `SELECT row_to_json(x)::text FROM (
   ORDER BY d.adrelid, d.adnum, s.attnum) x`
 
 export const TRIGGERS_SQL = `SELECT row_to_json(x)::text FROM (
-  SELECT tgrelid::int8 AS relation, tgname AS name, tgfoid::int8 AS "functionOid", tgtype AS bits
+  SELECT tgrelid::int8 AS relation, tgname AS name, tgfoid::int8 AS "functionOid", tgtype AS bits,
+    tgqual IS NOT NULL AS "isConditional"
   FROM pg_trigger WHERE NOT tgisinternal AND tgenabled <> 'D' ORDER BY tgrelid, tgname) x`
 
 /** Relations with rules besides a view's own. */
@@ -269,6 +270,8 @@ export const USES_SQL = `SELECT row_to_json(x)::text FROM (
     UNION ALL SELECT 'write', 'pg_attrdef'::regclass, oid, adrelid FROM pg_attrdef
     UNION ALL SELECT 'write', 'pg_constraint'::regclass, oid, conrelid FROM pg_constraint WHERE contype = 'c'
     UNION ALL SELECT 'write', 'pg_class'::regclass, indexrelid, indrelid FROM pg_index WHERE indrelid >= 16384
+    UNION ALL SELECT 'write', 'pg_trigger'::regclass, oid, tgrelid FROM pg_trigger
+      WHERE NOT tgisinternal AND tgenabled <> 'D' AND tgqual IS NOT NULL
   )
   SELECT DISTINCT s.via, s.relation::int8 AS relation,
     CASE WHEN d.refclassid = 'pg_class'::regclass THEN d.refobjid::int8 END AS uses,
@@ -279,10 +282,18 @@ export const USES_SQL = `SELECT row_to_json(x)::text FROM (
   WHERE s.relation <> 0 AND d.refobjid <> s.relation
     AND d.refclassid IN ('pg_class'::regclass, 'pg_proc'::regclass, 'pg_operator'::regclass)) x`
 
+/**
+ * The body of a trigger function that does nothing but put the time into columns of the new row. Nothing else is looked
+ * for in the code of functions: what could read data is not told by its text.
+ */
+const STAMPS = String.raw`^\s*BEGIN\s+(NEW\.("\w+"|\w+)\s*:?=\s*(now\(\)|current_timestamp|current_date|localtimestamp|clock_timestamp\(\)|statement_timestamp\(\)|transaction_timestamp\(\))\s*;\s*)+RETURN\s+NEW\s*;\s*END\s*;?\s*$`
+
 const FUNCTIONS = `SELECT row_to_json(x)::text FROM (
   SELECT p.oid::int8 AS oid, n.nspname AS schema, p.proname AS name, p.proargtypes::oid[]::int8[] AS arguments,
     p.prokind AS kind, p.provolatile AS volatility, p.proretset AS "returnsSet", p.provariadic <> 0 AS variadic,
-    p.pronargdefaults AS defaults, l.lanname AS language, p.prosecdef AS "securityDefiner", e.extname AS extension
+    p.pronargdefaults AS defaults, l.lanname AS language, p.prosecdef AS "securityDefiner", e.extname AS extension,
+    p.prorettype = 'trigger'::regtype AND l.lanname = 'plpgsql' AND p.proconfig IS NULL
+      AND p.prosrc ~* '${STAMPS}' AS "onlyStamps"
   FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace JOIN pg_language l ON l.oid = p.prolang
   LEFT JOIN pg_depend m ON m.classid = 'pg_proc'::regclass AND m.objid = p.oid AND m.deptype = 'e'
   LEFT JOIN pg_extension e ON e.oid = m.refobjid

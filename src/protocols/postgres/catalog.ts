@@ -37,6 +37,11 @@ export interface CatalogColumn {
   readonly collation: { readonly schema: string; readonly name: string } | null
   /** True for `NOT NULL` of the column or of any domain layer of its type. */
   readonly notNull: boolean
+  /**
+   * OIDs of user functions that making a value of its type runs, at whatever depth: checks of domains, input functions.
+   * Absent where nobody looked, which counts as those of every type.
+   */
+  readonly typeFunctions?: readonly number[]
   /** Whether it is `GENERATED ALWAYS AS (…)`, stored or virtual. */
   readonly generated: boolean
   /** Columns of the same relation a generated column is computed from (`pg_depend` of its `pg_attrdef`). */
@@ -54,6 +59,8 @@ export interface CatalogTrigger {
   readonly update: boolean
   readonly delete: boolean
   readonly truncate: boolean
+  /** Whether it has a WHEN condition, which reads rows. */
+  readonly isConditional?: boolean
 }
 
 /** What a foreign key does to its own table when the referenced row changes. */
@@ -143,6 +150,8 @@ export interface CatalogFunction {
   readonly extension: string | null
   /** Whether its single argument is a row type, so that `row.name` calls it. */
   readonly takesRow: boolean
+  /** Whether all it does is to put the time into columns of a new row, as a trigger. */
+  readonly onlyStamps?: boolean
 }
 
 /** An operator or a cast that a user made (`oid >= 16384`). */

@@ -3,9 +3,9 @@
  *
  * @packageDocumentation
  */
-import { FIRST_USER_OID, type Catalog, type ForeignKeyAction, type Relation } from './catalog.ts'
-import { functionsOf } from './functions.ts'
-import { indexOf } from './indexes.ts'
+import type { Catalog, CatalogFunction, CatalogTrigger, ForeignKeyAction, Relation } from './catalog.ts'
+import { functionsOf, isBuiltin } from './functions.ts'
+import { indexOf, rowFunctions } from './indexes.ts'
 import type { Use } from './scope.ts'
 import type { FunctionUse } from './walk/findings.ts'
 
@@ -24,9 +24,20 @@ export interface Change {
   readonly columns: ReadonlySet<string>
 }
 
+/** Code that runs because a relation is read or written, by whoever made the relation what it is. */
+export interface SideEffect {
+  readonly fn: CatalogFunction
+  /** What runs it: `trigger`, `default` (checks and indexes too), `type` or `policy`. */
+  readonly via: string
+  /** The relation whose rows it works on. */
+  readonly relation: Relation
+}
+
 /** Everything reached through the catalog. */
 export interface Effects {
   readonly functions: readonly FunctionUse[]
+  /** Of those functions the ones that may do anything, and the relations they belong to; without those of views. */
+  readonly sideEffects: readonly SideEffect[]
   readonly cascades: readonly Cascade[]
   readonly changes: readonly Change[]
   /** Relations whose foreign key columns decide whether the write fails: an oracle when those are masked. */
@@ -41,6 +52,7 @@ export function effectsOf(catalog: Catalog, uses: readonly Use[]): Effects {
   for (const use of uses) {
     const via = use.relation.kind === 'view' || use.relation.kind === 'materialized_view' ? 'view' : 'policy'
     reach.functions(use.relation.readFunctions, via)
+    if (via === 'policy' && use.relation.hasRls) reach.sideEffects(use.relation, use.relation.readFunctions, via)
     for (const verb of use.writes) reach.write(use.relation, verb, verb === 'insert' ? use.inserted : use.updated)
   }
   return reach.effects()
@@ -53,6 +65,7 @@ class Reach {
     string,
     { readonly relation: Relation; readonly verb: Verb; readonly columns: Set<string> }
   >()
+  readonly #sideEffects = new Map<string, SideEffect>()
   readonly #changes: Change[] = []
   readonly #consulted: { readonly relation: Relation; readonly columns: readonly string[] }[] = []
 
@@ -64,7 +77,19 @@ class Reach {
     const cascades = [...this.#cascades.values()].flatMap((cascade): readonly Cascade[] =>
       cascade.verb === 'insert' ? [] : [{ relation: cascade.relation, verb: cascade.verb, columns: cascade.columns }],
     )
-    return { functions: [...this.#functions.values()], cascades, changes: this.#changes, consulted: this.#consulted }
+    return {
+      functions: [...this.#functions.values()],
+      sideEffects: [...this.#sideEffects.values()],
+      cascades,
+      changes: this.#changes,
+      consulted: this.#consulted,
+    }
+  }
+
+  sideEffects(relation: Relation, oids: readonly number[], via: string): void {
+    for (const fn of functionsOf(this.#catalog, oids)) {
+      this.#sideEffects.set(`${fn.oid} ${via} ${relation.oid}`, { fn, via, relation })
+    }
   }
 
   functions(oids: readonly number[], via: string): void {
@@ -80,21 +105,39 @@ class Reach {
       this.#changes.push({ relation: member, verb, columns })
       this.functions(member.writeFunctions, 'default')
       this.functions(member.readFunctions, 'policy')
-      // A value of a domain is checked where it is stored, at whatever depth it lies in a row or an array.
-      if (verb !== 'delete' && member.columns.some((column) => column.typeOid >= FIRST_USER_OID)) {
-        this.functions(
-          indexOf(this.#catalog).typeFunctions.map((fn) => fn.oid),
-          'type',
-        )
-      }
+      if (member.hasRls) this.sideEffects(member, member.readFunctions, 'policy')
+      if (verb !== 'delete') this.#store(member)
       const fired = member.triggers.filter((trigger) => trigger[verb])
       this.functions(
         fired.map((trigger) => trigger.functionOid),
         'trigger',
       )
+      this.sideEffects(
+        member,
+        fired.filter((trigger) => !this.#isHarmless(trigger)).map((trigger) => trigger.functionOid),
+        'trigger',
+      )
     }
     if (verb === 'insert') return
     for (const member of new Set([...down, ...this.#family(relation, 'parents')])) this.#pass(member, verb, columns)
+  }
+
+  /** What runs when a row is made or made anew. */
+  #store(relation: Relation): void {
+    this.sideEffects(relation, relation.writeFunctions, 'default')
+    // A value of a domain is checked where it is stored, at whatever depth it lies in a row or an array.
+    const oids = rowFunctions(this.#catalog, relation).map((fn) => fn.oid)
+    this.functions(oids, 'type')
+    this.sideEffects(relation, oids, 'type')
+  }
+
+  /**
+   * Whether a trigger only puts the time into columns. Those of PostgreSQL itself copy columns into others
+   * (`tsvector_update_trigger`) or drop updates that change nothing, which tells what a row holds.
+   */
+  #isHarmless({ functionOid, isConditional }: CatalogTrigger): boolean {
+    const fn = this.#catalog.functionsByOid.get(functionOid)
+    return fn !== undefined && !isBuiltin(fn) && fn.onlyStamps === true && isConditional !== true
   }
 
   #pass(relation: Relation, verb: 'update' | 'delete', columns: ReadonlySet<string>): void {

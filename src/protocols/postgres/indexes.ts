@@ -1,4 +1,14 @@
-import type { Catalog, CatalogFunction, ForeignKey, Relation, UserCast, UserOperator, UserType } from './catalog.ts'
+import {
+  FIRST_USER_OID,
+  type Catalog,
+  type CatalogColumn,
+  type CatalogFunction,
+  type ForeignKey,
+  type Relation,
+  type UserCast,
+  type UserOperator,
+  type UserType,
+} from './catalog.ts'
 import { functionsOf, isBuiltin } from './functions.ts'
 
 /** What the planner looks up in a catalog besides names. Made once per snapshot. */
@@ -83,6 +93,16 @@ export function isJsonCast(cast: UserCast): boolean {
   return cast.functionOid !== 0 && !isTrusted(cast.extension) && /^jsonb?$/.test(cast.target)
 }
 
+/** User functions that run when a row of a relation is made, because of the types of its columns. */
+export function rowFunctions(catalog: Catalog, { columns }: Relation): readonly CatalogFunction[] {
+  const all = indexOf(catalog).typeFunctions
+  const isUnread = ({ typeFunctions, typeOid }: CatalogColumn): boolean =>
+    typeFunctions === undefined && typeOid >= FIRST_USER_OID
+  if (all.length === 0 || columns.some(isUnread)) return all
+  const oids = new Set(columns.flatMap(({ typeFunctions }) => typeFunctions ?? []))
+  return functionsOf(catalog, [...oids]).filter((fn) => !isBuiltin(fn))
+}
+
 function castFunctions(
   catalog: Catalog,
   casts: readonly { readonly functionOid: number }[],
@@ -105,7 +125,8 @@ function readersOf(catalog: Catalog): ReadonlyMap<number, readonly Relation[]> {
   return readers
 }
 
-function isTrusted(extension: string | null): boolean {
+/** Whether operators, casts and types of an extension ride like those of PostgreSQL itself. */
+export function isTrusted(extension: string | null): boolean {
   return extension !== null && TRUSTED_OPERATOR_EXTENSIONS.has(extension)
 }
 

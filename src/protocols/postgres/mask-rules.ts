@@ -8,7 +8,7 @@
  */
 import { SallyportError } from '../../core/errors.ts'
 import type { Relation } from './catalog.ts'
-import type { Change, Effects } from './effects.ts'
+import type { Change, Effects, SideEffect } from './effects.ts'
 import type { UnmetMasks } from './mask-backing.ts'
 import { saidOfTrial } from './mask-trials.ts'
 import type { BoundMasks, RelationMasks } from './masks.ts'
@@ -18,26 +18,29 @@ import { isShownByPolicy } from './mask-taint.ts'
 import { isSensitiveRead } from './sensitive-catalogs.ts'
 import type { CopyOut, Findings } from './walk/findings.ts'
 
+/** What an operator vouches for: it reads nothing a mask hides. */
+export interface Trusted {
+  /** Functions by their name in policies, such as `public.add(integer,integer)`. */
+  readonly functions: ReadonlySet<string>
+  /** Tables, as `schema.table`, with whatever runs when they are read or written. */
+  readonly tables: ReadonlySet<string>
+}
+
 /**
  * Refuses what rewriting cannot make safe.
  *
- * @param trusted functions by their name in policies, such as `public.add(integer,integer)`, that an operator vouches for.
  * @throws SallyportError `ERR_DENIED` with `facts.construct`
  */
-export function refuseUnderMasks(
-  findings: Findings,
-  effects: Effects,
-  masks: BoundMasks,
-  trusted: ReadonlySet<string>,
-): void {
+export function refuseUnderMasks(findings: Findings, effects: Effects, masks: BoundMasks, trusted: Trusted): void {
   if (masks.byRelation.size === 0) return
   for (const { fn, refusedUnderMasks, via } of [...findings.functions, ...effects.functions]) {
-    if (!refusedUnderMasks || trusted.has(functionName(fn))) continue
+    if (!refusedUnderMasks || trusted.functions.has(functionName(fn))) continue
     refuse(
       'sql.mask.function',
       `${functionName(fn)}${via === '' ? '' : ` (${via})`} could read what this database masks.`,
     )
   }
+  for (const effect of effects.sideEffects) refuseSideEffect(effect, trusted)
   for (const use of findings.uses) refuseUse(use, masks)
   const writes = findings.uses.filter((use) => use.role !== 'read').length
   for (const use of findings.uses) {
@@ -63,6 +66,21 @@ export function refuseUnderMasks(
     if (hidden === undefined || ![...columns].some((column) => hidden.get(column)?.allowWrite === false)) continue
     refuse('sql.mask.update', `A foreign key would change a masked column of ${resourceName(relation)}.`)
   }
+}
+
+/**
+ * Code that runs at a write sees whole rows, and any table: RETURNING, how many rows were written and whether it failed
+ * would tell what it saw, and it may store what it saw where no mask is. The same goes for what decides which rows are
+ * there.
+ */
+function refuseSideEffect({ fn, via, relation }: SideEffect, trusted: Trusted): void {
+  const table = resourceName(relation)
+  if (trusted.functions.has(functionName(fn)) || trusted.tables.has(table)) return
+  refuse(
+    'sql.mask.side_effects',
+    `${functionName(fn)}, which runs by a ${via} of ${table}, could read what this database masks.`,
+    `An operator who knows what it does can name it under trusted_functions, or ${table} under trusted_side_effects.`,
+  )
 }
 
 function refuseUse(use: Use, masks: BoundMasks): void {

@@ -23,6 +23,8 @@ export interface PostgresOptions {
    * refuse is lifted; the policy still decides each call.
    */
   readonly trustedFunctions: readonly string[]
+  /** Tables, as `schema.table`, of which an operator vouches the same for whatever runs when they are written or read. */
+  readonly trustedSideEffects: readonly string[]
   /** Rows and bytes of a result when neither policy nor caller says less. */
   readonly rowsMax: number
   readonly bytesMax: number
@@ -76,6 +78,10 @@ export const postgresSchema = z.strictObject({
     .array(word.regex(/^[^()]+\.[^()]+\([^()]*\)$/u, 'must be written schema.name(argtype,argtype)'))
     .max(200)
     .default([]),
+  trusted_side_effects: z
+    .array(word.regex(/^[^.]+\.[^.]+$/u, 'must be written schema.table'))
+    .max(200)
+    .default([]),
   rows: z.int().min(1).max(1_000_000).default(ROWS_MAX_DEFAULT),
   bytes: measure(SIZE_UNITS, '1MiB').default(BYTES_MAX_DEFAULT),
 })
@@ -96,17 +102,23 @@ export function postgresOptions(
     statementTimeoutMs: checked.statement_timeout,
     masking: checked.masking,
     trustedFunctions: checked.trusted_functions,
+    trustedSideEffects: checked.trusted_side_effects,
     rowsMax: checked.rows,
     bytesMax: checked.bytes,
   }
 }
 
 /** What the settings of a target say to its planner. */
-export function planSettings({ masking, trustedFunctions }: PostgresOptions): {
+export function planSettings({ masking, trustedFunctions, trustedSideEffects }: PostgresOptions): {
   readonly masking: PostgresOptions['masking']
   readonly trustedFunctions?: readonly string[]
+  readonly trustedSideEffects?: readonly string[]
 } {
-  return { masking, ...(trustedFunctions.length > 0 && { trustedFunctions }) }
+  return {
+    masking,
+    ...(trustedFunctions.length > 0 && { trustedFunctions }),
+    ...(trustedSideEffects.length > 0 && { trustedSideEffects }),
+  }
 }
 
 /** Names the database an approval holds for, so that it cannot move to another one (C11). */

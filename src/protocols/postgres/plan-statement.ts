@@ -10,7 +10,7 @@ import { text, unwrap, type Ast } from './ast.ts'
 import type { CatalogFunction } from './catalog.ts'
 import { effectsOf, type Effects } from './effects.ts'
 import { isBuiltin } from './functions.ts'
-import { refuseLock, refuseUnderMasks } from './mask-rules.ts'
+import { refuseLock, refuseUnderMasks, type Trusted } from './mask-rules.ts'
 import type { BoundMasks } from './masks.ts'
 import { parse, type Parsed } from './parse.ts'
 import { partsOf } from './parts.ts'
@@ -34,7 +34,7 @@ import { intoOf, walk, walkUtility } from './walk/walk.ts'
 /** Plans a text that holds at most one statement; several of them are not understood. */
 export function planOne(planning: Planning): PostgresPlan {
   const { request, under, masks } = planning
-  const isKept = under.trustedFunctions === undefined
+  const isKept = under.trustedFunctions === undefined && under.trustedSideEffects === undefined
   const remembered = isKept ? recall(masks, request.sql, boundCount(request)) : undefined
   if (remembered !== undefined) return planAgain(planning, remembered)
   const parsed = parse(request.sql)
@@ -166,7 +166,7 @@ function planQueryStatement(reading: Reading, type: string, fields: Ast, kind: S
   try {
     if (into !== undefined) refuseUtility('SELECT INTO', 'unmasked', findings, [], masks)
     refuseUtility('set_config', setting.underMasks, findings, [], masks)
-    refuseUnderMasks(findings, effects, masks, new Set(under.trustedFunctions))
+    refuseUnderMasks(findings, effects, masks, trustedBy(under))
     sql = rewrite(request.sql, reading.parsed.bytes, reading.node, findings, masks)
   } catch (error) {
     return refusedPlan(error, plan)
@@ -194,6 +194,11 @@ function madeBy({ catalog }: Planning, into: Ast): Part {
     resource: name === undefined ? { type: 'none' } : { type: 'sql', name },
     attributes: { object: 'table', temporary: rel['relpersistence'] === 't' },
   }
+}
+
+/** What the operator vouches for. */
+function trustedBy({ trustedFunctions, trustedSideEffects }: PlanUnder): Trusted {
+  return { functions: new Set(trustedFunctions), tables: new Set(trustedSideEffects) }
 }
 
 /** `WHERE CURRENT OF` of a cursor nobody here saw being declared. */
@@ -294,7 +299,7 @@ function planUtility(reading: Reading, type: string, fields: Ast, explain?: Ast)
     const named = [...draft.named, ...relationsOf(catalog, findings.objects)]
     refuseUtility(statement, draft.underMasks, findings, named, masks)
     if (type === 'LockStmt') refuseLock(named, masks)
-    refuseUnderMasks(findings, effects, masks, new Set(under.trustedFunctions))
+    refuseUnderMasks(findings, effects, masks, trustedBy(under))
     if (findings.uses.length > 0) sql = rewrite(request.sql, reading.parsed.bytes, reading.node, findings, masks)
   } catch (error) {
     return refusedPlan(error, plan)

@@ -79,6 +79,8 @@ export interface PlanUnder {
   readonly masking?: PostgresOptions['masking']
   /** Functions an operator vouches for on a database with masks, as `schema.fn(argtype,argtype)`. */
   readonly trustedFunctions?: readonly string[]
+  /** Tables, as `schema.table`, whose triggers, defaults, checks and policies an operator vouches for likewise. */
+  readonly trustedSideEffects?: readonly string[]
   /**
    * `call` (the default): each call is a transaction of its own, and what only makes sense in a session is refused.
    * `session`: the door has a session, COPY included, and says in {@link session} what is in it.

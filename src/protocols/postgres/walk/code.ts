@@ -6,7 +6,7 @@
 import { asList, unwrap, words, type Ast } from '../ast.ts'
 import { findRelation, type CatalogFunction } from '../catalog.ts'
 import { functionsOf, isBuiltin, judgeFunction, makesJson, makesRows } from '../functions.ts'
-import { indexOf, TRUSTED_OPERATOR_EXTENSIONS } from '../indexes.ts'
+import { indexOf, rowFunctions, TRUSTED_OPERATOR_EXTENSIONS } from '../indexes.ts'
 import { isReadableSetting } from '../settings.ts'
 import { asFields } from './context.ts'
 import type { SettingChange } from './findings.ts'
@@ -115,9 +115,8 @@ export function walkTypeName(walk: Walker, fields: Ast): void {
   }
   const schema = name.length === 2 ? name[0] : undefined
   // A row type holds values of its columns' types, so that making one may run any of their checks.
-  if (findRelation(walk.catalog, schema, last.replace(/^_+/, ''))?.builtin === false) {
-    for (const fn of indexOf(walk.catalog).typeFunctions) walk.call(fn, 'type')
-  }
+  const row = findRelation(walk.catalog, schema, last.replace(/^_+/, ''))
+  if (row?.builtin === false) for (const fn of rowFunctions(walk.catalog, row)) walk.call(fn, 'type')
   // `_x` is what PostgreSQL calls the array type of `x`.
   for (const type of indexOf(walk.catalog).typesByName.get(last.replace(/^_+/, '')) ?? []) {
     if (schema !== undefined && type.schema !== schema) continue
