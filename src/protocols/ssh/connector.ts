@@ -20,7 +20,8 @@ type ExecRequest = Extract<SshRequest, { kind: 'exec' }>
 
 /** How long a stopped command has to end by itself. */
 const TERM_MS = 1_500
-const KILL_MS = 4_000
+/** How long the host has to carry out an order, and then to say that the command is gone. */
+const KILL_MS = 10_000
 
 /** Runs one command and yields its output as it comes. */
 export async function* runCommand(
@@ -30,6 +31,7 @@ export async function* runCommand(
   lease: Lease,
 ): AsyncGenerator<Chunk, void, undefined> {
   const target = call.target.name
+  refuseUnmaskable(request, permit, target)
   const options = call.target.options as SshOptions
   const signal = limited(permit.signal, request.timeoutMs)
   const nonce = randomBytes(12).toString('hex')
@@ -79,6 +81,26 @@ export async function* runCommand(
     }
     channel.destroy()
   }
+}
+
+/**
+ * A duty that cannot be performed is a refusal: these programs wait for answers within a line that detectors hold back
+ * until it ends, and bytes replaced in the middle would break their frames.
+ */
+function refuseUnmaskable({ protocol }: ExecRequest, { obligations, decision }: Permit, target: string): void {
+  if (protocol === undefined || obligations.detect.length === 0) return
+  throw new SallyportError(
+    'ERR_DENIED',
+    `The output of ${target} is searched for sensitive values, and ${protocol} speaks a binary protocol that cannot be. Nothing was run.`,
+    {
+      facts: {
+        rules: decision.rules,
+        construct: 'ssh.binary_protocol',
+        hint: 'Copy over SFTP (scp without -O, or sftp), or as text (cat), which is masked.',
+        noEffect: true,
+      },
+    },
+  )
 }
 
 /**
@@ -149,7 +171,10 @@ export function drained(channel: ClientChannel): Promise<void> {
 
 /** Ends a command and everything in its process group: first it is asked, then it is made to. */
 async function endCommand(client: Client, channel: ClientChannel, starter: Starter): Promise<void> {
-  const closed = new Promise<void>((resolve) => void channel.once('close', resolve))
+  // The library does not say again that a channel closed.
+  const closed = channel.closed
+    ? Promise.resolve()
+    : new Promise<void>((resolve) => void channel.once('close', () => resolve()))
   // It may have begun although its process id is still on the way.
   await Promise.race([starter.started, closed, delay(TERM_MS)])
   const { pid } = starter
@@ -157,6 +182,8 @@ async function endCommand(client: Client, channel: ClientChannel, starter: Start
     await Promise.race([kill(client, `kill -TERM -- -${pid}`), delay(TERM_MS)])
     await Promise.race([closed, delay(TERM_MS)])
     await Promise.race([kill(client, `kill -KILL -- -${pid}`), delay(KILL_MS)])
+    // The host closes the channel when the command is gone and nothing holds its output any more.
+    await Promise.race([closed, delay(KILL_MS)])
   }
   channel.close()
 }

@@ -10,6 +10,7 @@ import { hiddenCharacter, quoteWords } from './characters.ts'
 import { unknownPart } from './findings.ts'
 import type { SshOptions } from './options.ts'
 import { readPayload, type SshPayload } from './payload.ts'
+import { binaryProtocol } from './binary-protocol.ts'
 import { findCommands } from './walk.ts'
 
 /** What is sent upstream. Made here from the payload, once; the connector sees nothing else of the request. */
@@ -21,6 +22,8 @@ export type SshRequest =
       readonly bytesMax?: number
       readonly timeoutMs?: number
       readonly env: Env
+      /** The program in it that speaks a binary protocol, if there is one. */
+      readonly protocol?: string
     }
   | {
       readonly kind: 'shell'
@@ -74,10 +77,12 @@ function planExec(payload: Extract<SshPayload, { kind: 'exec' }>, account: Accou
   // Words are quoted and then read like any other text: what is judged is what the remote shell will read.
   const text = command ?? quoteWords(argv ?? [])
   const findings = findCommands(text, account, 'bash')
+  const protocol = binaryProtocol(findings.parts)
   const request: SshRequest = {
     kind: 'exec',
     command: text,
     env,
+    ...(protocol !== undefined && { protocol }),
     ...(stdin !== undefined && { stdin }),
     ...(bytesMax !== undefined && { bytesMax }),
     ...(timeoutMs !== undefined && { timeoutMs }),

@@ -109,7 +109,7 @@ export class Upstreams {
 }
 
 /** How long commands of a session that ended may take to be ended. */
-const LAST_MS = 5_000
+const LAST_MS = 30_000
 
 function remove(list: Kept[], kept: Kept): void {
   const at = list.indexOf(kept)
