@@ -165,9 +165,10 @@ masks:
       ['nice', 'scp', '-f', '/etc/hostname'],
     ]) {
       const ran = await masked.run({ kind: 'exec', argv })
-      expect(ran.error, argv.join(' ')).toMatchObject({
+      expect({ argv, code: ran.error?.code, construct: ran.error?.facts.construct }).toEqual({
+        argv,
         code: 'ERR_DENIED',
-        facts: { construct: 'ssh.binary_protocol' },
+        construct: 'ssh.binary_protocol',
       })
     }
     await masked.close()
