@@ -38,17 +38,31 @@ export function eachChild(type: string, fields: Ast, visit: (type: string, field
 /** Node types and fields anywhere in the tree that {@link NODES} does not know, as `Type` or `Type.field`. */
 export function unknownShapes(type: string, fields: Ast): ReadonlySet<string> {
   const found = new Set<string>()
-  const visit = (nodeType: string, node: Ast): void => {
-    const grammar = fieldsOf(nodeType)
-    if (grammar === undefined) {
-      found.add(nodeType)
-      return
-    }
-    for (const name in node) if (!grammar.has(name)) found.add(`${nodeType}.${name}`)
-    eachChild(nodeType, node, visit)
-  }
-  visit(type, fields)
+  findUnknown(type, fields, found)
   return found
+}
+
+function findUnknown(type: string, fields: Ast, found: Set<string>): void {
+  const grammar = FIELDS.get(type)
+  if (grammar === undefined) {
+    found.add(type)
+    return
+  }
+  for (const name in fields) {
+    const kind = grammar.get(name)
+    if (kind === 'leaf') continue
+    const value = fields[name]
+    if (kind === undefined) found.add(`${type}.${name}`)
+    else if (kind === 'node') findUnknownIn(value, found)
+    else if (kind === 'nodes') {
+      if (Array.isArray(value)) for (const item of value) findUnknownIn(item, found)
+    } else if (typeof value === 'object' && value !== null) findUnknown(kind.bare, value as Ast, found)
+  }
+}
+
+function findUnknownIn(wrapped: unknown, found: Set<string>): void {
+  const one = unwrap(wrapped)
+  if (one !== undefined) findUnknown(one.type, one.fields, found)
 }
 
 /** A list field, empty when absent. */

@@ -17,31 +17,53 @@ export type RememberedPlan = Omit<PostgresPlan, 'params' | 'exact' | 'rowsMax' |
   readonly shownText: string | undefined
 }
 
-/** Statements kept per set of masks; the oldest goes first. */
-const STATEMENTS_MAX = 500
+/** Statements kept per set of masks: twice as many at most, because the older half goes at once. */
+const STATEMENTS_MAX = 250
 /** Longer texts are rarely sent twice, and would take the room of many. */
 const TEXT_CHARS_MAX = 4096
 
-const memories = new WeakMap<BoundMasks, Map<string, RememberedPlan>>()
+/** Plans of one set of masks. Two generations, because taking the oldest entry off a map costs more the more were taken. */
+interface Memory {
+  young: Map<string, ByParams>
+  old: Map<string, ByParams>
+}
+
+/** Plans of one text, by the number of its parameters; -1 where none are bound yet. */
+type ByParams = Map<number, RememberedPlan>
+
+const memories = new WeakMap<BoundMasks, Memory>()
 
 /** Returns what is known of a statement. */
 export function recall(masks: BoundMasks, sql: string, paramCount: number): RememberedPlan | undefined {
-  return memories.get(masks)?.get(keyOf(sql, paramCount))
+  const memory = memories.get(masks)
+  if (memory === undefined) return undefined
+  const young = memory.young.get(sql)
+  if (young !== undefined) return young.get(paramCount)
+  const old = memory.old.get(sql)
+  if (old === undefined) return undefined
+  keep(memory, sql, old)
+  return old.get(paramCount)
 }
 
 /** Keeps what a plan says for every call with this text. */
 export function remember(masks: BoundMasks, sql: string, paramCount: number, plan: PostgresPlan): void {
   if (sql.length > TEXT_CHARS_MAX) return
   let memory = memories.get(masks)
-  if (memory === undefined) memories.set(masks, (memory = new Map()))
-  if (memory.size >= STATEMENTS_MAX) {
-    const oldest = memory.keys().next()
-    if (oldest.done !== true) memory.delete(oldest.value)
-  }
+  if (memory === undefined) memories.set(masks, (memory = { young: new Map(), old: new Map() }))
   const { params: _params, exact: _exact, rowsMax: _rowsMax, shown, masks: _masks, ...same } = plan
-  memory.set(keyOf(sql, paramCount), { ...same, shownText: plan.hidesValues ? shown.text : undefined })
+  const remembered = { ...same, shownText: plan.hidesValues ? shown.text : undefined }
+  const known = memory.young.get(sql) ?? memory.old.get(sql)
+  if (known === undefined) keep(memory, sql, new Map([[paramCount, remembered]]))
+  else if (known.size < COUNTS_MAX) known.set(paramCount, remembered)
 }
 
-function keyOf(sql: string, paramCount: number): string {
-  return `${paramCount}:${sql}`
+/** Only one number of parameters fits a text, and whoever has none yet asks for another plan. */
+const COUNTS_MAX = 4
+
+function keep(memory: Memory, sql: string, plans: ByParams): void {
+  if (memory.young.size >= STATEMENTS_MAX) {
+    memory.old = memory.young
+    memory.young = new Map()
+  }
+  memory.young.set(sql, plans)
 }

@@ -20,6 +20,44 @@ export interface Span {
 
 const IDENTIFIER = /"(?:[^"]|"")+"|[A-Za-z_\x80-\xff][A-Za-z0-9_$\x80-\xff]*/y
 
+const NAME_FIELDS = ['catalogname', 'schemaname', 'relname']
+const DOT = 0x2e
+const QUOTE = 0x22
+
+/** What may stand right before and behind a plain name: blanks and punctuation that are tokens of their own. */
+const BEFORE = codesOf(' \t\n\r,(')
+const AFTER = codesOf(' \t\n\r,();')
+
+function codesOf(chars: string): ReadonlySet<number> {
+  return new Set(Buffer.from(chars))
+}
+
+/** At either end of the text there is no character. */
+function isApart(code: number, neighbours: ReadonlySet<number>): boolean {
+  return Number.isNaN(code) || neighbours.has(code)
+}
+
+/** Where the identifier ends that starts there and means `name`; undefined when it is not written plainly. */
+function plainEnd(bytes: string, start: number, name: string): number | undefined {
+  const isQuoted = bytes.charCodeAt(start) === QUOTE
+  let at = isQuoted ? start + 1 : start
+  for (let i = 0; i < name.length; i++, at++) {
+    const meant = name.charCodeAt(i)
+    const code = bytes.charCodeAt(at)
+    const isSame = code === meant || (!isQuoted && code >= 0x41 && code <= 0x5a && code + 0x20 === meant)
+    if (!isSame || !isPlainCode(meant, i === 0)) return undefined
+  }
+  if (isQuoted) return bytes.charCodeAt(at) === QUOTE && bytes.charCodeAt(at + 1) !== QUOTE ? at + 1 : undefined
+  const next = bytes.charCodeAt(at)
+  return next === DOT || isApart(next, AFTER) ? at : undefined
+}
+
+/** `a`-`z`, `A`-`Z`, `_`, and behind the first one digits. */
+function isPlainCode(code: number, isFirst: boolean): boolean {
+  const letter = code | 0x20
+  return (letter >= 0x61 && letter <= 0x7a) || code === 0x5f || (!isFirst && code >= 0x30 && code <= 0x39)
+}
+
 const IDENT = 258
 const UNICODE_IDENT = 259
 const COMMENTS = new Set([275, 276])
@@ -28,15 +66,36 @@ const COMMENTS = new Set([275, 276])
 export class Source {
   readonly #sql: string
   readonly #bytes: string
-  /** Whether the keyword TABLE may stand anywhere in it. */
-  readonly #hasTable: boolean
   #tokens: readonly Token[] | undefined
   #starts: ReadonlyMap<number, number> | undefined
 
   constructor(sql: string, bytes: string) {
     this.#sql = sql
     this.#bytes = bytes
-    this.#hasTable = /\btable\b/i.test(bytes)
+  }
+
+  /** Whether the keyword TABLE may stand anywhere in it. */
+  get #hasTable(): boolean {
+    return /\btable\b/i.test(this.#bytes)
+  }
+
+  /**
+   * Where the name of a relation stands, when it is written in plain identifiers that are those of the tree, with blanks
+   * or punctuation on both sides and none within. Undefined for everything else.
+   */
+  plainSpan(ref: Ast): Span | undefined {
+    const start = ref['location']
+    if (typeof start !== 'number' || !isApart(this.#bytes.charCodeAt(start - 1), BEFORE)) return undefined
+    let at = start
+    for (const field of NAME_FIELDS) {
+      const name = ref[field]
+      if (name === undefined) continue
+      if (at !== start && this.#bytes.charCodeAt(at++) !== DOT) return undefined
+      const end = typeof name === 'string' ? plainEnd(this.#bytes, at, name) : undefined
+      if (end === undefined) return undefined
+      at = end
+    }
+    return at > start && isApart(this.#bytes.charCodeAt(at), AFTER) ? { start, end: at } : undefined
   }
 
   /** Where the name of a relation stands. */

@@ -28,14 +28,38 @@ import type { CopyOut, Findings, Returning, Sample, Star } from './walk/findings
  * @throws SallyportError `ERR_DENIED` (`sql.mask.*`, `sql.rewrite`) when it cannot be rewritten without doubt.
  */
 export function rewrite(sql: string, bytes: string, statement: unknown, findings: Findings, masks: BoundMasks): string {
+  const { rewritten, expected, isPinnedOnly } = edited(sql, bytes, findings, masks)
+  if (!isPinnedOnly) assertRewritten(rewritten, statement, expected)
+  return rewritten
+}
+
+/** A text after its edits, before anything was asserted of it. */
+export interface Edited {
+  readonly rewritten: string
+  readonly expected: ReadonlyMap<Ast, Expected>
+  /**
+   * Whether every edit put `"schema"."name"` where a plain name stood, so that there is nothing to assert.
+   *
+   * Why that needs no second parse: the parser's position is where the scanner began the first token of the name. A plain
+   * identifier token is as long as identifier characters go (`scan.l`), so what was matched is those tokens and no others,
+   * and it was compared with the names in the tree. What stands there now are identifier tokens again, in quotes and with
+   * blanks or punctuation on both sides, so no token beside them changes. In the grammar both are the same nonterminal,
+   * `qualified_name`, with one part or several; the parser so makes the same tree around it, and of the name a `RangeVar`
+   * with the schema and name that were written.
+   */
+  readonly isPinnedOnly: boolean
+}
+
+/** Makes all edits of one statement. */
+export function edited(sql: string, bytes: string, findings: Findings, masks: BoundMasks): Edited {
   const rewriting = new Rewriting(new Source(sql, bytes), findings, masks)
   rewriting.relations()
   if (masks.byRelation.size > 0) rewriting.results()
   const { edits, expected } = rewriting
-  if (edits.length === 0) return sql
-  const rewritten = fromBytes(splice(bytes, edits))
-  assertRewritten(rewritten, statement, expected)
-  return rewritten
+  if (edits.length === 0) return { rewritten: sql, expected, isPinnedOnly: true }
+  const spliced = splice(bytes, edits)
+  const isPinnedOnly = rewriting.isPinnedOnly && spliced.length <= STATEMENT_BYTES_MAX
+  return { rewritten: fromBytes(spliced), expected, isPinnedOnly }
 }
 
 class Rewriting {
@@ -46,12 +70,18 @@ class Rewriting {
   readonly #masks: BoundMasks
   /** Column references that were replaced as a whole. */
   readonly #replaced = new Set<Ast>()
+  /** Names that were pinned where they stood as plain identifiers. */
+  #plainPins = 0
   #length = 0
 
   constructor(source: Source, findings: Findings, masks: BoundMasks) {
     this.#source = source
     this.#findings = findings
     this.#masks = masks
+  }
+
+  get isPinnedOnly(): boolean {
+    return this.edits.length === this.#plainPins
   }
 
   /** Puts the relations in their place: pinned, or masked. */
@@ -62,7 +92,10 @@ class Rewriting {
       const named = this.#masksOf(use)
       const copy = copies.get(use)
       if (named === undefined) {
-        this.edits.push({ ...this.#source.nameSpan(use.ref), text: pinned(use.relation) })
+        const plain = this.#source.plainSpan(use.ref)
+        if (plain !== undefined) this.#plainPins += 1
+        const { start, end } = plain ?? this.#source.nameSpan(use.ref)
+        this.edits.push({ start, end, text: pinnedName(use.relation) })
         this.expected.set(use.ref, { kind: 'pinned', use })
       } else if (copy !== undefined) this.#copied(copy, named)
       else this.#masked(use, named, samples.get(use))
@@ -230,6 +263,16 @@ class Rewriting {
     }
     return added
   }
+}
+
+const pinnedNames = new WeakMap<Relation, string>()
+
+function pinnedName(relation: Relation): string {
+  const known = pinnedNames.get(relation)
+  if (known !== undefined) return known
+  const made = pinned(relation)
+  pinnedNames.set(relation, made)
+  return made
 }
 
 const sources = new WeakMap<RelationMasks, Map<string, string>>()

@@ -27,9 +27,14 @@ function mentionsColumn(type: string, fields: Ast): boolean {
 }
 
 function isSame(a: unknown, b: unknown): boolean {
-  return a !== undefined && b !== undefined && shape(a) === shape(b)
+  return a !== undefined && b !== undefined && isAlike(a, b)
 }
 
-function shape(value: unknown): string {
-  return JSON.stringify(value, (key, child: unknown) => (key === 'location' ? undefined : child))
+/** Whether two trees are the same but for where they stand. */
+function isAlike(a: unknown, b: unknown): boolean {
+  if (typeof a !== 'object' || typeof b !== 'object' || a === null || b === null) return a === b
+  const [one, other] = [a as Ast, b as Ast]
+  for (const key in one) if (key !== 'location' && !isAlike(one[key], other[key])) return false
+  for (const key in other) if (key !== 'location' && !(key in one)) return false
+  return true
 }

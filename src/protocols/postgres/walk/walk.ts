@@ -119,9 +119,15 @@ function walkStatement(walker: Walker, type: string, fields: Ast, context: Conte
 }
 
 /** Every `RangeVar` in a tree, wrapped or bare, found by its shape alone. */
-function relationRefs(value: unknown): readonly Ast[] {
-  if (typeof value !== 'object' || value === null) return []
-  const found: Ast[] = Object.hasOwn(value, 'relname') ? [value as Ast] : []
-  for (const child of Object.values(value)) if (typeof child === 'object') found.push(...relationRefs(child))
+function relationRefs(value: unknown, found: Ast[] = []): readonly Ast[] {
+  if (Array.isArray(value)) for (const item of value) relationRefs(item, found)
+  else if (typeof value === 'object' && value !== null) {
+    const node = value as Ast
+    if (Object.hasOwn(node, 'relname')) found.push(node)
+    for (const name in node) {
+      const child = node[name]
+      if (typeof child === 'object' && child !== null) relationRefs(child, found)
+    }
+  }
   return found
 }
