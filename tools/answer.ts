@@ -66,27 +66,50 @@ const COMMON = {
   },
 } as const
 
+const columns = {
+  type: 'array',
+  items: {
+    type: 'object',
+    properties: {
+      name: { type: 'string' },
+      type: { type: 'string' },
+      masked: { type: 'string', description: 'How every value of this column was replaced.' },
+    },
+    required: ['name', 'type'],
+  },
+} as const
+
+const rows = {
+  type: 'array',
+  items: { type: 'array', items: { type: ['string', 'number', 'boolean', 'null'] } },
+} as const
+
 /** Fields of a result with rows. */
 const ROWS = {
   target: { type: 'string' },
-  columns: {
-    type: 'array',
-    items: {
-      type: 'object',
-      properties: {
-        name: { type: 'string' },
-        type: { type: 'string' },
-        masked: { type: 'string', description: 'How every value of this column was replaced.' },
-      },
-      required: ['name', 'type'],
-    },
-  },
+  columns,
   rows: {
-    type: 'array',
+    ...rows,
     description:
       'Cells in column order. smallint and integer are numbers, boolean is a boolean, NULL is null; every other type ' +
       'is the exact text of the database.',
-    items: { type: 'array', items: { type: ['string', 'number', 'boolean', 'null'] } },
+  },
+  results: {
+    type: 'array',
+    description:
+      'Of several statements in one call: what each gave, in order. `columns` and `rows` above are left out then.',
+    items: {
+      type: 'object',
+      properties: {
+        columns,
+        rows,
+        row_count: { type: 'integer' },
+        command: { type: 'string' },
+        truncated: { type: 'boolean' },
+        truncated_by: { type: 'string', enum: ['rows', 'bytes'] },
+      },
+      required: ['row_count', 'command', 'truncated'],
+    },
   },
   row_count: { type: 'integer', description: 'Rows in this answer, or rows a statement changed.' },
   command: { type: 'string', description: 'How the database names what it did, such as `UPDATE 3`.' },

@@ -6,7 +6,7 @@ import { inputSchemaOf, readArguments, reason, target } from './tool.ts'
 
 /** The payload of a `query_database` call. */
 interface QueryPayload {
-  /** One statement, as the caller wrote it. */
+  /** One statement, or several with semicolons between them, as the caller wrote them. */
   readonly sql: string
   /** Values of `$1 …` in PostgreSQL's text form. */
   readonly params?: readonly (string | null)[]
@@ -35,12 +35,17 @@ const schema = z.strictObject({
   sql: text
     .min(1)
     .max(128 * 1024)
-    .describe('One SQL statement. Put values in `params` and write $1, $2 … in the statement.'),
+    .describe(
+      'One SQL statement; put values in `params` and write $1, $2 … in the statement. Or several with semicolons between ' +
+        'them and without `params`: they run in one transaction, all or nothing.',
+    ),
   params: z
     .array(z.union([text, number, z.boolean(), z.null()]))
     .max(1000)
     .optional()
-    .describe('Values for $1, $2 … in order. Pass integers above 2^53 and exact decimals as strings.'),
+    .describe(
+      'Values for $1, $2 … of a single statement, in order. Pass integers above 2^53 and exact decimals as strings.',
+    ),
   max_rows: maxRows,
   reason,
   new_request: z
@@ -69,14 +74,14 @@ const shownSchema = z.strictObject({
   cursor: moreSchema.shape.cursor.optional(),
 })
 
-/** Runs one SQL statement under policy. */
+/** Runs SQL under policy: one statement, or several in one transaction. */
 export const queryDatabase: RunTool = {
   kind: 'run',
   protocol: 'postgres',
   name: 'query_database',
   title: 'Query a database',
   description: [
-    'Runs one SQL statement on a PostgreSQL target and returns its rows.',
+    'Runs one SQL statement on a PostgreSQL target and returns its rows; or several, all or nothing, and returns `results`.',
     'Use `describe_target` first when you do not know the tables and columns.',
     'Every statement is judged by policy: it may be allowed, denied, or held until a person approves it.',
     'Values of some columns may be masked; masked values are not the real ones, so do not compare or join on them.',

@@ -53,8 +53,16 @@ export interface ExitChunk {
   readonly truncated: boolean
   /** The limit that cut it. */
   readonly truncatedBy?: 'rows' | 'bytes'
+  /**
+   * How each statement of a call with several ended, in order. Each then has a `head`, with or without columns, before its
+   * rows; the fields above are about all of them together.
+   */
+  readonly results?: readonly StatementResult[]
   /** How many values the detectors replaced, by detector. Filled in by `masking/`. */
   readonly masked?: Readonly<Record<string, number>>
   /** Set when a stored result is shown again instead of running the call twice (C12). */
   readonly replayed?: boolean
 }
+
+/** How one of several statements ended. */
+export type StatementResult = Pick<ExitChunk, 'status' | 'rowCount' | 'truncated' | 'truncatedBy'>

@@ -189,6 +189,9 @@ class ResultMasker {
     return {
       ...chunk,
       status,
+      ...(chunk.results !== undefined && {
+        results: chunk.results.map((result) => ({ ...result, status: this.#text(result.status) })),
+      }),
       ...(this.#isOverBudget && { truncated: true, truncatedBy: 'bytes' as const }),
       ...(Object.keys(masked).length > 0 && { masked }),
     }

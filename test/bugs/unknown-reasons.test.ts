@@ -27,7 +27,7 @@ describe('a denial of what was not understood says what that was', () => {
   it.each([
     ['SELECT foo FROM orders', /column "foo" was not found/],
     ['SELECT * FROM nowhere', /relation "nowhere" was not found/],
-    ['SELECT 1; SELECT 2', /several statements in one text/i],
+    ['SELECT 1; SELECT foo FROM orders', /statement 2: column "foo" was not found/i],
     ['SELEC 1', /not valid PostgreSQL/],
     ['SELECT made_up(1)', /function "made_up" was not found/],
     ['SELECT x.id FROM orders', /"x" is not in the FROM clause/],

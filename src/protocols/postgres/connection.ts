@@ -15,8 +15,9 @@ import type { Secret } from '../../core/call.ts'
 import type { Cell } from '../../core/chunk.ts'
 import { SallyportError } from '../../core/errors.ts'
 import { connectFailure, type BackendReport } from './errors.ts'
-import { Exchange, type Outcome, type RunStep, type Step, type TransactionStatus } from './exchange.ts'
+import { Exchange, type Outcome, type Step, type TransactionStatus } from './exchange.ts'
 import type { PostgresOptions } from './options.ts'
+import { pinnedSettings } from './pins.ts'
 
 /** Where to connect and what to call it in messages. */
 export interface Upstream {
@@ -29,50 +30,6 @@ export interface Upstream {
 const MESSAGE_BYTES_MAX = 16 * 1024 ** 2
 /** How long a backend may take to end a cancelled statement before the connection is given up without it. */
 const CANCEL_TIMEOUT_MS = 5_000
-
-/** Settings that decide what a text means or how a value is written, by the value they must have. */
-function pinnedSettings(options: PostgresOptions): Readonly<Record<string, string>> {
-  return {
-    client_encoding: 'UTF8',
-    standard_conforming_strings: 'on',
-    backslash_quote: 'safe_encoding',
-    transform_null_equals: 'off',
-    array_nulls: 'on',
-    search_path: searchPathOf(options),
-    row_security: 'on',
-    DateStyle: 'ISO, MDY',
-    IntervalStyle: 'postgres',
-    bytea_output: 'hex',
-    xmloption: 'content',
-    default_transaction_read_only: 'off',
-    default_transaction_isolation: 'read committed',
-  }
-}
-
-/**
- * A statement that sets the time limit of the transaction and fails with a division by zero unless the session reads
- * text as the plan does. It also is the query after which a transaction cannot change from READ ONLY to READ WRITE.
- *
- * All pins were checked at the start, and nothing of a caller has run since the session was last reset to them; these
- * three are looked at again because a wrong one makes another statement of the same text.
- */
-export function pinGuard(options: PostgresOptions, timeoutMs: number, hidesOrder = false): RunStep {
-  return {
-    do: 'run',
-    sql: hidesOrder ? PIN_GUARD_SQL.replace('SELECT ', `SELECT ${IN_HEAP_ORDER} `) : PIN_GUARD_SQL,
-    params: [String(timeoutMs), searchPathOf(options)],
-  }
-}
-
-/** Indexes are then read as bitmaps, whose rows come as they lie in the table. */
-const IN_HEAP_ORDER = `pg_catalog.set_config('enable_indexscan', 'off', true),
-  pg_catalog.set_config('enable_indexonlyscan', 'off', true),`
-
-const PIN_GUARD_SQL = `SELECT pg_catalog.set_config('statement_timeout', $1::pg_catalog.text, true),
-  1 OPERATOR(pg_catalog./) CASE WHEN
-    pg_catalog.current_setting('standard_conforming_strings') OPERATOR(pg_catalog.=) 'on'::pg_catalog.text
-    AND pg_catalog.current_setting('client_encoding') OPERATOR(pg_catalog.=) 'UTF8'::pg_catalog.text
-    AND pg_catalog.current_setting('search_path') OPERATOR(pg_catalog.=) $2::pg_catalog.text THEN 1 ELSE 0 END`
 
 /** A pinned connection. Its owner closes it; after any doubt it is destroyed, never used again. */
 export class UpstreamConnection {
@@ -390,18 +347,10 @@ async function tlsOptions({ target, options }: Upstream): Promise<ConnectionOpti
 }
 
 /** The temporary schema is listed last, so that no table in it stands before a real one of the same name. */
-function searchPathOf({ searchPath }: PostgresOptions): string {
-  return [...searchPath, 'pg_temp'].map(quoteIdentifier).join(', ')
-}
-
 function startupOptions(settings: Readonly<Record<string, string>>): string {
   return Object.entries(settings)
     .map(([name, value]) => `-c ${name}=${value.replace(/[\\\s]/gu, String.raw`\$&`)}`)
     .join(' ')
-}
-
-function quoteIdentifier(name: string): string {
-  return `"${name.replaceAll('"', '""')}"`
 }
 
 /** Watches message headers in the byte stream and calls `onTooLarge` before a large message has been gathered. */

@@ -5,21 +5,25 @@
  * of the catalog, the rows, COMMIT. A guard that fails makes the backend skip the rest. A write stops before COMMIT until
  * its result was taken, because a caller who goes away before that has not been told that anything happened.
  *
+ * Several statements are one transaction and an exchange each: before each of them the session is compared with its pins
+ * and the catalog with the one all were judged by, because what ran before may have changed either.
+ *
  * @packageDocumentation
  */
-import type { FieldDef } from 'pg'
 import type { Permit, Secret } from '../../core/call.ts'
-import type { Chunk, ExitChunk } from '../../core/chunk.ts'
+import type { Chunk, ExitChunk, StatementResult } from '../../core/chunk.ts'
 import { SallyportError } from '../../core/errors.ts'
 import type { LoadedCatalog } from './catalog-load.ts'
 import { FINGERPRINT_GUARD_SQL, SNAPSHOT_GUARD_SQL } from './catalog-sql.ts'
-import { drifted, pinGuard, type UpstreamConnection } from './connection.ts'
+import { drifted, type UpstreamConnection } from './connection.ts'
 import { lost, noticeOf, rejected, sqlstateOf, type BackendReport } from './errors.ts'
-import type { FetchStep, Outcome, Step } from './exchange.ts'
+import type { Outcome, Step, TransactionStatus } from './exchange.ts'
 import type { PostgresOptions } from './options.ts'
+import { pinGuard, wholePinGuard } from './pins.ts'
 import type { PostgresPlan } from './plan-types.ts'
 import type { Pool } from './pool.ts'
-import { columnsOf, isLeak, ResultBuffer, type ResultLimits } from './result.ts'
+import type { ResultLimits } from './result.ts'
+import { Running } from './running.ts'
 
 /** What one execution needs. */
 export interface Execution {
@@ -31,8 +35,6 @@ export interface Execution {
   readonly pool: Pool
   /** The catalog as last seen. */
   readonly catalog: LoadedCatalog
-  /** Whether the text sent is the caller's own, so that positions in it mean something to the caller. */
-  readonly isVerbatim: boolean
   /** Whether the door reads the result in several answers; see `Call.isPaged`. */
   readonly isPaged: boolean
 }
@@ -67,14 +69,12 @@ export class DeadConnection extends Error {}
 /** How the catalog guard looks: at the snapshot alone, or at the catalog. */
 export type GuardKind = 'snapshot' | 'fingerprint'
 
+/** Portals are told apart by a number: one that a limit has cut is still open while the next statement runs. */
 const PORTAL = 'call'
+const SAVEPOINT = 'sallyport_read'
 const NOTICES_MAX = 50
 const DIVISION_BY_ZERO = '22012'
 const QUERY_CANCELED = '57014'
-/** Steps of the first exchange, by position. */
-const PINS = 1
-const OPEN = 2
-const GUARD = 3
 
 /** The limits of one call: the least of what the policy, the caller and the target say. */
 function limitsOf({ options, plan, permit, isPaged }: Execution): ResultLimits & { readonly timeoutMs: number } {
@@ -107,20 +107,29 @@ export async function* execute(execution: Execution, guard: GuardKind): AsyncGen
   }
 }
 
+/** The steps of one exchange, and which of them are not the statement's own. */
+interface Script {
+  readonly steps: readonly Step[]
+  readonly pins: number
+  readonly open: number
+  readonly guard: number
+}
+
 /** One execution on one connection. */
 class Attempt {
   readonly #execution: Execution
   readonly #connection: UpstreamConnection
   readonly #guard: GuardKind
   readonly #limits: ReturnType<typeof limitsOf>
-  readonly #result: ResultBuffer
+  readonly #statements: readonly PostgresPlan[]
   readonly #notices: Chunk[] = []
   readonly #startedAt = performance.now()
-  #fields: readonly FieldDef[] = []
-  #tag: string | undefined
-  #isSuspended = false
-  #fetchedBefore = 0
-  #isLeaking = false
+  readonly #results: StatementResult[] = []
+  /** Which statement runs, and its state. */
+  #at = 0
+  #now: Running
+  #rowsBefore = 0
+  #bytesBefore = 0
   /** From here on an abort can no longer undo the call; its outcome is waited for. */
   #isCommitting = false
   #cancelling: Promise<void> | undefined
@@ -130,39 +139,26 @@ class Attempt {
     this.#connection = connection
     this.#guard = guard
     this.#limits = limitsOf(execution)
-    this.#result = new ResultBuffer(this.#limits, {
-      pause: () => connection.pause(),
-      resume: () => connection.resume(),
-      // A write runs to its end whatever is shown of it.
-      stop: () => (execution.plan.readOnly ? this.#cancel(new Error('The result was cut.')) : undefined),
-    })
+    this.#statements = execution.plan.statements ?? [execution.plan]
+    this.#now = this.#begin(this.#statements[0] ?? execution.plan)
   }
 
   async *run(isReused: boolean): AsyncGenerator<Chunk, void, undefined> {
     const { signal } = this.#execution.permit
     const abort = (): void => {
       if (this.#isCommitting) return
-      this.#result.discard()
+      this.#now.result.discard()
       this.#cancel(signal.reason)
     }
     signal.addEventListener('abort', abort, { once: true })
     try {
       signal.throwIfAborted()
-      const running = this.#connection
-        .run(this.#script(), (report) => this.#notice(report))
-        .finally(() => this.#result.end())
-      let isHeadShown = false
-      for (let rows = await this.#result.next(); rows !== undefined; rows = await this.#result.next()) {
-        this.#throwIfOver()
-        if (!isHeadShown) yield this.#head()
-        isHeadShown = true
-        yield { kind: 'data', channel: 'rows', rows }
+      let status: TransactionStatus | undefined
+      for (const [at, plan] of this.#statements.entries()) {
+        if (at > 0) this.#goOn(at, plan)
+        status = yield* this.#runOne(isReused && at === 0)
       }
-      const outcome = await running
-      this.#throwIfOver()
-      this.#throwFailure(outcome, isReused)
-      if (!isHeadShown && this.#fields.length > 0) yield this.#head()
-      await this.#commit(outcome)
+      await this.#commit(status)
       yield* this.#notices
       yield this.#exit()
     } finally {
@@ -176,7 +172,7 @@ class Attempt {
     if (this.#cancelling !== undefined) await this.#cancelling
     // The caller went away while rows were under way: the statement is ended, and with it the transaction.
     if (this.#connection.isBusy) {
-      this.#result.discard()
+      this.#now.result.discard()
       await this.#connection.cancel(new Error('The call ended before its statement.'))
     }
     // It failed, or nobody waited for its COMMIT.
@@ -185,60 +181,112 @@ class Attempt {
     pool.release(this.#connection, plan.kind === 'unknown')
   }
 
-  #script(): Step[] {
+  /** Runs the statement of this moment and yields its rows; what it wrote is not committed yet. */
+  async *#runOne(isReused: boolean): AsyncGenerator<Chunk, TransactionStatus | undefined, undefined> {
+    const { catalog, isPaged } = this.#execution
+    const now = this.#now
+    const head = (): Chunk => now.head(catalog.typeNames, isPaged)
+    const script = this.#script()
+    const running = this.#connection.run(script.steps, (report) => this.#notice(report)).finally(() => now.result.end())
+    let isHeadShown = false
+    for (let rows = await now.result.next(); rows !== undefined; rows = await now.result.next()) {
+      this.#throwIfOver()
+      if (!isHeadShown) yield head()
+      isHeadShown = true
+      yield { kind: 'data', channel: 'rows', rows }
+    }
+    const outcome = await running
+    this.#throwIfOver()
+    this.#throwFailure(outcome, isReused, script)
+    if (!isHeadShown && (now.hasColumns || this.#isSeveral)) yield head()
+    // The statement has done its work; only rows are left, and the tag that says how many there were.
+    if (now.isSuspended && !now.plan.readOnly) {
+      this.#throwFailure(await this.#connection.run([now.fetchRest()], (report) => this.#notice(report)), false)
+    }
+    this.#results.push(now.ended())
+    return outcome.kind === 'ready' ? outcome.status : undefined
+  }
+
+  /** Takes the next statement, with what the ones before it have left of the limits. */
+  #goOn(at: number, plan: PostgresPlan): void {
+    const { rowCount, bytes } = this.#now.result
+    this.#rowsBefore += rowCount
+    this.#bytesBefore += bytes
+    this.#at = at
+    this.#now = this.#begin(plan)
+    if (this.#timeLeftMs <= 0) throw this.#timedOut()
+  }
+
+  #begin(plan: PostgresPlan): Running {
+    const connection = this.#connection
+    const limits = {
+      rowsMax: Math.max(0, this.#limits.rowsMax - this.#rowsBefore),
+      bytesMax: Math.max(0, this.#limits.bytesMax - this.#bytesBefore),
+    }
+    const feed = {
+      pause: () => connection.pause(),
+      resume: () => connection.resume(),
+      // A write runs to its end whatever is shown of it, and so do statements that others follow.
+      stop: () => (plan.readOnly && !this.#isSeveral ? this.#cancel(new Error('The result was cut.')) : undefined),
+    }
+    return new Running(plan, `${PORTAL}${this.#at}`, limits, feed, () =>
+      connection.destroy(new Error('A masked column was about to be shown.')),
+    )
+  }
+
+  get #isSeveral(): boolean {
+    return this.#statements.length > 1
+  }
+
+  get #timeLeftMs(): number {
+    return this.#limits.timeoutMs - Math.floor(performance.now() - this.#startedAt)
+  }
+
+  #script(): Script {
     const { plan, options, catalog } = this.#execution
-    const script: Step[] = [
-      { do: 'run', sql: `BEGIN ISOLATION LEVEL READ COMMITTED ${plan.readOnly ? 'READ ONLY' : 'READ WRITE'}` },
-      pinGuard(options, this.#limits.timeoutMs, plan.hidesOrder),
-      {
-        do: 'open',
-        portal: PORTAL,
-        sql: plan.sql,
-        params: plan.params,
-        onFields: (fields) => this.#described(fields),
-      },
-      this.#guard === 'snapshot'
+    const now = this.#now
+    const steps: Step[] = []
+    const add = (step: Step): number => steps.push(step) - 1
+    const run = (sql: string): number => add({ do: 'run', sql })
+    const isFirst = this.#at === 0
+    if (isFirst) run(`BEGIN ISOLATION LEVEL READ COMMITTED ${plan.readOnly ? 'READ ONLY' : 'READ WRITE'}`)
+    // Functions of the statements before may have changed any setting, so that all of them are looked at again.
+    const pins = add(
+      isFirst
+        ? pinGuard(options, this.#limits.timeoutMs, now.plan.hidesOrder)
+        : wholePinGuard(options, Math.max(1, this.#timeLeftMs), now.plan.hidesOrder),
+    )
+    // A read among writes gets its belt as well: a subtransaction may be READ ONLY, and ends being so with it.
+    const hasBelt = this.#isSeveral && now.plan.readOnly && !plan.readOnly
+    if (hasBelt) {
+      run(`SAVEPOINT ${SAVEPOINT}`)
+      run('SET TRANSACTION READ ONLY')
+    }
+    const open = add({
+      do: 'open',
+      portal: now.portal,
+      sql: now.plan.sql,
+      params: now.plan.params,
+      onFields: (fields) => now.described(fields),
+    })
+    // Our own writes make a snapshot of every statement, so between them the catalog itself is compared.
+    const guard = add(
+      isFirst && this.#guard === 'snapshot'
         ? { do: 'run', sql: SNAPSHOT_GUARD_SQL, params: [catalog.snapshot] }
         : { do: 'run', sql: FINGERPRINT_GUARD_SQL, params: [plan.fingerprint] },
-      this.#fetch(this.#limits.rowsMax + 1),
-    ]
-    if (plan.readOnly) script.push({ do: 'run', sql: 'COMMIT' })
-    return script
-  }
-
-  #fetch(rowsMax: number): FetchStep {
-    return {
-      do: 'fetch',
-      portal: PORTAL,
-      rowsMax,
-      onRow: (cells, bytes) => this.#result.push(cells, bytes),
-      onDone: (tag) => {
-        this.#isSuspended = tag === undefined
-        this.#tag = tag
-      },
-    }
-  }
-
-  #described(fields: readonly FieldDef[]): void {
-    this.#fields = fields
-    if (!fields.some((field) => isLeak(field, this.#execution.plan))) return
-    // Fail closed: the rewriting missed a masked column. The rows are already on their way; none is looked at.
-    this.#isLeaking = true
-    this.#connection.destroy(new Error('A masked column was about to be shown.'))
+    )
+    add(now.fetch())
+    if (hasBelt) run(`RELEASE SAVEPOINT ${SAVEPOINT}`)
+    if (plan.readOnly && this.#at === this.#statements.length - 1) run('COMMIT')
+    return { steps, pins, open, guard }
   }
 
   /** Ends the transaction. What a write did exists only once this has returned. */
-  async #commit(outcome: Outcome): Promise<void> {
+  async #commit(status: TransactionStatus | undefined): Promise<void> {
     const { plan, target, permit } = this.#execution
     if (plan.readOnly) return
-    if (this.#isSuspended) {
-      // Each Execute counts only its own rows.
-      this.#fetchedBefore = this.#limits.rowsMax + 1
-      // The statement has done its work; only rows are left, and the tag that says how many there were.
-      this.#throwFailure(await this.#connection.run([this.#fetch(0)], (report) => this.#notice(report)), false)
-    }
     // A statement we did not understand may itself have ended the transaction.
-    if (outcome.kind === 'ready' && outcome.status === 'I') return
+    if (status === 'I') return
     await this.#prove()
     permit.signal.throwIfAborted()
     this.#isCommitting = true
@@ -281,35 +329,17 @@ class Attempt {
     }
   }
 
-  #head(): Chunk {
-    const { plan, catalog } = this.#execution
-    const { masking } = plan
-    const attributes = {
-      ...(masking !== undefined && masking !== 'none' && { masking }),
-      ...(this.#execution.isPaged && { paging: 'true' }),
-    }
-    return {
-      kind: 'head',
-      columns: columnsOf(this.#fields, plan, catalog.typeNames),
-      ...(Object.keys(attributes).length > 0 && { attributes }),
-    }
-  }
-
   #exit(): ExitChunk {
-    const { rowCount, truncatedBy } = this.#result
-    const { plan } = this.#execution
-    const isCut = truncatedBy !== undefined
-    // A cut read has no tag of its own, or one that counts the row that was read too much.
-    const tag = this.#tag === undefined || (isCut && plan.readOnly) ? `SELECT ${rowCount}` : this.#tag
-    const [, word = tag, number] = /^(.*?)(\d+)$/u.exec(tag) ?? []
-    const count = number === undefined ? undefined : Number(number) + this.#fetchedBefore
-    const shown = this.#fields.length > 0 ? rowCount : undefined
+    const [first] = this.#results
+    const cut = this.#results.find(({ truncated }) => truncated)
+    if (!this.#isSeveral && first !== undefined) return { kind: 'exit', ...first }
     return {
       kind: 'exit',
-      status: count === undefined ? tag : `${word}${count}`,
-      ...((count ?? shown) !== undefined && { rowCount: count ?? shown ?? 0 }),
-      truncated: isCut,
-      ...(isCut && { truncatedBy }),
+      status: this.#results.map(({ status }) => status).join('; '),
+      rowCount: this.#results.reduce((sum, { rowCount }) => sum + (rowCount ?? 0), 0),
+      truncated: cut !== undefined,
+      ...(cut?.truncatedBy !== undefined && { truncatedBy: cut.truncatedBy }),
+      results: this.#results,
     }
   }
 
@@ -329,15 +359,16 @@ class Attempt {
   /** Throws what ends the call whatever else happened. */
   #throwIfOver(): void {
     this.#execution.permit.signal.throwIfAborted()
-    if (this.#isLeaking) {
+    if (this.#now.isLeaking) {
       throw new SallyportError(
         'ERR_DENIED',
         'The result would have shown a masked column; it was stopped. Name the columns you need directly.',
         { facts: { construct: 'sql.mask.tripwire' } },
       )
     }
-    const { tooLargeBytes } = this.#result
-    if (tooLargeBytes !== undefined) {
+    const { tooLargeBytes } = this.#now.result
+    // With rows of earlier statements to show, the limit cuts what follows instead.
+    if (tooLargeBytes !== undefined && this.#rowsBefore === 0) {
       throw new SallyportError(
         'ERR_TOO_LARGE',
         `The first row has ${tooLargeBytes} bytes and the limit is ${this.#limits.bytesMax}; nothing was committed. Select fewer columns or a part of the value.`,
@@ -345,14 +376,15 @@ class Attempt {
     }
   }
 
-  #throwFailure(outcome: Outcome, isReused: boolean): void {
+  /** @param script the exchange it was, when it ran a statement of the plan. */
+  #throwFailure(outcome: Outcome, isReused: boolean, script?: Script): void {
     const { target, plan } = this.#execution
     // We stopped it ourselves, because enough was read.
-    if (this.#cancelling !== undefined && this.#result.truncatedBy !== undefined) return
+    if (this.#cancelling !== undefined && this.#now.result.truncatedBy !== undefined) return
     if (outcome.kind === 'lost') {
       if (outcome.cause instanceof SallyportError) throw outcome.cause
       if (isReused && outcome.answered === 0) throw new DeadConnection()
-      if (plan.kind === 'unknown' && outcome.answered >= GUARD) {
+      if (plan.kind === 'unknown' && outcome.answered >= (script?.guard ?? 0)) {
         throw new SallyportError(
           'ERR_OUTCOME_UNKNOWN',
           `The connection to target ${target} was lost while the statement ran; look at the data before trying again.`,
@@ -364,17 +396,46 @@ class Attempt {
     const { failure } = outcome
     if (failure === undefined) return
     const isGuard = sqlstateOf(failure.report) === DIVISION_BY_ZERO
-    if (isGuard && failure.step === PINS) throw drifted(target, 'pinned at its start')
-    if (isGuard && failure.step === GUARD) throw new StaleCatalog(this.#guard === 'fingerprint')
-    if (failure.step === OPEN) throw new NotOpened(this.#rejected(failure.report))
+    const isFirst = this.#at === 0
+    if (isGuard && failure.step === script?.pins) throw isFirst ? drifted(target, 'pinned at its start') : this.#moved()
+    if (isGuard && failure.step === script?.guard) {
+      throw isFirst ? new StaleCatalog(this.#guard === 'fingerprint') : this.#moved()
+    }
+    // What was shown of the statements before cannot be taken back, so only the first may be planned again.
+    if (failure.step === script?.open && isFirst) throw new NotOpened(this.#rejected(failure.report))
     throw this.#rejected(failure.report)
   }
 
-  #rejected(report: BackendReport): SallyportError {
+  /** What the statement of this moment was judged by does not hold any more. */
+  #moved(): SallyportError {
+    return new SallyportError(
+      'ERR_UPSTREAM_REJECTED',
+      `Statement ${this.#at + 1} was judged by another schema or other settings than those it would run with: a statement before it, or somebody else, changed them. Nothing was changed; send the statements one at a time.`,
+      { facts: { construct: 'sql.several', noEffect: true } },
+    )
+  }
+
+  #timedOut(): SallyportError {
     const { timeoutMs } = this.#limits
-    if (sqlstateOf(report) === QUERY_CANCELED && performance.now() - this.#startedAt >= timeoutMs) {
-      return new SallyportError('ERR_TIMEOUT', `The statement ran longer than ${timeoutMs} ms and was cancelled.`)
-    }
-    return rejected(report, this.#isMasked, this.#execution.isVerbatim)
+    const what = this.#isSeveral ? 'statements' : 'statement'
+    return new SallyportError(
+      'ERR_TIMEOUT',
+      `The ${what} ran longer than ${timeoutMs} ms and ${this.#isSeveral ? 'were' : 'was'} cancelled.`,
+      {
+        // None of several is committed before the last has ended.
+        ...(this.#isSeveral && { facts: { noEffect: true } }),
+      },
+    )
+  }
+
+  #rejected(report: BackendReport): SallyportError {
+    if (sqlstateOf(report) === QUERY_CANCELED && this.#timeLeftMs <= 0) return this.#timedOut()
+    const { plan } = this.#now
+    const error = rejected(report, this.#isMasked, plan.sql === plan.shown.text)
+    if (!this.#isSeveral) return error
+    const where = this.#isCommitting ? 'At the end' : `Statement ${this.#at + 1} of ${this.#statements.length}`
+    return new SallyportError(error.code, `${where}: ${error.message} Nothing was changed.`, {
+      facts: { ...error.facts, noEffect: true },
+    })
   }
 }

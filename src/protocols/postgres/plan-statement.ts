@@ -17,12 +17,12 @@ import { partsOf } from './parts.ts'
 import { basePlan, exactOf, notUnderstood, refusedBy, refusedPlan, whileMasked, type Planning } from './plan-base.ts'
 import { recall, remember, type RememberedPlan } from './plan-memory.ts'
 import type { Request } from './plan-request.ts'
+import { planSeveral } from './plan-several.ts'
 import type { PlanUnder, PostgresPlan, StatementKind } from './plan-types.ts'
 import { rewrite } from './rewrite.ts'
 import { TooManySteps, type Use } from './scope.ts'
 import { EMPTY_SESSION, type KeptStatement, type SessionEffect } from './session.ts'
 import { shownPlainly, shownWithoutValues, withoutParams } from './shown.ts'
-import { statementsIn } from './split.ts'
 import { Draft } from './statements/draft.ts'
 import { understand } from './statements/index.ts'
 import { relationName } from './statements/objects.ts'
@@ -31,7 +31,7 @@ import { refuseUtility, relationsOf } from './statements/under-masks.ts'
 import type { Findings } from './walk/findings.ts'
 import { intoOf, walk, walkUtility } from './walk/walk.ts'
 
-/** Plans a text that holds at most one statement; several of them are not understood. */
+/** Plans a text, which most often holds one statement. */
 export function planOne(planning: Planning): PostgresPlan {
   const { request, under, masks } = planning
   const isKept = under.trustedFunctions === undefined && under.trustedSideEffects === undefined
@@ -42,7 +42,8 @@ export function planOne(planning: Planning): PostgresPlan {
   const [first] = parsed.statements
   const statement = unwrap(first?.['stmt'])
   if (parsed.statements.length === 0) return nothing(planning)
-  if (parsed.statements.length > 1 || statement === undefined) return severalUnread(planning, parsed)
+  if (parsed.statements.length > 1) return planSeveral(planning, parsed, planOne)
+  if (statement === undefined) return notUnderstood(planning, [], ['The statement is not understood.'])
   try {
     const made = planParsed({ ...planning, parsed, node: first?.['stmt'] }, statement.type, statement.fields)
     if (isKept && isTimeless(made) && !/\bcurrent\s+of\b/i.test(request.sql))
@@ -98,21 +99,6 @@ function planAgain({ request, catalog, under }: Planning, remembered: Remembered
 function nothing(planning: Planning): PostgresPlan {
   return { ...basePlan(planning, [], 'unknown', { count: 0 }), ...whileMasked(planning) }
 }
-
-/** Several statements where one was expected are never run; their parts are told so that a rule can deny them by name. */
-function severalUnread(planning: Planning, parsed: Parsed): PostgresPlan {
-  const { request } = planning
-  const texts = parsed.statements.length > TOLD_MAX ? [] : statementsIn(request.sql, parsed)
-  const parts = texts.flatMap(({ text: sql }): readonly Part[] => {
-    const { action } = planOne({ ...planning, request: { sql, params: [], isUnbound: true } })
-    return action.parts.filter((part) => part.verb !== 'sql.unknown')
-  })
-  const reasons = ['Several statements in one text; send one at a time.']
-  return notUnderstood(planning, parts, reasons, { count: parsed.statements.length })
-}
-
-/** Statements of one text whose parts are told, although none of them will run. */
-const TOLD_MAX = 100
 
 function planParsed(reading: Reading, type: string, fields: Ast): PostgresPlan {
   if (type === 'VariableShowStmt') return show(reading, fields)
@@ -181,6 +167,7 @@ function planQueryStatement(reading: Reading, type: string, fields: Ast, kind: S
     ...((into !== undefined || setting.changesCatalog || disturbs([...findings.functions, ...effects.functions])) && {
       changesCatalog: true,
     }),
+    ...(into !== undefined && { definesObjects: true }),
   }
 }
 
@@ -264,6 +251,9 @@ function checkParams(request: Request, findings: Findings): void {
   )
 }
 
+/** Statements that give a table a new file, which its row in the catalog names. */
+const MOVES_TABLES = new Set(['TruncateStmt', 'RefreshMatViewStmt', 'ClusterStmt'])
+
 /** Everything that is no query: its own parts, those of the queries in it, and those of the statement it runs. */
 function planUtility(reading: Reading, type: string, fields: Ast, explain?: Ast): PostgresPlan {
   const { request, catalog, under, masks } = reading
@@ -313,6 +303,7 @@ function planUtility(reading: Reading, type: string, fields: Ast, explain?: Ast)
     ...((draft.changesCatalog || disturbs([...findings.functions, ...effects.functions])) && {
       changesCatalog: true,
     }),
+    ...((draft.changesCatalog || MOVES_TABLES.has(type)) && { definesObjects: true }),
     ...(draft.outsideTransaction && { outsideTransaction: true }),
     ...(draft.hidesValues && {
       hidesValues: true,
@@ -416,5 +407,6 @@ function runningKept(made: PostgresPlan, ran: PostgresPlan): PostgresPlan {
     maskedOutputs: ran.maskedOutputs,
     ...(ran.hidesOrder === true && { hidesOrder: true }),
     ...(ran.changesCatalog === true && { changesCatalog: true }),
+    ...(ran.definesObjects === true && { definesObjects: true }),
   }
 }

@@ -65,9 +65,14 @@ export interface PostgresPlan extends Plan {
   readonly session?: SessionEffect
   /** The catalog may be another one once it has run: whatever comes after it is to be planned after that. */
   readonly changesCatalog?: true
+  /** The catalog surely is another one once it has run. */
+  readonly definesObjects?: true
   /** The backend runs it only outside a transaction block, such as VACUUM. */
   readonly outsideTransaction?: true
-  /** The statements of a text with several, in order; they run in one transaction, all or nothing. */
+  /**
+   * The statements of a text with several, in order, each with a plan of its own; they run in one transaction, all or
+   * nothing. `sql` then is what is sent altogether, and is never sent as it stands.
+   */
   readonly statements?: readonly PostgresPlan[]
 }
 

@@ -166,7 +166,6 @@ export function postgresProtocol(planner: Planner): PostgresProtocol {
             permit,
             secret,
             catalog,
-            isVerbatim: plan.sql === plan.shown.text,
             isPaged: isPaged(call, plan, permit),
           },
           guard,
@@ -310,9 +309,17 @@ function guardOf(backend: Backend, { catalog }: LoadedCatalog, plan: PostgresPla
 
 /** Whether two plans are the same but for the fingerprint they were made with. */
 function meansTheSame(judged: PostgresPlan, again: PostgresPlan): boolean {
-  const text = (plan: PostgresPlan): string =>
-    JSON.stringify({ ...plan, fingerprint: '', maskedOutputs: [...plan.maskedOutputs] })
-  return text(judged) === text(again)
+  return JSON.stringify(comparable(judged)) === JSON.stringify(comparable(again))
+}
+
+function comparable(plan: PostgresPlan): object {
+  const { statements, ...rest } = plan
+  return {
+    ...rest,
+    fingerprint: '',
+    maskedOutputs: [...plan.maskedOutputs],
+    ...(statements !== undefined && { statements: statements.map(comparable) }),
+  }
 }
 
 function stale(call: Call, permit: Permit): SallyportError {

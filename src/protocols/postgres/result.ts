@@ -31,6 +31,11 @@ export class ResultBuffer {
   truncatedBy: 'rows' | 'bytes' | undefined
   /** Rows handed on or waiting. */
   rowCount = 0
+  /** Bytes of the rows handed on or waiting. */
+  get bytes(): number {
+    return this.#bytes
+  }
+
   /** Set when the first row alone is larger than the limit: there is nothing that could be shown. */
   tooLargeBytes: number | undefined
   readonly #limits: ResultLimits

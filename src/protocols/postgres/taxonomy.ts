@@ -205,7 +205,7 @@ export const taxonomy: Taxonomy = {
       summary:
         'What stands behind the masks that hold for the caller: `enforced` (the backend role may not read the columns), `rewrite` or `none`.',
     },
-    statement_count: { type: 'int', summary: 'How many statements the text holds.' },
+    statement_count: { type: 'int', summary: 'How many statements the text holds; several run in one transaction.' },
     parameter_count: { type: 'int', summary: 'How many values were given for `$1` and so on.' },
   },
   bundles: {
