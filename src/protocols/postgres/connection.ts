@@ -17,7 +17,7 @@ import { SallyportError } from '../../core/errors.ts'
 import { connectFailure, type BackendReport } from './errors.ts'
 import { Exchange, type Outcome, type Step, type TransactionStatus } from './exchange.ts'
 import type { PostgresOptions } from './options.ts'
-import { pinnedSettings } from './pins.ts'
+import { pinnedSettings, searchPathOf } from './pins.ts'
 
 /** Where to connect and what to call it in messages. */
 export interface Upstream {

@@ -74,7 +74,8 @@ export function wholePinGuard(options: PostgresOptions, timeoutMs: number, hides
   }
 }
 
-function searchPathOf({ searchPath }: PostgresOptions): string {
+/** The schemas of the target, the temporary one last so that nothing in it hides anything. */
+export function searchPathOf({ searchPath }: PostgresOptions): string {
   return [...searchPath, 'pg_temp'].map(quoteIdentifier).join(', ')
 }
 
