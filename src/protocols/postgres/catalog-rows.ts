@@ -18,7 +18,7 @@ import type {
   UserType,
 } from './catalog.ts'
 import { FIRST_USER_OID } from './catalog.ts'
-import { makesJson, mayReadAnything } from './functions.ts'
+import { hasEffect, makesJson, mayReadAnything } from './functions.ts'
 import { isJsonCast, isTrusted } from './indexes.ts'
 import { isSensitiveName } from './sensitive-catalogs.ts'
 
@@ -204,6 +204,7 @@ function relations(answers: CatalogAnswers, types: ReadonlyMap<number, TypeRow>)
   const by = groups(answers)
   const columns = columnsOf(answers, types)
   const opaque = opaqueViews(answers)
+  const ownCalls = builtinCalls(answers)
   const wholeRows = new Set(answers.wholeRows.map(({ relation }) => relation))
   const hasRules = new Set(answers.rules.map(({ relation }) => relation))
   return answers.relations.map((row): Relation => {
@@ -248,7 +249,7 @@ function relations(answers: CatalogAnswers, types: ReadonlyMap<number, TypeRow>)
       readsWholeRows: wholeRows.has(row.oid),
       clusteredBy: (by.clustered.get(row.oid) ?? []).map(({ column }) => column),
       policyDependsOn: used(uses, ['policy'], 'uses'),
-      readFunctions: used(uses, ['rule', 'policy'], 'function'),
+      readFunctions: [...used(uses, ['rule', 'policy'], 'function'), ...(ownCalls.get(row.oid) ?? [])],
       writeFunctions: used(uses, ['write', 'policy'], 'function'),
     }
   })
@@ -288,6 +289,21 @@ function opaqueViews(answers: CatalogAnswers): ReadonlySet<number> {
     if ((isRelation ? relations : functions).has(oid)) found.add(relation)
   }
   return found
+}
+
+/** Functions of PostgreSQL itself that do something when a user's view is read, by view. */
+function builtinCalls(answers: CatalogAnswers): ReadonlyMap<number, readonly number[]> {
+  const functions = new Set(
+    answers.functions
+      .filter(({ oid, name, volatility }) =>
+        hasEffect({ oid, name, volatility: VOLATILITIES[volatility] ?? 'volatile' }),
+      )
+      .map(({ oid }) => oid),
+  )
+  const called = answers.viewBuiltins.filter(({ isRelation, oid }) => !isRelation && functions.has(oid))
+  return new Map(
+    [...groupBy(called, ({ relation }) => relation)].map(([relation, rows]) => [relation, rows.map(({ oid }) => oid)]),
+  )
 }
 
 function used(rows: readonly UseRow[], via: readonly UseRow['via'][], what: 'uses' | 'function'): number[] {

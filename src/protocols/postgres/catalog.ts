@@ -125,7 +125,10 @@ export interface Relation {
   readonly clusteredBy: readonly string[]
   /** OIDs of relations its row security policies read. */
   readonly policyDependsOn: readonly number[]
-  /** OIDs of user functions (`oid >= 16384`) that reading it runs: in view rules and row security policies. */
+  /**
+   * OIDs of functions that reading it runs: those of users in view rules and row security policies, and those of
+   * PostgreSQL itself in the rules of users' views, as far as they do something.
+   */
   readonly readFunctions: readonly number[]
   /** OIDs of user functions that writing it runs: defaults, checks, generated columns, index expressions, policies. */
   readonly writeFunctions: readonly number[]

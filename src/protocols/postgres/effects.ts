@@ -4,7 +4,7 @@
  * @packageDocumentation
  */
 import type { Catalog, CatalogFunction, CatalogTrigger, ForeignKeyAction, Relation } from './catalog.ts'
-import { functionsOf, isBuiltin } from './functions.ts'
+import { functionsOf, isBuiltin, mayReadAnything } from './functions.ts'
 import { indexOf, rowFunctions } from './indexes.ts'
 import type { Use } from './scope.ts'
 import type { FunctionUse } from './walk/findings.ts'
@@ -50,9 +50,7 @@ type Verb = 'insert' | 'update' | 'delete'
 export function effectsOf(catalog: Catalog, uses: readonly Use[]): Effects {
   const reach = new Reach(catalog)
   for (const use of uses) {
-    const via = use.relation.kind === 'view' || use.relation.kind === 'materialized_view' ? 'view' : 'policy'
-    reach.functions(use.relation.readFunctions, via)
-    if (via === 'policy' && use.relation.hasRls) reach.sideEffects(use.relation, use.relation.readFunctions, via)
+    reach.read(use.relation)
     for (const verb of use.writes) reach.write(use.relation, verb, verb === 'insert' ? use.inserted : use.updated)
   }
   return reach.effects()
@@ -92,9 +90,34 @@ class Reach {
     }
   }
 
+  /** What reading a relation runs: its policies, the rule of a view, and those of everything below that one. */
+  read(relation: Relation): void {
+    const via = isView(relation) ? 'view' : 'policy'
+    for (const below of this.#below(relation)) {
+      this.functions(below.readFunctions, via)
+      if (via === 'policy' && below.hasRls) this.sideEffects(below, below.readFunctions, via)
+    }
+  }
+
+  #below(relation: Relation): ReadonlySet<Relation> {
+    const seen = new Set<Relation>()
+    const queue = [relation]
+    for (let at = queue.pop(); at !== undefined; at = queue.pop()) {
+      if (seen.has(at)) continue
+      seen.add(at)
+      // The rules of a table run when it is written.
+      for (const oid of isView(at) ? [...at.dependsOn, ...at.policyDependsOn] : at.policyDependsOn) {
+        const next = this.#catalog.relationsByOid.get(oid)
+        if (next !== undefined) queue.push(next)
+      }
+    }
+    return seen
+  }
+
   functions(oids: readonly number[], via: string): void {
     for (const fn of functionsOf(this.#catalog, oids)) {
-      this.#functions.set(`${fn.oid} ${via}`, { fn, via, refusedUnderMasks: via === 'view' })
+      const refusedUnderMasks = via === 'view' && (!isBuiltin(fn) || mayReadAnything(fn))
+      this.#functions.set(`${fn.oid} ${via}`, { fn, via, refusedUnderMasks })
     }
   }
 
@@ -174,6 +197,10 @@ class Reach {
     }
     return [...seen.values()]
   }
+}
+
+function isView({ kind }: Relation): boolean {
+  return kind === 'view' || kind === 'materialized_view'
 }
 
 function consequence(action: ForeignKeyAction, verb: 'update' | 'delete'): 'update' | 'delete' | undefined {

@@ -184,6 +184,11 @@ export function mayReadAnything(fn: Pick<CatalogFunction, 'oid' | 'name' | 'vola
   return RUNS_ARGUMENT.has(fn.name) || makesRows(fn.name) || (!rides(fn) && !HARMLESS_UNDER_MASKS.has(fn.name))
 }
 
+/** Whether a function of PostgreSQL itself does something wherever it is run, so that a view that runs it says so (C3). */
+export function hasEffect(fn: Pick<CatalogFunction, 'oid' | 'name' | 'volatility'>): boolean {
+  return fn.oid < FIRST_USER_OID && fn.volatility === 'volatile' && !HARMLESS_VOLATILE.has(fn.name)
+}
+
 /** Judges functions the catalog names by OID: behind an operator, a cast, a trigger, a default. */
 export function functionsOf(catalog: Catalog, oids: readonly number[]): readonly CatalogFunction[] {
   return oids.flatMap((oid) => catalog.functionsByOid.get(oid) ?? [])

@@ -12,7 +12,8 @@ import type { BoundMasks } from './masks.ts'
 import type { PostgresPlan } from './plan-types.ts'
 
 /** What of a plan is the same for every call with the same text. Values, and what shows them, are not in it. */
-export type RememberedPlan = Omit<PostgresPlan, 'params' | 'exact' | 'rowsMax' | 'shown' | 'masks'> & {
+export interface RememberedPlan {
+  readonly same: Omit<PostgresPlan, 'params' | 'exact' | 'rowsMax' | 'shown' | 'masks'>
   /** The text without its values, when values must not be shown. */
   readonly shownText: string | undefined
 }
@@ -51,7 +52,7 @@ export function remember(masks: BoundMasks, sql: string, paramCount: number, pla
   let memory = memories.get(masks)
   if (memory === undefined) memories.set(masks, (memory = { young: new Map(), old: new Map() }))
   const { params: _params, exact: _exact, rowsMax: _rowsMax, shown, masks: _masks, ...same } = plan
-  const remembered = { ...same, shownText: plan.hidesValues ? shown.text : undefined }
+  const remembered = { same, shownText: plan.hidesValues ? shown.text : undefined }
   const known = memory.young.get(sql) ?? memory.old.get(sql)
   if (known === undefined) keep(memory, sql, new Map([[paramCount, remembered]]))
   else if (known.size < COUNTS_MAX) known.set(paramCount, remembered)

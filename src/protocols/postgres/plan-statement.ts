@@ -82,8 +82,7 @@ function boundCount({ params, isUnbound }: Request): number {
 }
 
 /** The plan of a statement that was planned before, with the values of this call. */
-function planAgain({ request, catalog, under }: Planning, remembered: RememberedPlan): PostgresPlan {
-  const { shownText, ...same } = remembered
+function planAgain({ request, catalog, under }: Planning, { same, shownText }: RememberedPlan): PostgresPlan {
   const { sql, params, rowsMax } = request
   return {
     ...same,
@@ -160,7 +159,8 @@ function planQueryStatement(reading: Reading, type: string, fields: Ast, kind: S
   return {
     ...plan,
     ...touched(reading, findings, effects, sql),
-    readOnly: !findings.mayWrite && into === undefined,
+    readOnly:
+      !findings.mayWrite && into === undefined && !effects.functions.some(({ fn }) => fn.volatility === 'volatile'),
     returnsRows:
       (kind === 'select' && into === undefined) || kind === 'explain' || fields['returningClause'] !== undefined,
     ...(setting.effect !== undefined && { session: setting.effect }),
