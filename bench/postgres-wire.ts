@@ -229,8 +229,15 @@ async function pgbench(lane: Lane, mode: string, clients: number, seconds: numbe
   const before = pid === undefined ? 0 : await threadCpuUs(pid)
   const { stdout } = await run(
     'pgbench',
-    ['-S', '-n', '-s', '1', '-M', mode, '-c', `${clients}`, '-j', '1', '-T', `${seconds}`]
-      .concat(['-h', host, '-p', `${port}`, '-U', user, name]),
+    ['-S', '-n', '-s', '1', '-M', mode, '-c', `${clients}`, '-j', '1', '-T', `${seconds}`].concat([
+      '-h',
+      host,
+      '-p',
+      `${port}`,
+      '-U',
+      user,
+      name,
+    ]),
     { env: { ...process.env, PGPASSWORD: password, PGSSLMODE: 'disable' } },
   )
   const cpu = pid === undefined ? 0 : (await threadCpuUs(pid)) - before

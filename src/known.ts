@@ -17,5 +17,9 @@ export function knownOf(targets: readonly Target[]): Known {
 
 /** The class of a verb of any served protocol. */
 export function classOf(verb: string): ActionClass | undefined {
-  return TAXONOMIES.flatMap(({ verbs }) => verbs).find((spec) => spec.verb === verb)?.class
+  return CLASSES.get(verb)
 }
+
+const CLASSES: ReadonlyMap<string, ActionClass> = new Map(
+  TAXONOMIES.flatMap(({ verbs }) => verbs).map(({ verb, class: its }) => [verb, its]),
+)

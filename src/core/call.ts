@@ -155,6 +155,9 @@ export interface Secret {
   readonly value: string
 }
 
+/** Stands where a secret would, for calls that use none. */
+export const NO_SECRET: Secret = { value: '' }
+
 /**
  * By what a backend can later be asked whether a call took effect: the id of a PostgreSQL transaction, for `txid_status()`
  * (PostgreSQL manual, section 9.27).
@@ -192,7 +195,12 @@ export interface Protocol<P extends Plan = Plan> {
    */
   withoutValues?(shown: string, masked: string): readonly string[] | undefined
   /** Runs exactly the plan. Ends upstream work when the iterator is closed or the permit's signal aborts. */
-  execute(call: Call, plan: P, permit: Permit, secret: Secret): AsyncIterable<Chunk>
+  execute(call: Call, plan: P, permit: Permit, secret: Secret, readSecret?: () => Promise<Secret>): AsyncIterable<Chunk>
+  /**
+   * Whether the call runs on a connection that was authenticated when its session began, so that it needs no secret.
+   * `execute` is then handed {@link NO_SECRET}, and reads the real one should it have to connect after all.
+   */
+  isConnected?(call: Call): boolean
   /** Lists what the target holds, for callers who would otherwise guess. Reads the catalog only. */
   describe?(call: Call, context: PlanContext): Promise<readonly DescribedTable[]>
   /** Asks the backend what became of a call whose gateway died. Runs nothing of it. */

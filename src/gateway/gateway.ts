@@ -6,7 +6,16 @@
  *
  * @packageDocumentation
  */
-import type { Call, Ending, Judged, Plan, PlanContext, Protocol, Secret } from '../core/call.ts'
+import {
+  NO_SECRET,
+  type Call,
+  type Ending,
+  type Judged,
+  type Plan,
+  type PlanContext,
+  type Protocol,
+  type Secret,
+} from '../core/call.ts'
 import type { Chunk } from '../core/chunk.ts'
 import type { Decision } from '../core/decision.ts'
 import { SallyportError } from '../core/errors.ts'
@@ -56,7 +65,8 @@ export async function* govern(call: Call, rooms: Rooms): AsyncGenerator<Chunk, v
     const judged = await judgeNow()
     await entry.decided(judged) // written before anything runs (C15)
     claim = await rooms.permits.take(call, judged, judgeNow, entry)
-    const source = claim.replay ?? warned(claim.warning, execute(call, claim, rooms, secret))
+    let source = claim.replay ?? execute(call, claim, rooms, secret)
+    if (claim.replay === undefined && claim.warning !== undefined) source = warned(claim.warning, source)
     for await (const chunk of rooms.masking.stream(source, claim.judged.decision)) {
       await recorded(entry, chunk) // before it is shown
       claim.shown(chunk)
@@ -79,8 +89,8 @@ export async function* govern(call: Call, rooms: Rooms): AsyncGenerator<Chunk, v
 }
 
 /** A result after what its caller should know first. */
-async function* warned(warning: string | undefined, source: AsyncIterable<Chunk>): AsyncIterable<Chunk> {
-  if (warning !== undefined) yield { kind: 'notice', severity: 'WARNING', text: warning }
+async function* warned(warning: string, source: AsyncIterable<Chunk>): AsyncIterable<Chunk> {
+  yield { kind: 'notice', severity: 'WARNING', text: warning }
   yield* source
 }
 
@@ -175,7 +185,10 @@ async function* execute(
   secret: () => Promise<Secret>,
 ): AsyncGenerator<Chunk, void, undefined> {
   try {
-    yield* protocolOf(call, rooms).execute(call, claim.judged.plan, claim.permit, await secret())
+    const protocol = protocolOf(call, rooms)
+    const used = protocol.isConnected?.(call) === true ? NO_SECRET : await secret()
+    // Not delegated: a chunk that passes through `yield*` is awaited twice more.
+    for await (const chunk of protocol.execute(call, claim.judged.plan, claim.permit, used, secret)) yield chunk
   } catch (error) {
     // A backend quotes values in its errors (C10); whatever it said passes the detectors like any other text.
     throw rooms.masking.error(SallyportError.from(error), claim.judged.decision)

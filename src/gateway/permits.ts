@@ -149,7 +149,8 @@ export function createPermits(rooms: PermitRooms): Permits {
     const controller = new AbortController()
     const entry = { judged, controller }
     live.set(call, entry)
-    const cancelled = AbortSignal.any([call.signal, call.session.signal, controller.signal])
+    const cancelled = controller.signal
+    const unfollow = follow(controller, call.signal, call.session.signal)
     let reservation: Reservation | undefined
 
     /** What persons must agree to besides what the rules ask for: a budget is used up, or the caller goes in circles. */
@@ -196,7 +197,7 @@ export function createPermits(rooms: PermitRooms): Permits {
         await admit(call)
         if (consent.kind === 'executed') {
           live.delete(call)
-          return replayOf(consent.result(now), now, cancelled)
+          return replayOf(consent.result(now), now, cancelled, unfollow)
         }
         reservation = await rooms.limits.reserve(call, now.decision, new Set(excess.keys()))
         // Written before the claim, not after: nothing may fail between the claim and the first byte upstream.
@@ -206,8 +207,9 @@ export function createPermits(rooms: PermitRooms): Permits {
       }
       if (reservation === undefined) throw new TypeError('a call that needs no approval has its limits reserved')
       throwIfAborted({ signal: cancelled })
-      return claimOf(call, entry, cancelled, reservation, ticket)
+      return claimOf(call, entry, unfollow, reservation, ticket)
     } catch (error) {
+      unfollow()
       live.delete(call)
       reservation?.release({ ran: false })
       throw cancelled.aborted ? reasonOf(cancelled) : error
@@ -275,21 +277,20 @@ export function createPermits(rooms: PermitRooms): Permits {
 
   function claimOf(
     call: Call,
-    entry: { readonly judged: Judged },
-    cancelled: AbortSignal,
+    entry: { readonly judged: Judged; readonly controller: AbortController },
+    unfollow: () => void,
     reservation: Reservation,
     ticket: ClaimedTicket | undefined,
   ): Claim {
     const { obligations } = entry.judged.decision
     const timeoutMs = obligations.timeoutMs ?? TIMEOUT_DEFAULT_MS
-    const timeout = new AbortController()
     const timer = setTimeout(() => {
-      timeout.abort(
+      entry.controller.abort(
         new SallyportError('ERR_TIMEOUT', `The call ran longer than the ${timeoutMs} ms the policy allows.`),
       )
     }, timeoutMs)
     timer.unref()
-    const signal = AbortSignal.any([cancelled, timeout.signal])
+    const { signal } = entry.controller
     if (call.onStopped !== undefined) signal.addEventListener('abort', call.onStopped, { once: true })
     return {
       judged: entry.judged,
@@ -302,6 +303,7 @@ export function createPermits(rooms: PermitRooms): Permits {
       shown: (chunk) => ticket?.shown(chunk),
       async end(ending, error) {
         clearTimeout(timer)
+        unfollow()
         live.delete(call)
         reservation.release({ ran: !neverRan(error) })
         await ticket?.end(ending, error)
@@ -340,13 +342,28 @@ function withExcess(judged: Judged, excess: ReadonlyMap<string, ApprovalRequirem
   }
 }
 
-function replayOf(result: AsyncIterable<Chunk>, judged: Judged, signal: AbortSignal): Claim {
+/**
+ * Aborts `controller` with whichever of `sources` aborts first, until the returned function is called. Unlike
+ * `AbortSignal.any` it leaves nothing behind in a signal that outlives the call, such as its session's.
+ */
+function follow(controller: AbortController, ...sources: readonly AbortSignal[]): () => void {
+  const abort = ({ target }: Event): void => controller.abort((target as AbortSignal).reason)
+  for (const source of sources) {
+    if (source.aborted) controller.abort(source.reason)
+    else source.addEventListener('abort', abort)
+  }
+  return () => {
+    for (const source of sources) source.removeEventListener('abort', abort)
+  }
+}
+
+function replayOf(result: AsyncIterable<Chunk>, judged: Judged, signal: AbortSignal, unfollow: () => void): Claim {
   return {
     judged,
     permit: { decision: judged.decision, obligations: judged.decision.obligations, signal },
     replay: result,
     shown: () => undefined,
-    end: async () => undefined,
+    end: async () => unfollow(),
   }
 }
 

@@ -46,11 +46,14 @@ interface FramePlace {
  * is not kept has no place, and is spelled only to be hashed.
  */
 function frameOf(call: string, n: number, chunk: Chunk, payload: Uint8Array, place?: FramePlace): Uint8Array {
+  return Buffer.concat([Buffer.from(headOf(call, n, chunk, payload, place)), payload, NEWLINE])
+}
+
+function headOf(call: string, n: number, chunk: Chunk, payload: Uint8Array, place?: FramePlace): string {
   const at = place === undefined ? '' : `"at":${place.at},`
   const channel = chunk.kind === 'data' ? `,"channel":"${chunk.channel}"` : ''
   const of = place?.of === undefined ? '' : `,"of":${place.of}`
-  const head = `{${at}"call":${encodeJson(call)},"n":${n},"kind":"${chunk.kind}"${channel},"bytes":${payload.length}${of}}\n`
-  return Buffer.concat([Buffer.from(head), payload, NEWLINE])
+  return `{${at}"call":${encodeJson(call)},"n":${n},"kind":"${chunk.kind}"${channel},"bytes":${payload.length}${of}}\n`
 }
 
 const NEWLINE = Buffer.from('\n')
@@ -114,7 +117,7 @@ export class CallBulk {
     const n = this.#next++
     const payload = payloadOf(chunk)
     if (this.#cut !== undefined) {
-      this.#count(frameOf(this.#call, n, chunk, payload))
+      this.#countUnkept(n, chunk, payload)
       return
     }
     // What the columns are called is no data: it is kept with any amount of it.
@@ -130,8 +133,9 @@ export class CallBulk {
       await this.#keep(n, chunk, beginning, payload, sync)
       return
     }
-    this.#keptHash = this.#shown.copy().digest('hex')
-    this.#count(frameOf(this.#call, n, chunk, payload))
+    // Of a call of which nothing is kept, nobody asks for the hash of what is.
+    if (this.#kept !== undefined) this.#keptHash = this.#shown.copy().digest('hex')
+    this.#countUnkept(n, chunk, payload)
   }
 
   /** Resolves when no frame is on its way any more: only then can be said how many there are. */
@@ -164,6 +168,14 @@ export class CallBulk {
     this.#shown.update(frame)
     this.#frames++
     this.#bytes += frame.length
+  }
+
+  /** Counts a frame that is only hashed, without putting it together. */
+  #countUnkept(n: number, chunk: Chunk, payload: Uint8Array): void {
+    const head = headOf(this.#call, n, chunk, payload)
+    this.#shown.update(head).update(payload).update(NEWLINE)
+    this.#frames++
+    this.#bytes += Buffer.byteLength(head) + payload.length + NEWLINE.length
   }
 
   /** Writes one frame; `whole` is the payload it was shortened from. Hashes follow what is in the file. */

@@ -100,15 +100,22 @@ function boundOrNot(
 /** Builds the protocol with the planner it is to ask. */
 export function postgresProtocol(planner: Planner): PostgresProtocol {
   const backends = new Map<string, Backend>()
+  /** The same by identity: to spell a target's endpoint for every call costs more than to run it. */
+  const byTarget = new WeakMap<Target, Backend>()
 
   let closing: SallyportError | undefined
 
   function backendOf(target: Target): Backend {
     if (closing !== undefined) throw closing
+    const met = byTarget.get(target)
+    if (met !== undefined) return met
     const options = target.options as PostgresOptions
     const key = JSON.stringify([target.name, endpointOf(options)])
     const known = backends.get(key)
-    if (known !== undefined) return known
+    if (known !== undefined) {
+      byTarget.set(target, known)
+      return known
+    }
     const upstream = { target: target.name, options }
     const backend: Backend = {
       options,
@@ -118,6 +125,7 @@ export function postgresProtocol(planner: Planner): PostgresProtocol {
       busyUntilMs: 0,
     }
     backends.set(key, backend)
+    byTarget.set(target, backend)
     return backend
   }
 
@@ -199,12 +207,18 @@ export function postgresProtocol(planner: Planner): PostgresProtocol {
   }
 
   /** What a wire call needs; its look at the catalog reads the secret only when a connection must be made for it. */
-  function wireTarget(call: Call, wire: WireCall, secret: Secret, permit: Permit, plan: PostgresPlan): WireTarget {
+  function wireTarget(
+    call: Call,
+    wire: WireCall,
+    secret: () => Promise<Secret>,
+    permit: Permit,
+    plan: PostgresPlan,
+  ): WireTarget {
     const backend = backendOf(call.target)
     const { keeper, options } = backend
     return {
       latest: () => keeper.latest,
-      look: () => catalogNow(backend, plan.masks, async () => secret, permit.signal),
+      look: () => catalogNow(backend, plan.masks, secret, permit.signal),
       guardOf: (catalog, planned) => guardOf(backend, catalog, planned),
       onBusy: () => (backend.busyUntilMs = performance.now() + BUSY_MS),
       plan: ({ catalog }, masks) => planWire(wire, catalog, { masks, ...planSettings(options) }),
@@ -246,14 +260,18 @@ export function postgresProtocol(planner: Planner): PostgresProtocol {
 
     withoutValues,
 
-    async *execute(call, plan, permit, secret) {
+    // A client's session has its connection since it began.
+    isConnected: ({ payload }) => payload instanceof WireCall,
+
+    async *execute(call, plan, permit, secret, readSecret = async () => secret) {
       try {
         const { payload } = call
         if (!(payload instanceof WireCall)) yield* run(call, plan, permit, secret)
         else {
           const refused = refusal(plan)
           if (refused !== undefined) throw refused
-          yield* executeWire(call, payload, plan, permit, wireTarget(call, payload, secret, permit, plan))
+          const target = wireTarget(call, payload, readSecret, permit, plan)
+          for await (const chunk of executeWire(call, payload, plan, permit, target)) yield chunk
         }
       } catch (error) {
         // Whatever was met on the way, an aborted call ends with why it was aborted.

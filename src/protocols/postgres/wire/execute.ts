@@ -40,7 +40,7 @@ export async function* executeWire(
     const catalog = target.latest() ?? (await target.look())
     const guard = target.guardOf(catalog, plan)
     try {
-      yield* runWire({ call, wire, plan, permit, catalog, guard, look: target.look })
+      for await (const chunk of runWire({ call, wire, plan, permit, catalog, guard, look: target.look })) yield chunk
       return
     } catch (error) {
       if (!(error instanceof StaleCatalog || error instanceof NotOpened)) throw error

@@ -62,7 +62,7 @@ export async function* runWire(execution: WireExecution): AsyncGenerator<Chunk, 
   wire.backend.events = { ...events, notice: (report) => answer.notice(report) }
   try {
     permit.signal.throwIfAborted()
-    yield* run.chunks()
+    for await (const chunk of run.chunks()) yield chunk
     yield exitOf(answer)
   } finally {
     permit.signal.removeEventListener('abort', abort)
