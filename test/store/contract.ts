@@ -41,7 +41,7 @@ export function storeContract(place: () => Promise<Place>): void {
     const store = await (await place()).open()
     const inserted = await Promise.all([insert(store, 'c', 'x', { n: 1 }), insert(store, 'c', 'x', { n: 2 })])
     // Which of the two comes first is the store's business.
-    expect([...inserted].sort()).toEqual([false, true])
+    expect(inserted.filter(Boolean)).toHaveLength(1)
     expect((await store.get('c', 'x'))?.value).toEqual({ n: inserted.indexOf(true) + 1 })
   })
 
