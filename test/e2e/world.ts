@@ -11,7 +11,7 @@ import path from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { adminClient, type AdminClient } from '../../src/cli/admin-client.ts'
-import { createDatabase, type TestDatabase } from '../services/postgres.ts'
+import { createDatabase, type ServerVersion, type TestDatabase } from '../services/postgres.ts'
 
 /** The built command line; `npm test` builds it before the suites run. */
 const CLI = fileURLToPath(new URL('../../dist/src/cli.js', import.meta.url))
@@ -26,6 +26,8 @@ export interface WorldOptions {
   readonly policy: string
   /** More lines of `sallyport.yaml`. */
   readonly config?: string
+  /** The server its database is on; 18 unless told. */
+  readonly server?: ServerVersion
   /** Runs the gateway under these shell words, such as `ulimit -f 100;`. */
   readonly shell?: string
 }
@@ -71,7 +73,7 @@ const START_MS = 20_000
 export async function openWorld(options: WorldOptions): Promise<World> {
   if (!existsSync(CLI)) throw new Error('There is no build. Run: npm run build')
   const dir = await mkdtemp(path.join(tmpdir(), 'sallyport-e2e-'))
-  const db = await createDatabase(options.schema)
+  const db = await createDatabase(options.schema, options.server === undefined ? {} : { server: options.server })
   const role = await db.role(options.grants)
   await writeFile(path.join(dir, 'db.password'), role.password)
   await chmod(path.join(dir, 'db.password'), 0o600)
