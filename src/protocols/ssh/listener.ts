@@ -8,7 +8,7 @@
  * @packageDocumentation
  */
 import type { Socket } from 'node:net'
-import type { AuthContext, Connection, ParsedKey, ServerChannel, ServerConfig } from 'ssh2'
+import type { AuthContext, Connection, ParsedKey, SFTPWrapper, ServerChannel, ServerConfig } from 'ssh2'
 import { SallyportError } from '../../core/errors.ts'
 import type { Principal } from '../../core/principal.ts'
 import type { Target } from '../../core/target.ts'
@@ -16,6 +16,8 @@ import type { OwnedSession, Sessions } from '../../gateway/sessions.ts'
 import { algorithms } from './algorithms.ts'
 import { serveChannel, type Asked, type ChannelDeps } from './listener-channel.ts'
 import { Guard } from './listener-guard.ts'
+import { serveSftp } from './listener-sftp.ts'
+import { guardParser } from './sftp-channel.ts'
 import { answerLogin, ATTEMPTS_MAX, type Logins } from './listener-login.ts'
 
 /** What the door is built from. */
@@ -155,6 +157,16 @@ export async function createSshListener(deps: SshListenerDeps): Promise<SshListe
       run(door, channel, asked).catch(deps.onFault)
     }
     session.on('exec', (accept, _reject, info) => start(accept, { kind: 'exec', command: info.command, env }))
+    session.on('sftp', (accept) => {
+      if (isStarted) return
+      isStarted = true
+      const sftp = accept()
+      guardParser(sftp, () => door.socket.destroy())
+      transfer(door, sftp).catch((error: unknown) => {
+        deps.onFault(error)
+        door.socket.destroy()
+      })
+    })
     session.on('shell', (accept) => {
       start(accept, {
         kind: pty === undefined ? 'script' : 'shell',
@@ -163,6 +175,13 @@ export async function createSshListener(deps: SshListenerDeps): Promise<SshListe
         ...(pty !== undefined && { pty }),
       })
     })
+  }
+
+  async function transfer(door: Door, sftp: SFTPWrapper): Promise<void> {
+    const target = deps.target(door.targetName)
+    // Requests come at once; whoever serves them asks for the session when one is to run.
+    if (target?.protocol !== 'ssh' || door.owned === undefined) sftp.end()
+    else serveSftp(sftp, door.owned, target, deps)
   }
 
   async function run(door: Door, channel: ServerChannel, asked: Asked): Promise<void> {
@@ -281,6 +300,7 @@ interface ServerSession {
     event: 'exec',
     listener: (accept: () => ServerChannel, reject: Answer, info: { readonly command: string }) => void,
   ): void
+  on(event: 'sftp', listener: (accept: () => SFTPWrapper, reject: Answer) => void): void
   on(event: 'shell', listener: (accept: () => ServerChannel, reject: Answer) => void): void
 }
 

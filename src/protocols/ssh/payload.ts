@@ -5,6 +5,8 @@ const text = z.string().max(1024 * 1024)
 /** A variable a client asks to be set at the target. */
 const env = z.record(z.string().max(128), z.string().max(4096))
 
+const count = z.int().min(0).optional()
+
 /** What tools and the listener hand to the planner. */
 const payload = z.discriminatedUnion('kind', [
   z.strictObject({
@@ -27,16 +29,40 @@ const payload = z.discriminatedUnion('kind', [
   }),
   z.strictObject({
     kind: z.literal('sftp'),
-    operation: z.enum(['stat', 'list', 'read', 'write', 'remove', 'rename', 'mkdir', 'setstat', 'link']),
+    operation: z.enum([
+      'stat',
+      'lstat',
+      'readlink',
+      'list',
+      'read',
+      'write',
+      'remove',
+      'rmdir',
+      'rename',
+      'mkdir',
+      'setstat',
+      'link',
+    ]),
     path: z.string().max(4096),
     /** The new name, or where a link leads. */
     to: z.string().max(4096).optional(),
+    /** How a file is opened to be written. */
+    flags: z
+      .strictObject({ append: z.boolean(), create: z.boolean(), truncate: z.boolean(), exclusive: z.boolean() })
+      .optional(),
+    /** What a file is given: mode, owner, length, times in seconds. */
+    attributes: z
+      .strictObject({ mode: count, uid: count, gid: count, size: count, atime: count, mtime: count })
+      .optional(),
   }),
   z.strictObject({ kind: z.literal('forward'), host: z.string().max(255), port: z.int().min(1).max(65_535) }),
 ])
 
 /** A request as it came from a tool or a client. */
 export type SshPayload = z.output<typeof payload>
+
+/** A file operation. */
+export type SftpPayload = Extract<SshPayload, { kind: 'sftp' }>
 
 /** Reads a payload, or returns `undefined`: then nobody can say what it means. */
 export function readPayload(raw: unknown): SshPayload | undefined {

@@ -6,11 +6,13 @@
 import type { Account, Action, Part } from '../../core/action.ts'
 import type { Canonical, Plan, ShownRequest } from '../../core/call.ts'
 import type { ColumnMask } from '../../core/decision.ts'
-import { hiddenCharacter, quoteWords } from './characters.ts'
+import { quoteWords } from './characters.ts'
 import { unknownPart } from './findings.ts'
 import type { SshOptions } from './options.ts'
-import { readPayload, type SshPayload } from './payload.ts'
+import { readPayload, type SftpPayload, type SshPayload } from './payload.ts'
 import { binaryProtocol } from './binary-protocol.ts'
+import { sftpParts } from './plan-sftp.ts'
+import type { Attributes } from './sftp-rows.ts'
 import { findCommands } from './walk.ts'
 
 /** What is sent upstream. Made here from the payload, once; the connector sees nothing else of the request. */
@@ -32,12 +34,18 @@ export type SshRequest =
       readonly rows: number
       readonly env: Env
     }
-  | { readonly kind: 'sftp'; readonly operation: Operation; readonly path: string; readonly to?: string }
+  | {
+      readonly kind: 'sftp'
+      readonly operation: SftpPayload['operation']
+      readonly path: string
+      readonly to?: string
+      readonly flags?: NonNullable<SftpPayload['flags']>
+      readonly attributes?: Attributes
+    }
   | { readonly kind: 'forward'; readonly host: string; readonly port: number }
   | { readonly kind: 'nothing' }
 
 type Env = Readonly<Record<string, string>>
-type Operation = Extract<SshPayload, { kind: 'sftp' }>['operation']
 
 /** A planned SSH request. */
 export interface SshPlan extends Plan {
@@ -120,44 +128,37 @@ function planShell(payload: Extract<SshPayload, { kind: 'shell' }>, account: Acc
   }
 }
 
-function planSftp(payload: Extract<SshPayload, { kind: 'sftp' }>, account: Account, input: PlanInput): SshPlan {
-  const { operation, path, to } = payload
-  const attributes = { user: account.name }
-  const part = (file: string): Part => ({
-    verb: `ssh.sftp.${operation}`,
-    resource: { type: 'file', path: file },
-    attributes,
-    account,
-  })
-  const paths = to === undefined ? [path] : [path, to]
-  const hidden = paths.map(hiddenCharacter).find((found) => found !== undefined)
-  const unknown = [
-    ...(hidden === undefined ? [] : [`A path holds a character nobody can see (${hidden}).`]),
-    ...(paths.every(isPlainPath) ? [] : ['A path is not absolute, or not written plainly.']),
+function planSftp(payload: SftpPayload, account: Account, input: PlanInput): SshPlan {
+  const { operation, path, to, flags, attributes } = payload
+  const given = Object.entries(attributes ?? {}).filter((entry): entry is [string, number] => entry[1] !== undefined)
+  const how = Object.entries(flags ?? {}).flatMap(([name, isSet]) => (isSet ? [name] : []))
+  const words = [
+    ...[path, ...(to === undefined ? [] : [to])].map((each) => JSON.stringify(each)),
+    ...how,
+    ...given.map(([name, value]) => `${name}=${name === 'mode' ? value.toString(8) : value}`),
   ]
   return {
-    action: actionOf(
-      [...paths.map(part), ...(unknown.length > 0 ? [unknownPart(unknown)] : [])],
-      'sftp',
-      input.hasInput,
-    ),
-    exact: { kind: 'sftp', operation, path, to: to ?? null, ...accountOf(account) },
-    shown: { text: `sftp ${operation} ${paths.map((each) => JSON.stringify(each)).join(' ')}` },
+    action: actionOf(sftpParts(payload, account), 'sftp', input.hasInput),
+    exact: {
+      kind: 'sftp',
+      operation,
+      path,
+      to: to ?? null,
+      flags: how,
+      attributes: Object.fromEntries(given),
+      ...accountOf(account),
+    },
+    shown: { text: `sftp ${operation} ${words.join(' ')}` },
     masks: input.masks,
-    request: { kind: 'sftp', operation, path, ...(to !== undefined && { to }) },
+    request: {
+      kind: 'sftp',
+      operation,
+      path,
+      ...(to !== undefined && { to }),
+      ...(flags !== undefined && { flags }),
+      attributes: Object.fromEntries(given),
+    },
   }
-}
-
-/** Absolute and without segments that another reader drops or climbs with. The root itself is plain. */
-export function isPlainPath(path: string): boolean {
-  if (path === '/') return true
-  return (
-    path.startsWith('/') &&
-    path
-      .slice(1)
-      .split('/')
-      .every((segment) => !['', '.', '..'].includes(segment))
-  )
 }
 
 function planForward(payload: Extract<SshPayload, { kind: 'forward' }>, input: PlanInput): SshPlan {

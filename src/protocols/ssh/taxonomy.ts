@@ -18,6 +18,11 @@ const via: AttributeSpec = { type: 'list(string)', summary: 'Wrappers around it,
 const argv: AttributeSpec = { type: 'list(string)', summary: 'Its words; a computed one as it is written.' }
 const words: AttributeSpec = { type: 'int', summary: 'How many words it has.' }
 const dynamic: AttributeSpec = { type: 'bool', summary: 'Whether only the remote shell knows some of its words.' }
+const operation: AttributeSpec = { type: 'string', summary: 'The operation itself: stat, lstat, readlink, rmdir …' }
+const mode: AttributeSpec = {
+  type: 'int',
+  summary: 'The mode it gives the file, with its type; -1 when it gives none.',
+}
 const command = { argv, words, dynamic, user, via }
 
 const verbs: readonly VerbSpec[] = [
@@ -58,7 +63,9 @@ const verbs: readonly VerbSpec[] = [
       ['setstat', 'write', 'Changes mode, owner, times or length.'],
       ['link', 'write', 'Makes a link; where it leads is a part too.'],
     ] as const
-  ).map(([name, actionClass, summary]) => verb(`ssh.sftp.${name}`, actionClass, `SFTP: ${summary}`, { user })),
+  ).map(([name, actionClass, summary]) =>
+    verb(`ssh.sftp.${name}`, actionClass, `SFTP: ${summary}`, { user, operation, mode }),
+  ),
   verb('ssh.forward', 'admin', 'Opens a connection from the target to somewhere else; the resource is `host:port`.', {
     host: { type: 'string', summary: 'Where to.' },
     port: { type: 'int', summary: 'Port there.' },

@@ -1,8 +1,9 @@
-import type { Client } from 'ssh2'
+import type { Client, SFTPWrapper } from 'ssh2'
 import type { Secret, Session } from '../../core/call.ts'
 import { SallyportError } from '../../core/errors.ts'
 import type { Target } from '../../core/target.ts'
 import { connect } from './connection.ts'
+import { openSftp } from './sftp-channel.ts'
 import type { SshOptions } from './options.ts'
 
 /** How long a connection outlives its last channel. */
@@ -13,6 +14,8 @@ const CHANNELS_MAX = 8
 /** The use of a connection for one channel. */
 export interface Lease {
   readonly client: Client
+  /** The connection's channel for files, opened when it is first needed. */
+  sftp(signal: AbortSignal): Promise<SFTPWrapper>
   /** Gives it back. `isBroken` when nobody should use it again. */
   release(isBroken?: boolean): void
 }
@@ -22,6 +25,7 @@ interface Kept {
   /** What proved us: another secret gets another connection. */
   readonly secret: string
   users: number
+  sftp: Promise<SFTPWrapper> | undefined
   timer: NodeJS.Timeout | undefined
 }
 
@@ -39,16 +43,16 @@ export class Upstreams {
     const key = JSON.stringify([target.name, target.endpoint])
     const kept = this.#listOf(session, key)
     const found = kept.find(({ secret: value, users }) => value === secret.value && users < CHANNELS_MAX)
-    if (found !== undefined) return this.#lease(found, kept)
+    if (found !== undefined) return this.#lease(found, kept, target.name)
     const client = await connect({ target: target.name, options }, secret, signal)
-    const made: Kept = { client, secret: secret.value, users: 0, timer: undefined }
+    const made: Kept = { client, secret: secret.value, users: 0, sftp: undefined, timer: undefined }
     client.once('close', () => remove(kept, made))
     if (this.#closing !== undefined || session.signal.aborted) {
       client.destroy()
       throw this.#closing ?? new SallyportError('ERR_CANCELLED', 'The session ended.')
     }
     kept.push(made)
-    return this.#lease(made, kept)
+    return this.#lease(made, kept, target.name)
   }
 
   close(): void {
@@ -56,12 +60,13 @@ export class Upstreams {
     for (const session of this.#bySession.keys()) this.#endSession(session)
   }
 
-  #lease(kept: Kept, list: Kept[]): Lease {
+  #lease(kept: Kept, list: Kept[], target: string): Lease {
     clearTimeout(kept.timer)
     kept.users++
     let isOver = false
     return {
       client: kept.client,
+      sftp: (signal) => sftpOf(kept, target, signal),
       release: (isBroken = false) => {
         if (isOver) return
         isOver = true
@@ -105,6 +110,25 @@ export class Upstreams {
       if (kept.users === 0) kept.client.end()
       else setTimeout(() => kept.client.destroy(), LAST_MS).unref()
     }
+  }
+}
+
+/** One for all file operations of a connection: each would otherwise start a process at the target. */
+async function sftpOf(kept: Kept, target: string, signal: AbortSignal): Promise<SFTPWrapper> {
+  if (kept.sftp !== undefined) return kept.sftp
+  const opening = openSftp(kept.client, target, signal)
+  kept.sftp = opening
+  const forget = (): void => {
+    if (kept.sftp === opening) kept.sftp = undefined
+  }
+  try {
+    const sftp = await opening
+    sftp.once('close', forget)
+    sftp.once('end', forget)
+    return sftp
+  } catch (error) {
+    forget()
+    throw error
   }
 }
 
