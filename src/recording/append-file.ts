@@ -26,7 +26,7 @@ interface Waiter {
 /**
  * Below this, writing on the event loop costs less than a thread hand-over: the page cache takes it in microseconds.
  */
-const WRITE_NOW_BYTES_MAX = 64 * 1024
+const WRITE_NOW_BYTES_MAX = 128 * 1024
 
 /** A write slower than this sends the next ones to the thread pool, so that a busy disk does not stop every door. */
 const SLOW_WRITE_MS = 20

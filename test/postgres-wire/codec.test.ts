@@ -270,9 +270,27 @@ describe('messages of a backend', () => {
           expect(Buffer.concat(seen.map(({ bytes }) => bytes))).toEqual(all)
           const rows = seen.reduce((sum, piece) => sum + (piece.kind === 'rows' ? piece.rows : 0), 0)
           expect(rows).toBe(messages.filter((message) => message[0] === 0x44).length)
+          expect(seen.every((piece) => piece.kind !== 'rows' || piece.rows <= rowsMax)).toBe(true)
         },
       ),
     )
+  })
+
+  it('come as one slice when a cut row goes on in front of whole ones, and no row more than was asked for', () => {
+    const one = encodeTextRow(['a value'])
+    const all = Buffer.concat([one, one, one, one])
+    const pieces = [all.subarray(0, one.length + 9), all.subarray(one.length + 9)]
+    expect(backendPieces(pieces).map((piece) => piece.kind === 'rows' && piece.rows)).toEqual([2, 2])
+    expect(backendPieces(pieces, 1).map((piece) => piece.kind === 'rows' && piece.rows)).toEqual([1, 1, 1, 1])
+    const reader = new BackendReader()
+    for (const piece of pieces) reader.push(piece)
+    expect(reader.next(1)).toMatchObject({ rows: 1 })
+    const late = new BackendReader()
+    late.push(pieces[0] as Buffer)
+    late.next()
+    late.push(pieces[1] as Buffer)
+    expect(late.next(0)).toMatchObject({ rows: 0, bytes: all.subarray(one.length + 9, 2 * one.length) })
+    expect(late.next(0)).toMatchObject({ rows: 0, bytes: Buffer.alloc(0) })
   })
 
   it('throw nothing untyped for garbage', () => {

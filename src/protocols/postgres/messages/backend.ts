@@ -32,6 +32,7 @@ export class BackendReader {
   #lateBytes = 0
   /** Bytes still to come of a row whose beginning was handed on. */
   #rowBytesLeft = 0
+  #rowLetter = DATA_ROW
   /** Bytes that must be there before the next message is complete. */
   #wanted = HEADER_BYTES
   /** Rows are then messages like all others, because somebody reads them. */
@@ -57,7 +58,7 @@ export class BackendReader {
    * @throws SallyportError `ERR_INVALID_INPUT` for what no server sends.
    */
   next(rowsMax: number = Number.POSITIVE_INFINITY): BackendPiece | undefined {
-    if (this.#rowBytesLeft > 0) return this.#continueRow()
+    if (this.#rowBytesLeft > 0) return this.#continueRow(this.readsRows ? 0 : rowsMax)
     if (this.waiting < this.#wanted) return undefined
     this.#join()
     const bytes = this.#bytes
@@ -78,10 +79,14 @@ export class BackendReader {
     }
   }
 
-  /** As many rows as are there, up to `rowsMax`; the last may be incomplete. */
-  #rows(letter: number, rowsMax: number): BackendPiece {
+  /**
+   * As many rows as are there, up to `rowsMax`; the last may be incomplete.
+   *
+   * @param begun bytes in front of them that end a row whose beginning was handed on.
+   */
+  #rows(letter: number, rowsMax: number, begun = 0): BackendPiece {
     const bytes = this.#bytes
-    let at = 0
+    let at = begun
     let rows = 0
     while (rows < rowsMax && at + HEADER_BYTES <= bytes.length && bytes[at] === letter) {
       const end = at + 1 + bytes.readUInt32BE(at + 1)
@@ -92,18 +97,16 @@ export class BackendReader {
     }
     const taken = Math.min(at, bytes.length)
     this.#rowBytesLeft = at - taken
+    this.#rowLetter = letter
     this.#bytes = bytes.subarray(taken)
     return { kind: 'rows', bytes: bytes.subarray(0, taken), rows }
   }
 
-  #continueRow(): BackendPiece | undefined {
+  /** The rest of a row, and in the same slice the rows behind it: putting two slices together would copy both. */
+  #continueRow(rowsMax: number): BackendPiece | undefined {
     if (this.#bytes.length === 0) this.#join()
     if (this.#bytes.length === 0) return undefined
-    const taken = Math.min(this.#rowBytesLeft, this.#bytes.length)
-    const bytes = this.#bytes.subarray(0, taken)
-    this.#bytes = this.#bytes.subarray(taken)
-    this.#rowBytesLeft -= taken
-    return { kind: 'rows', bytes, rows: 0 }
+    return this.#rows(this.#rowLetter, rowsMax, this.#rowBytesLeft)
   }
 
   #join(): void {

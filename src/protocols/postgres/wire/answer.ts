@@ -84,16 +84,16 @@ export class Answer {
       const cap = this.stopped === undefined ? this.#rowsMax - this.rows : undefined
       let piece = backend.now(cap)
       if (piece === undefined) {
-        if (this.#outBytes > 0) yield* this.flush()
+        if (this.#outBytes > 0) for (const chunk of this.flush()) yield chunk
         piece = await backend.next(cap)
       }
       if (piece.kind === 'rows') this.#takeRows(piece.bytes, piece.rows)
       else {
         this.#note(piece, wire)
         if (ends.includes(piece.letter)) return piece
-        yield* this.pass(piece)
+        for (const chunk of this.pass(piece)) yield chunk
       }
-      if (this.#outBytes >= CHUNK_BYTES) yield* this.flush()
+      if (this.#outBytes >= CHUNK_BYTES) for (const chunk of this.flush()) yield chunk
     }
   }
 

@@ -146,13 +146,13 @@ class QueryRun implements Run {
         wire.backend.synced(end.body)
         break
       }
-      yield* answer.pass(end)
-      yield* answer.flush()
+      for (const chunk of answer.pass(end)) yield chunk
+      for (const chunk of answer.flush()) yield chunk
       await feed(this.#execution, answer)
     }
     this.#isBusy = false
     await finish(this.#execution, answer)
-    yield* answer.flush()
+    for (const chunk of answer.flush()) yield chunk
   }
 
   stop(why: unknown): void {
@@ -217,16 +217,16 @@ class PortalRun implements Run {
     await this.#open()
     this.#portal.isOpened = true
     // The client has only bound so far: it is told, and this waits for what it asks next.
-    if (this.#portal.commands.length === 0) yield* this.#answer.flush()
+    if (this.#portal.commands.length === 0) for (const chunk of this.#answer.flush()) yield chunk
     for (;;) {
       const [command] = this.#portal.commands
       // The listener pulls only while something is to be done, and once more when the portal is complete.
       if (command === undefined || this.#portal.state === 'complete') break
       this.#execution.permit.signal.throwIfAborted()
       if (this.#sent === 0) this.#send(this.#commandMessages())
-      yield* command.do === 'describe' ? this.#described() : this.#executed()
+      for await (const chunk of command.do === 'describe' ? this.#described() : this.#executed()) yield chunk
     }
-    yield* this.#answer.flush()
+    for (const chunk of this.#answer.flush()) yield chunk
   }
 
   stop(why: unknown): void {
@@ -377,8 +377,8 @@ class PortalRun implements Run {
     const end = yield* this.#answer.until('TnE', this.#execution.wire)
     await this.#throwIfFailed(end.letter)
     this.#done()
-    if (!this.#hidden.includes(end.letter)) yield* this.#answer.pass(end)
-    if (this.#portal.commands.length === 0) yield* this.#answer.flush()
+    if (!this.#hidden.includes(end.letter)) for (const chunk of this.#answer.pass(end)) yield chunk
+    if (this.#portal.commands.length === 0) for (const chunk of this.#answer.flush()) yield chunk
   }
 
   async *#executed(): AsyncGenerator<Chunk, void, undefined> {
@@ -390,8 +390,8 @@ class PortalRun implements Run {
     for (;;) {
       const end = yield* this.#answer.until('CIsEG', this.#execution.wire)
       if (end.letter === 'G') {
-        yield* this.#answer.pass(end)
-        yield* this.#answer.flush()
+        for (const chunk of this.#answer.pass(end)) yield chunk
+        for (const chunk of this.#answer.flush()) yield chunk
         await feed(this.#execution, this.#answer)
         // In the middle of COPY the backend passes over a Sync, so one that went ahead is sent once more.
         this.#backend.send([this.#portal.withSync ? SYNC : FLUSH])
@@ -401,8 +401,8 @@ class PortalRun implements Run {
       this.#portal.state = end.letter === 's' ? 'suspended' : 'complete'
       this.#portal.tag = this.#answer.tag
       this.#done()
-      yield* this.#answer.pass(end)
-      yield* this.#answer.flush()
+      for (const chunk of this.#answer.pass(end)) yield chunk
+      for (const chunk of this.#answer.flush()) yield chunk
       return
     }
   }
