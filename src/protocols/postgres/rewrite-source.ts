@@ -121,6 +121,21 @@ export class Source {
     return { start, end: star.end }
   }
 
+  /** A reference with the parentheses around it: within them nothing could be given a name. */
+  withParentheses({ start, end }: Span): Span {
+    if (!/[(\s/]/.test(this.#bytes[start - 1] ?? '') || !/^[^,]{0,64}\)/.test(this.#bytes.slice(end, end + 65))) {
+      return { start, end }
+    }
+    const tokens = this.#significant()
+    let before = this.#tokenAt(start) - 1
+    let after = tokens.findIndex((token) => token.start >= end)
+    let span = { start, end }
+    while (word(tokens[before]) === '(' && word(tokens[after]) === ')') {
+      span = { start: tokens[before--]?.start ?? -1, end: tokens[after++]?.end ?? -1 }
+    }
+    return span
+  }
+
   /** The edits that put `masked` in place of a relation, together with ONLY, TABLE and `*` around it. */
   maskedEdits(use: Use, masked: string): readonly Edit[] {
     const span = this.nameSpan(use.ref)

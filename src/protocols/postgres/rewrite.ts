@@ -86,6 +86,14 @@ class Rewriting {
 
   /** Puts the relations in their place: pinned, or masked. */
   relations(): void {
+    for (const use of this.#findings.twins) {
+      if (this.#masksOf(use) === undefined) continue
+      throw refused(
+        'sql.mask.qualified_column',
+        `Another table beside ${resourceName(use.relation)}, which has masked columns, has the same name.`,
+        'Give both tables an alias: FROM a.t AS x, b.t AS y.',
+      )
+    }
     const samples = new Map(this.#findings.samples.map((sample) => [sample.use, sample]))
     const copies = new Map(this.#findings.copies.map((copy) => [copy.use, copy]))
     for (const use of this.#findings.uses) {
@@ -238,7 +246,7 @@ class Rewriting {
 
   #replace(clause: Ast, index: number, ref: Ast, made: string): void {
     this.#replaced.add(ref)
-    this.edits.push({ ...this.#source.refSpan(ref), text: made })
+    this.edits.push({ ...this.#source.withParentheses(this.#source.refSpan(ref)), text: made })
     const replaced = this.#replacedIn(clause)
     replaced.set(index, made)
     this.expected.set(clause, { kind: 'clause', replaced, grouped: [] })

@@ -79,6 +79,8 @@ export interface Findings {
   readonly returnings: readonly Returning[]
   readonly samples: readonly Sample[]
   readonly copies: readonly CopyOut[]
+  /** Mentions without an alias that share their bare name with another one beside them. */
+  readonly twins: readonly Use[]
   /** One sentence each; not empty means not understood. */
   readonly unknowns: readonly string[]
   /** Highest `$n`. */

@@ -21,7 +21,20 @@ import type { Walker } from './walker.ts'
 export function fromItems(walk: Walker, list: unknown, context: Context, direct: Use[]): readonly Item[] {
   const items: Item[] = []
   for (const entry of asList(list)) items.push(...fromItem(walk, entry, context, items, direct))
+  noteTwins(walk, items)
   return items
+}
+
+/** Tables of two schemas may share a name in one FROM, as long as both are tables and not sub-selects. */
+export function noteTwins(walk: Walker, items: readonly Item[]): void {
+  if (items.length < 2) return
+  const seen = new Map<string, Use>()
+  for (const { unaliased, name, use } of items) {
+    if (unaliased === undefined || name === undefined || use === undefined) continue
+    const twin = seen.get(name)
+    if (twin !== undefined) walk.twins.push(twin, use)
+    seen.set(name, use)
+  }
 }
 
 /** `left` is what LATERAL may speak of: everything to the left, and nothing else at this level. */
@@ -115,6 +128,7 @@ function join(walk: Walker, fields: Ast, context: Context, left: readonly Item[]
   walk.node(fields['quals'], on)
   const alias = aliasOf(fields)
   if (alias.name !== undefined) {
+    noteTwins(walk, both)
     return [
       {
         name: alias.name,

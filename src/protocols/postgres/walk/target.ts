@@ -2,7 +2,7 @@ import { asList, text, unwrap, words, type Ast } from '../ast.ts'
 import { spoken } from '../names.ts'
 import { derivedItem, relationItem, type Item, type Level, type Output, type Role, type Use } from '../scope.ts'
 import { aliasOf, asFields, CLOSED, OPEN, type Context } from './context.ts'
-import { fromItems } from './from.ts'
+import { fromItems, noteTwins } from './from.ts'
 import type { Returning } from './findings.ts'
 import { hasMergingJoin, outputsOf, starItems } from './outputs.ts'
 import type { Walker } from './walker.ts'
@@ -33,6 +33,7 @@ export function besideTarget(walk: Walker, target: { readonly item: Item }, list
   const direct: Use[] = []
   const items = fromItems(walk, list, context, direct)
   for (const use of direct) use.hasWhere = true
+  noteTwins(walk, [target.item, ...items])
   const isPlainFrom = !hasMergingJoin(list)
   return { ...context, level: { items: [target.item, ...items], parent: context.level }, isPlainFrom }
 }

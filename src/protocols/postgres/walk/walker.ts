@@ -36,6 +36,7 @@ export class Walker {
   readonly returnings: Returning[] = []
   readonly samples: Sample[] = []
   readonly copies: CopyOut[] = []
+  readonly twins: Use[] = []
   /** Every `RangeVar` that was met. */
   readonly known = new Set<Ast>()
   readonly cursors = new Set<string>()
@@ -65,6 +66,7 @@ export class Walker {
       returnings: this.returnings,
       samples: this.samples,
       copies: this.copies,
+      twins: this.twins,
       unknowns: [...this.#unknowns],
       paramsMax: this.paramsMax,
       ...(this.explain !== undefined && { explain: this.explain }),
