@@ -35,6 +35,20 @@ describe('C8: a plan that was made before', () => {
     expect(plan(sql, params)).toEqual(plan(sql, params, [SSN], shopCatalog()))
   })
 
+  it('is another one where an operator vouches for more, or for less', () => {
+    const sql = 'SELECT add_one(id) FROM orders'
+    const construct = (trustedFunctions?: readonly string[]): string | undefined =>
+      planQuery({ sql }, catalog, { masks: [SSN], ...(trustedFunctions && { trustedFunctions }) }).refused?.construct
+    const trusting = (): string | undefined => construct(['public.add_one(integer)'])
+    expect([trusting(), construct(), trusting(), construct(), construct([])]).toEqual([
+      undefined,
+      'sql.mask.function',
+      undefined,
+      'sql.mask.function',
+      'sql.mask.function',
+    ])
+  })
+
   it('keeps no value of the call it was made for', () => {
     const sql = 'SELECT note FROM orders WHERE note = $1 OR status = $2'
     plan(sql, ['first-secret', 'first-other'])

@@ -222,6 +222,7 @@ async function loadCatalog(connection: UpstreamConnection, builtins?: Builtins):
     casts: ask.json(sql.CASTS_SQL),
     comparisons: ask.json(sql.COMPARISONS_SQL),
   }
+  const eventTriggers = ask.json(sql.EVENT_TRIGGERS_SQL)
   const role = ask.json(sql.ROLE_SQL)
   const readable = ask.json(sql.READABLE_SQL)
   await ask.all(connection)
@@ -239,7 +240,12 @@ async function loadCatalog(connection: UpstreamConnection, builtins?: Builtins):
     { database: database ?? '', serverVersion: Number(version), fingerprint: fingerprint ?? '' },
   )
   const rights = rightsOf(role, readable)
-  const loaded = { catalog: makeCatalog({ ...rows, rights }), snapshot: snapshot ?? '', comments, typeNames }
+  const loaded = {
+    catalog: makeCatalog({ ...rows, rights, eventFunctions: eventTriggers.map(Number) }),
+    snapshot: snapshot ?? '',
+    comments,
+    typeNames,
+  }
   return { loaded, builtins: brought }
 }
 

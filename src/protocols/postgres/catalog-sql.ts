@@ -48,6 +48,7 @@ const FINGERPRINT = [
   rowsOf('pg_constraint', OID, `oid >= ${FIRST_USER_OID} AND conrelid NOT IN ${TEMPORARY}`),
   rowsOf('pg_trigger', OID, `tgrelid NOT IN ${TEMPORARY}`),
   rowsOf('pg_policy', OID, 'true'),
+  rowsOf('pg_event_trigger', OID, 'true'),
   rowsOf(
     'pg_inherits',
     '(inhrelid::pg_catalog.int8 * 65536::pg_catalog.int8 + inhseqno::pg_catalog.int8)',
@@ -286,6 +287,10 @@ export const USES_SQL = `SELECT row_to_json(x)::text FROM (
  * The body of a trigger function that does nothing but put the time into columns of the new row. Nothing else is looked
  * for in the code of functions: what could read data is not told by its text.
  */
+/** Functions of event triggers that fire in a session like ours: neither disabled nor for replicas alone, nor at a login. */
+export const EVENT_TRIGGERS_SQL = `SELECT to_json(t.evtfoid::int8)::text FROM pg_event_trigger t
+  WHERE t.evtenabled IN ('O', 'A') AND t.evtevent <> 'login' ORDER BY t.evtname`
+
 const STAMPS = String.raw`^\s*BEGIN\s+(NEW\.("\w+"|\w+)\s*:?=\s*(now\(\)|current_timestamp|current_date|localtimestamp|clock_timestamp\(\)|statement_timestamp\(\)|transaction_timestamp\(\))\s*;\s*)+RETURN\s+NEW\s*;\s*END\s*;?\s*$`
 
 const FUNCTIONS = `SELECT row_to_json(x)::text FROM (

@@ -213,6 +213,8 @@ export interface CatalogRows {
   /** OIDs of functions users made, outside extensions, by which values are sorted, grouped and told apart. */
   readonly comparisons: readonly number[]
   readonly types: readonly UserType[]
+  /** OIDs of functions that event triggers run when a statement defines, changes or drops something. */
+  readonly eventFunctions?: readonly number[]
   /** Absent where nobody asked, which counts as a role that may read everything. */
   readonly rights?: BackendRights
   /** What the database said of the masks that were tried on it, by their expression: empty, or an SQLSTATE. */

@@ -9,7 +9,7 @@
  * @packageDocumentation
  */
 import type { BoundMasks } from './masks.ts'
-import type { PostgresPlan } from './plan-types.ts'
+import type { PlanUnder, PostgresPlan } from './plan-types.ts'
 
 /** What of a plan is the same for every call with the same text. Values, and what shows them, are not in it. */
 export interface RememberedPlan {
@@ -17,6 +17,9 @@ export interface RememberedPlan {
   /** The text without its values, when values must not be shown. */
   readonly shownText: string | undefined
 }
+
+/** What an operator vouches for: it decides what masks refuse. */
+type Trust = Pick<PlanUnder, 'trustedFunctions' | 'trustedSideEffects'>
 
 /** Statements kept per set of masks: twice as many at most, because the older half goes at once. */
 const STATEMENTS_MAX = 250
@@ -32,11 +35,17 @@ interface Memory {
 /** Plans of one text, by the number of its parameters; -1 where none are bound yet. */
 type ByParams = Map<number, RememberedPlan>
 
-const memories = new WeakMap<BoundMasks, Memory>()
+/** By what is vouched for: of one target that is always the same, until its settings change. */
+const memories = new WeakMap<BoundMasks, Map<string, Memory>>()
+
+function trustOf({ trustedFunctions, trustedSideEffects }: Trust): string {
+  if (trustedFunctions === undefined && trustedSideEffects === undefined) return ''
+  return JSON.stringify([trustedFunctions ?? [], trustedSideEffects ?? []])
+}
 
 /** Returns what is known of a statement. */
-export function recall(masks: BoundMasks, sql: string, paramCount: number): RememberedPlan | undefined {
-  const memory = memories.get(masks)
+export function recall(masks: BoundMasks, sql: string, paramCount: number, under: Trust): RememberedPlan | undefined {
+  const memory = memories.get(masks)?.get(trustOf(under))
   if (memory === undefined) return undefined
   const young = memory.young.get(sql)
   if (young !== undefined) return young.get(paramCount)
@@ -47,15 +56,22 @@ export function recall(masks: BoundMasks, sql: string, paramCount: number): Reme
 }
 
 /** Keeps what a plan says for every call with this text. */
-export function remember(masks: BoundMasks, sql: string, paramCount: number, plan: PostgresPlan): void {
+export function remember(masks: BoundMasks, sql: string, paramCount: number, under: Trust, plan: PostgresPlan): void {
   if (sql.length > TEXT_CHARS_MAX) return
-  let memory = memories.get(masks)
-  if (memory === undefined) memories.set(masks, (memory = { young: new Map(), old: new Map() }))
+  const memory = memoryOf(masks, trustOf(under))
   const { params: _params, exact: _exact, rowsMax: _rowsMax, shown, masks: _masks, ...same } = plan
   const remembered = { same, shownText: plan.hidesValues ? shown.text : undefined }
   const known = memory.young.get(sql) ?? memory.old.get(sql)
   if (known === undefined) keep(memory, sql, new Map([[paramCount, remembered]]))
   else if (known.size < COUNTS_MAX) known.set(paramCount, remembered)
+}
+
+function memoryOf(masks: BoundMasks, trust: string): Memory {
+  let byTrust = memories.get(masks)
+  if (byTrust === undefined) memories.set(masks, (byTrust = new Map()))
+  let memory = byTrust.get(trust)
+  if (memory === undefined) byTrust.set(trust, (memory = { young: new Map(), old: new Map() }))
+  return memory
 }
 
 /** Only one number of parameters fits a text, and whoever has none yet asks for another plan. */

@@ -34,8 +34,7 @@ import { intoOf, walk, walkUtility } from './walk/walk.ts'
 /** Plans a text, which most often holds one statement. */
 export function planOne(planning: Planning): PostgresPlan {
   const { request, under, masks } = planning
-  const isKept = under.trustedFunctions === undefined && under.trustedSideEffects === undefined
-  const remembered = isKept ? recall(masks, request.sql, boundCount(request)) : undefined
+  const remembered = recall(masks, request.sql, boundCount(request), under)
   if (remembered !== undefined) return planAgain(planning, remembered)
   const parsed = parse(request.sql)
   if (!parsed.ok) return notUnderstood(planning, [], [parsed.message], { count: 0 })
@@ -46,8 +45,8 @@ export function planOne(planning: Planning): PostgresPlan {
   if (statement === undefined) return notUnderstood(planning, [], ['The statement is not understood.'])
   try {
     const made = planParsed({ ...planning, parsed, node: first?.['stmt'] }, statement.type, statement.fields)
-    if (isKept && isTimeless(made) && !/\bcurrent\s+of\b/i.test(request.sql))
-      remember(masks, request.sql, boundCount(request), made)
+    if (isTimeless(made) && !/\bcurrent\s+of\b/i.test(request.sql))
+      remember(masks, request.sql, boundCount(request), under, made)
     return made
   } catch (error) {
     // Thousands of nested expressions parse, yet are too deep to walk.
@@ -128,17 +127,20 @@ function show(planning: Planning, fields: Ast): PostgresPlan {
 /** SELECT, INSERT, UPDATE, DELETE, MERGE, and EXPLAIN of them. */
 function planQueryStatement(reading: Reading, type: string, fields: Ast, kind: StatementKind): PostgresPlan {
   const { request, catalog, under, masks } = reading
-  const findings = walk(catalog, type, fields)
+  const into = type === 'SelectStmt' ? intoOf(fields) : undefined
+  const fired = new Draft(catalog, EMPTY_SESSION, 'free', () => undefined)
+  if (into !== undefined) fired.fires()
+  const walked = walk(catalog, type, fields)
+  const findings = into === undefined ? walked : { ...walked, functions: [...walked.functions, ...fired.calls()] }
   const effects = effectsOf(catalog, findings.uses)
   const parts = [...partsOf(findings, effects)]
-  const into = type === 'SelectStmt' ? intoOf(fields) : undefined
-  if (into !== undefined) parts.push(madeBy(reading, into))
   const setting = new Draft(catalog, EMPTY_SESSION, 'free', () => undefined)
+  if (into !== undefined) parts.push(madeBy(reading, into))
   for (const { name, value, isLocal } of findings.settings) {
     changed(setting, name, value, isLocal ? 'transaction' : 'session')
   }
   parts.push(...setting.parts)
-  const unknowns = [...findings.unknowns, ...unknownCursors(findings, under)]
+  const unknowns = [...findings.unknowns, ...fired.unknowns, ...unknownCursors(findings, under)]
   if (findings.settings.length > 1) unknowns.push('more than one setting is changed')
   if (unknowns.length > 0) return notUnderstood(reading, parts, unknowns, { kind })
   checkParams(request, findings)

@@ -35,7 +35,7 @@ const returning: AttributeSpec = { type: 'bool', summary: 'Whether a RETURNING c
 const via: AttributeSpec = {
   type: 'string',
   summary:
-    'Empty when the statement says it; otherwise what does: cascade, trigger, default, policy, view, index, operator, cast, type, attribute, or what an object that is made will run.',
+    'Empty when the statement says it; otherwise what does: cascade, trigger, event_trigger, default, policy, view, index, operator, cast, type, attribute, or what an object that is made will run.',
 }
 
 /** SELECT, INSERT, UPDATE, DELETE, MERGE, EXPLAIN, SHOW, and the functions in anything. */

@@ -55,6 +55,16 @@ export class Draft {
     this.parts.push({ verb, resource: name === undefined ? { type: 'none' } : { type: 'sql', name }, attributes })
   }
 
+  /** It may fire event triggers, whose functions then run as well. Their tags are not looked at: all are counted. */
+  fires(): void {
+    for (const oid of this.catalog.eventFunctions ?? []) {
+      const fn = this.catalog.functionsByOid.get(oid)
+      // Fail closed: what it runs is not known.
+      if (fn === undefined) this.unknown('an event trigger runs a function that is not known')
+      else this.functions.push({ fn, via: 'event_trigger' })
+    }
+  }
+
   /** Functions it will make the server run that need a rule of their own. */
   calls(): readonly FunctionUse[] {
     return this.functions.flatMap(({ fn, via }): readonly FunctionUse[] => {

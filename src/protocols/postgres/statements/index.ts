@@ -144,6 +144,19 @@ const kinds = new Map(Object.entries(KINDS))
 /** Types of statements that are understood without being queries. */
 export const UTILITY_TYPES: readonly string[] = [...kinds.keys()]
 
+/**
+ * Kinds that fire no event trigger (PostgreSQL manual, chapter 40): no DDL, or of objects all databases share. Whatever is
+ * not named counts as firing all of them.
+ */
+const SILENT = new Set(
+  [
+    'Transaction VariableSet Discard ConstraintsSet Prepare Execute Deallocate DeclareCursor Fetch ClosePortal Copy Lock',
+    'Notify Listen Unlisten Truncate Vacuum CheckPoint Load Do Call AlterSystem CreateRole AlterRole AlterRoleSet DropRole',
+    'GrantRole Createdb AlterDatabase AlterDatabaseSet AlterDatabaseRefreshColl Dropdb CreateTableSpace DropTableSpace',
+    'AlterTableSpaceOptions',
+  ].flatMap((names) => names.split(' ').map((name) => `${name}Stmt`)),
+)
+
 /** What a statement does besides what is in it; undefined for a kind that is not known. */
 export function understand(catalog: Catalog, session: SessionView, type: string, fields: Ast): Draft | undefined {
   const kind = kinds.get(type)
@@ -151,6 +164,7 @@ export function understand(catalog: Catalog, session: SessionView, type: string,
   const [handler, underMasks] = kind
   const draft = new Draft(catalog, session, underMasks, inside)
   handler(draft, fields)
+  if (!SILENT.has(type)) draft.fires()
   return draft
 }
 
