@@ -43,7 +43,7 @@ async function calls(sql: string): Promise<readonly string[]> {
   const secret = async (): Promise<{ user: string; value: string }> => ({ user: role.user, value: role.password })
   const { action } = await protocol.plan(callOf(target, { sql }, signal), { masks: [], secret, signal })
   return action.parts.flatMap(({ verb, resource, attributes }) =>
-    verb === 'sql.call' && resource.type === 'sql' ? [`${resource.name} ${String(attributes['via'])}`] : [],
+    verb === 'sql.call' && resource.type === 'sql' ? [`${resource.name} ${JSON.stringify(attributes['via'])}`] : [],
   )
 }
 
@@ -62,7 +62,7 @@ describe('C3: functions of event triggers are parts', () => {
     'CREATE SCHEMA s',
     'SELECT 1; CREATE TABLE n (a int)',
   ])('of %s', async (sql) => {
-    expect(await calls(sql)).toEqual(['public.watch() event_trigger'])
+    expect(await calls(sql)).toEqual(['public.watch() "event_trigger"'])
   })
 
   it.each(['SELECT * FROM t', 'DELETE FROM t', 'TRUNCATE t', 'LOCK TABLE t', 'ANALYZE t', 'COPY t TO STDOUT'])(
@@ -75,8 +75,8 @@ describe('C3: functions of event triggers are parts', () => {
   it('C8: and one that is made or enabled later is noticed', async () => {
     await db.admin.query('ALTER EVENT TRIGGER silent ENABLE')
     expect(await calls('CREATE TABLE n (a int)')).toEqual([
-      'public.silent() event_trigger',
-      'public.watch() event_trigger',
+      'public.silent() "event_trigger"',
+      'public.watch() "event_trigger"',
     ])
     await db.admin.query('DROP EVENT TRIGGER silent; DROP EVENT TRIGGER watch')
     expect(await calls('CREATE TABLE n (a int)')).toEqual([])
