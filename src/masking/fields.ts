@@ -44,7 +44,21 @@ function maskValue(value: JsonValue, paths: readonly Path[], replacer: Replacer,
   if (Array.isArray(value)) {
     return (value as readonly JsonValue[]).map((item) => maskValue(item, paths, replacer, count))
   }
-  return value
+  return typeof value === 'string' ? maskWritten(value, paths, replacer, count) : value
+}
+
+/** A text that is itself JSON, as services keep and echo it, has fields like any other value. */
+function maskWritten(text: string, paths: readonly Path[], replacer: Replacer, count: () => void): string {
+  if (!/^\s*[[{]/u.test(text)) return text
+  const parsed = parseJson(text.replace(/^\ufeff/u, ''))
+  if (parsed === undefined) return text
+  let masked = 0
+  const value = maskValue(parsed.value, paths, replacer, () => {
+    masked++
+    count()
+  })
+  // Of two equal keys the masked one may be the one that is not kept.
+  return masked > 0 || parsed.hasDuplicates ? writeJson(value) : text
 }
 
 function maskField(

@@ -2,7 +2,7 @@ import { fileURLToPath } from 'node:url'
 import { describe, expect, it } from 'vitest'
 import { sallyport } from './kit.ts'
 
-describe.each(['postgres-agents', 'ssh-agents'])('the example %s', (name) => {
+describe.each(['postgres-agents', 'ssh-agents', 'http-agents'])('the example %s', (name) => {
   it('is a valid configuration with valid policies, and its fixtures hold', async () => {
     const EXAMPLE = fileURLToPath(new URL(`../../examples/${name}/`, import.meta.url))
     const check = await sallyport(['policy', 'check'], { cwd: EXAMPLE })

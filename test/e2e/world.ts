@@ -14,7 +14,7 @@ import { adminClient, type AdminClient } from '../../src/cli/admin-client.ts'
 import { createDatabase, type ServerVersion, type TestDatabase } from '../services/postgres.ts'
 
 /** The built command line; `npm test` builds it before the suites run. */
-const CLI = fileURLToPath(new URL('../../dist/src/cli.js', import.meta.url))
+export const CLI = fileURLToPath(new URL('../../dist/src/cli.js', import.meta.url))
 
 /** What one world is made of. */
 export interface WorldOptions {
@@ -155,15 +155,15 @@ ${options.config ?? ''}`,
   }
 }
 
-function environment(): NodeJS.ProcessEnv {
+export function environment(): NodeJS.ProcessEnv {
   return { PATH: process.env['PATH'], HOME: '/nonexistent' }
 }
 
 /** Resolves with the addresses of both doors when they are open. */
-async function doorsOf(
+export async function doorsOf(
   child: ChildProcess,
   onOutput: (text: string) => void,
-): Promise<{ mcp: string; admin: string; postgres: string }> {
+): Promise<{ mcp: string; admin: string; postgres: string; http: string }> {
   const { stdout, stderr } = child
   if (stdout === null || stderr === null) throw new Error('The gateway has no output.')
   stdout.setEncoding('utf8').on('data', onOutput)
@@ -177,7 +177,8 @@ async function doorsOf(
       const entry = parsed(line)
       if (entry?.mcp === undefined || entry.admin === undefined) return
       clearTimeout(timer)
-      resolve({ mcp: entry.mcp, admin: entry.admin, postgres: entry.postgres ?? 'postgres://127.0.0.1:1' })
+      const { mcp, admin, postgres = 'postgres://127.0.0.1:1', http = 'http://127.0.0.1:1' } = entry
+      resolve({ mcp, admin, postgres, http })
     })
     child.once('exit', (code) => {
       clearTimeout(timer)
@@ -186,15 +187,15 @@ async function doorsOf(
   })
 }
 
-function parsed(line: string): { mcp?: string; admin?: string; postgres?: string } | undefined {
+function parsed(line: string): { mcp?: string; admin?: string; postgres?: string; http?: string } | undefined {
   try {
-    return JSON.parse(line) as { mcp?: string; admin?: string; postgres?: string }
+    return JSON.parse(line) as { mcp?: string; admin?: string; postgres?: string; http?: string }
   } catch {
     return undefined
   }
 }
 
-async function end(child: ChildProcess | undefined, signal: NodeJS.Signals): Promise<number | null> {
+export async function end(child: ChildProcess | undefined, signal: NodeJS.Signals): Promise<number | null> {
   if (child === undefined || child.exitCode !== null || child.signalCode !== null) return child?.exitCode ?? null
   const ended = once(child, 'exit')
   child.kill(signal)
@@ -202,7 +203,7 @@ async function end(child: ChildProcess | undefined, signal: NodeJS.Signals): Pro
   return child.exitCode
 }
 
-async function run(
+export async function run(
   args: readonly string[],
   cwd: string,
   env: Readonly<Record<string, string>>,

@@ -49,6 +49,10 @@ describe('fields of JSON', () => {
     ['ssn', '{"ssn":"1","ssn":"2","a":0}', '{"ssn":"[REDACTED:field]","a":0}'],
     ['ssn', '[{"ssn":"1"},2]', '[{"ssn":"[REDACTED:field]"},2]'],
     ['a.b', '{"a":"b","a.b":"1"}', '{"a":"b","a.b":"1"}'],
+    ['**.ssn', '{"echo":"{\\"ssn\\": 1, \\"x\\": 2}"}', '{"echo":"{\\"ssn\\":\\"[REDACTED:field]\\",\\"x\\":2}"}'],
+    ['echo.ssn', '{"echo":"[{\\"ssn\\":1}]"}', '{"echo":"[{\\"ssn\\":\\"[REDACTED:field]\\"}]"}'],
+    ['**.ssn', '{"echo":"{\\"ssn\\":1,\\"ssn\\":2}"}', '{"echo":"{\\"ssn\\":\\"[REDACTED:field]\\"}"}'],
+    ['**.ssn', '{"echo":"{ \\"x\\": 1 }"}', '{"echo":"{ \\"x\\": 1 }"}'],
     ['__proto__', '{"__proto__":"1"}', '{"__proto__":"[REDACTED:field]"}'],
     ['ssn', '\ufeff{"ssn":"1"}', '{"ssn":"[REDACTED:field]"}'],
   ] as const) {

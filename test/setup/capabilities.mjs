@@ -59,6 +59,22 @@ const CAPABILITIES = [
     present: () => existsSync('/usr/sbin/sshd') && runs('ssh', ['-V']) && runs('rsync', ['--version']),
   },
   {
+    name: 'nginx',
+    why: 'an ordinary web server behind the gateway',
+    fix: 'apt-get install nginx-light',
+    debian: 'nginx-light',
+    present: () => nginxIsThere(),
+    // Debian starts one on installation; the tests start theirs, and leave none running.
+    installed: () => void spawnSync('service', ['nginx', 'stop'], { stdio: 'ignore' }),
+  },
+  {
+    name: 'curl',
+    why: 'the client most people have',
+    fix: 'apt-get install curl',
+    debian: 'curl',
+    present: () => runs('curl', ['--version']),
+  },
+  {
     name: 'bash',
     why: 'what a command runs is compared with what bash runs',
     fix: 'apt-get install bash',
@@ -72,6 +88,10 @@ const CAPABILITIES = [
     present: () => process.getuid?.() === 0,
   },
 ]
+
+function nginxIsThere() {
+  return existsSync('/usr/sbin/nginx') && runs('/usr/sbin/nginx', ['-v'])
+}
 
 function runs(command, args) {
   return spawnSync(command, args, { stdio: 'ignore' }).status === 0

@@ -1,6 +1,6 @@
 import { once } from 'node:events'
 import type { ServerResponse } from 'node:http'
-import type { Chunk } from '../../core/chunk.ts'
+import type { Chunk, ExitChunk } from '../../core/chunk.ts'
 import { SallyportError } from '../../core/errors.ts'
 
 /** What an answer is written with. */
@@ -23,6 +23,7 @@ export interface Answering {
 export async function writeAnswer(chunks: AsyncIterable<Chunk>, answering: Answering): Promise<void> {
   const { response, target, isHead } = answering
   let head: Readonly<Record<string, string>> | undefined
+  let exit: ExitChunk | undefined
   const start = (): void => {
     if (head === undefined || response.headersSent) return
     const { ':status': status = '502', ':redirect': redirect, ...headers } = head
@@ -33,26 +34,41 @@ export async function writeAnswer(chunks: AsyncIterable<Chunk>, answering: Answe
     }
     response.writeHead(Number(status), { ...headers, ...(location !== undefined && { location }) })
   }
+  let problem: SallyportError | undefined
+  // What was not begun yet is read to its end all the same: a call that is left in the middle has no known outcome.
+  const fail = (error: unknown): void => {
+    if (response.headersSent) throw error
+    problem ??= SallyportError.from(error)
+  }
   for await (const chunk of chunks) {
+    if (problem !== undefined) continue
     switch (chunk.kind) {
       case 'head':
         head = chunk.attributes
         break
       case 'notice':
         if (chunk.severity !== 'WARNING') break
-        throw rejected(chunk.text)
+        fail(rejected(chunk.text))
+        break
       case 'data':
         if (chunk.channel !== 'body') break
-        start()
+        try {
+          start()
+        } catch (error) {
+          fail(error)
+          break
+        }
         await write(answering, chunk.bytes)
         break
       case 'exit':
-        start()
-        if (chunk.truncated && !isHead) throw rejected('The answer is larger than policy allows.')
-        if (!response.headersSent) throw rejected('The service gave no answer.')
-        response.end()
+        exit = chunk
     }
   }
+  if (problem !== undefined) throw problem
+  start()
+  if (exit?.truncated === true && !isHead) throw rejected('The answer is larger than policy allows.')
+  if (exit === undefined || !response.headersSent) throw rejected('The service gave no answer.')
+  response.end()
 }
 
 async function write({ response, signal }: Answering, bytes: Uint8Array): Promise<void> {
