@@ -6,6 +6,7 @@ import { SallyportError, type ErrorCode } from '../../core/errors.ts'
 import type { Target } from '../../core/target.ts'
 import { hiddenCharacter } from './characters.ts'
 import { scriptShell, wrapScript } from './listener-script.ts'
+import type { Typing } from './typed.ts'
 import { SCRIPT_CHARS_MAX } from './syntax.ts'
 
 /** What a channel needs of the gateway. */
@@ -20,6 +21,8 @@ export interface Asked {
   readonly kind: 'exec' | 'script' | 'shell'
   readonly command: string
   readonly env: Readonly<Record<string, string>>
+  /** What is typed besides keys: new sizes of the window. */
+  readonly typing: Typing
   readonly pty?: { readonly term: string; readonly columns: number; readonly rows: number }
 }
 
@@ -99,7 +102,7 @@ async function callOf(
     },
   }
   if (asked.kind === 'shell' && pty !== undefined) {
-    return { ...common, tool: 'ssh.shell', payload: { kind: 'shell', ...pty, env }, input }
+    return { ...common, tool: 'ssh.shell', payload: { kind: 'shell', ...pty, env }, input: asked.typing.pieces(input) }
   }
   const shell = asked.kind === 'script' ? 'bash' : scriptShell(asked.command)
   if (shell === undefined)

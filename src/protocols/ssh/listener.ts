@@ -18,6 +18,7 @@ import { serveChannel, type Asked, type ChannelDeps } from './listener-channel.t
 import { Guard } from './listener-guard.ts'
 import { serveSftp } from './listener-sftp.ts'
 import { guardParser } from './sftp-channel.ts'
+import { size, Typing } from './typed.ts'
 import { answerLogin, ATTEMPTS_MAX, type Logins } from './listener-login.ts'
 
 /** What the door is built from. */
@@ -138,12 +139,18 @@ export async function createSshListener(deps: SshListenerDeps): Promise<SshListe
   function serveSession(door: Door, session: ServerSession): void {
     const env: Record<string, string> = {}
     let pty: Asked['pty']
+    const typing = new Typing()
     let isStarted = false
     door.channels++
     session.on('close', () => door.channels--)
     session.on('env', (accept, reject, { key }) => (IGNORED_ENV.test(key) ? accept?.() : reject?.()))
     session.on('pty', (accept, _reject, info) => {
-      pty = { term: info.term.slice(0, 64), columns: info.cols, rows: info.rows }
+      const term = /^[\w.+-]{1,64}$/u.test(info.term) ? info.term : 'dumb'
+      pty = { term, columns: size(info.cols), rows: size(info.rows) }
+      accept?.()
+    })
+    session.on('window-change', (accept, _reject, info) => {
+      typing.resize(size(info.cols), size(info.rows))
       accept?.()
     })
     session.on('x11', (_accept, reject) => reject?.())
@@ -156,7 +163,7 @@ export async function createSshListener(deps: SshListenerDeps): Promise<SshListe
       door.watch(channel)
       run(door, channel, asked).catch(deps.onFault)
     }
-    session.on('exec', (accept, _reject, info) => start(accept, { kind: 'exec', command: info.command, env }))
+    session.on('exec', (accept, _reject, info) => start(accept, { kind: 'exec', command: info.command, env, typing }))
     session.on('sftp', (accept) => {
       if (isStarted) return
       isStarted = true
@@ -172,6 +179,7 @@ export async function createSshListener(deps: SshListenerDeps): Promise<SshListe
         kind: pty === undefined ? 'script' : 'shell',
         command: '',
         env,
+        typing,
         ...(pty !== undefined && { pty }),
       })
     })
@@ -288,7 +296,7 @@ interface ServerSession {
     listener: (accept: Answer, reject: Answer, info: { readonly key: string; readonly val: string }) => void,
   ): void
   on(
-    event: 'pty',
+    event: 'pty' | 'window-change',
     listener: (
       accept: Answer,
       reject: Answer,

@@ -20,6 +20,7 @@ export class ChannelOutput {
   #isDiscarding = false
   #failure: Error | undefined
   #wake: (() => void) | undefined
+  readonly #onTaken: (() => void)[] = []
   ended: Ended | undefined
 
   /** @param strip takes off what does not belong to the output, as soon as it comes. */
@@ -53,6 +54,7 @@ export class ChannelOutput {
   /** Drops what waits here and what still comes, so that the channel can close. */
   discard(): void {
     this.#isDiscarding = true
+    this.#tellTaken()
     this.#queue.length = 0
     this.#channel.resume()
     this.#channel.stderr.resume()
@@ -61,7 +63,14 @@ export class ChannelOutput {
   /** Ends the output with an error. */
   fail(error: Error): void {
     this.#failure ??= error
+    this.#tellTaken()
     this.#wake?.()
+  }
+
+  /** Resolves when everything that waits here was taken, and whoever took it came back for more. */
+  taken(): Promise<void> {
+    if (this.#isClosed || this.#isDiscarding || this.#failure !== undefined) return Promise.resolve()
+    return new Promise((resolve) => void this.#onTaken.push(resolve))
   }
 
   /** Resolves with the next chunk, or `undefined` when the channel is closed. */
@@ -78,11 +87,16 @@ export class ChannelOutput {
         }
         return chunk
       }
+      this.#tellTaken()
       if (this.#isClosed) return undefined
       await new Promise<void>((resolve) => {
         this.#wake = resolve
       })
       this.#wake = undefined
     }
+  }
+
+  #tellTaken(): void {
+    for (const tell of this.#onTaken.splice(0)) tell()
   }
 }

@@ -8,6 +8,7 @@ import type { Call, Permit, Protocol, Secret } from '../../core/call.ts'
 import type { Chunk } from '../../core/chunk.ts'
 import { SallyportError } from '../../core/errors.ts'
 import { runSftp } from './connector-sftp.ts'
+import { runShell } from './connector-shell.ts'
 import { runCommand } from './connector.ts'
 import { reasonOf } from './errors.ts'
 import type { SshOptions } from './options.ts'
@@ -30,6 +31,7 @@ export function createSsh(): Protocol<SshPlan> {
     let isBroken = true
     try {
       if (request.kind === 'exec') yield* runCommand(call, request, permit, lease)
+      else if (request.kind === 'shell') yield* runShell(call, request, permit, lease)
       else if (request.kind === 'sftp') yield* runSftp(call, request, permit, lease)
       else throw notRunnable()
       isBroken = false

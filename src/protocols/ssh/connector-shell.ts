@@ -1,0 +1,119 @@
+/**
+ * An interactive shell at the target. What is typed is recorded, and nothing in it is judged: a terminal's keystrokes
+ * mean what the program behind it makes of them.
+ *
+ * @packageDocumentation
+ */
+import type { Client, ClientChannel } from 'ssh2'
+import type { Call, Permit } from '../../core/call.ts'
+import type { Chunk } from '../../core/chunk.ts'
+import { SallyportError } from '../../core/errors.ts'
+import { drained } from './connector.ts'
+import { lost, reasonOf, refused } from './errors.ts'
+import type { SshOptions } from './options.ts'
+import { ChannelOutput } from './output.ts'
+import type { SshRequest } from './plan.ts'
+import { readTyped } from './typed.ts'
+import type { Lease } from './upstreams.ts'
+
+type ShellRequest = Extract<SshRequest, { kind: 'shell' }>
+
+/** How long the host has to end a terminal that was closed. */
+const CLOSE_MS = 5_000
+
+/** Runs a shell until it ends, or the call does. */
+export async function* runShell(
+  call: Call,
+  request: ShellRequest,
+  permit: Permit,
+  lease: Lease,
+): AsyncGenerator<Chunk, void, undefined> {
+  const target = call.target.name
+  const { signal } = permit
+  const channel = await open(lease.client, request, target, signal)
+  const output = new ChannelOutput(channel, 'pty')
+  const own = (call.target.options as SshOptions).bytesMax
+  const bytesMax = Math.min(permit.obligations.bytesMax ?? Number.POSITIVE_INFINITY, own ?? Number.POSITIVE_INFINITY)
+  const stop = (): void => output.fail(reasonOf(signal))
+  signal.addEventListener('abort', stop, { once: true })
+  if (signal.aborted) stop()
+  const typing = type(channel, output, call)
+  typing.catch((error: unknown) => output.fail(SallyportError.from(error)))
+  try {
+    let shown = 0
+    for (let chunk = await output.next(); chunk !== undefined; chunk = await output.next()) {
+      const isTyped = chunk.channel === 'stdin'
+      const room = isTyped ? chunk.bytes.length : Math.min(chunk.bytes.length, bytesMax - shown)
+      if (!isTyped) shown += room
+      if (room > 0) yield { ...chunk, bytes: chunk.bytes.subarray(0, room) }
+      if (room < chunk.bytes.length) {
+        // A person cannot go on without seeing what happens.
+        yield { kind: 'exit', status: 'SIGHUP', truncated: true, truncatedBy: 'bytes' }
+        return
+      }
+    }
+    if (output.ended === undefined) throw lost(target)
+    const { code, signal: by } = output.ended
+    yield {
+      kind: 'exit',
+      status: by === undefined ? String(code ?? 0) : `SIG${by.replace(/^SIG/u, '')}`,
+      truncated: false,
+    }
+  } finally {
+    signal.removeEventListener('abort', stop)
+    output.discard()
+    await hungUp(channel)
+  }
+}
+
+/** Closing the channel takes the terminal away: the host sends SIGHUP to what runs on it. */
+async function hungUp(channel: ClientChannel): Promise<void> {
+  if (channel.closed) return
+  const closed = new Promise<void>((resolve) => void channel.once('close', () => resolve()))
+  channel.close()
+  await Promise.race([closed, new Promise<void>((resolve) => void setTimeout(resolve, CLOSE_MS).unref())])
+  channel.destroy()
+}
+
+/** Sends what is typed, each piece after it was recorded. */
+async function type(channel: ClientChannel, output: ChannelOutput, call: Call): Promise<void> {
+  for await (const piece of call.input ?? []) {
+    if (channel.destroyed || !channel.writable) return
+    const typed = readTyped(piece)
+    if (typed.kind === 'window') {
+      channel.setWindow(typed.rows, typed.columns, 0, 0)
+      continue
+    }
+    output.push({ kind: 'data', channel: 'stdin', bytes: typed.bytes })
+    await output.taken()
+    if (!channel.writable) return
+    if (!channel.write(typed.bytes)) await drained(channel)
+  }
+  if (channel.writable) channel.end()
+}
+
+function open(client: Client, request: ShellRequest, target: string, signal: AbortSignal): Promise<ClientChannel> {
+  return new Promise((resolve, reject) => {
+    const abort = (): void => reject(reasonOf(signal))
+    if (signal.aborted) return abort()
+    signal.addEventListener('abort', abort, { once: true })
+    const closed = (): void => reject(lost(target))
+    client.once('close', closed)
+    const over = (): void => {
+      client.removeListener('close', closed)
+      signal.removeEventListener('abort', abort)
+    }
+    const { term, columns, rows } = request
+    try {
+      client.shell({ term, cols: columns, rows, width: 0, height: 0 }, (error, channel) => {
+        over()
+        if (error !== undefined && error !== null) return reject(refused(target, 'to open a terminal', error))
+        if (signal.aborted) channel.destroy()
+        resolve(channel)
+      })
+    } catch (cause) {
+      over()
+      reject(lost(target, cause))
+    }
+  })
+}

@@ -1,0 +1,103 @@
+/** An interactive shell through the SSH door, with a real client, terminal and sshd. */
+import type { ChildProcess } from 'node:child_process'
+import { once } from 'node:events'
+import { readdir, readFile } from 'node:fs/promises'
+import path from 'node:path'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { has } from '../setup/needs.ts'
+import { openSshWorld, type SshWorld } from './ssh-world.ts'
+
+interface Shell {
+  readonly child: ChildProcess
+  says(text: string): Promise<void>
+  type(text: string): void
+  output(): string
+}
+
+describe.runIf(has('sshd'))('an interactive shell', () => {
+  let world: SshWorld
+  let key: string
+  let stranger: string
+
+  const open = (keyFile = key): Shell => {
+    const child = world.start('ssh', keyFile, ['-tt', '127.0.0.1'])
+    let output = ''
+    child.stdout?.setEncoding('utf8').on('data', (text: string) => (output += text))
+    child.stderr?.setEncoding('utf8').on('data', (text: string) => (output += text))
+    child.stdin?.on('error', () => undefined)
+    return {
+      child,
+      output: () => output,
+      type: (text) => void child.stdin?.write(text),
+      async says(text) {
+        while (!output.includes(text)) {
+          if (child.exitCode !== null) throw new Error(`It ended with ${child.exitCode}: ${output}`)
+          await new Promise((resolve) => void setTimeout(resolve, 20))
+        }
+      },
+    }
+  }
+
+  beforeAll(async () => {
+    world = await openSshWorld(`
+targets: [box]
+rules:
+  - {id: shells, effect: allow, principals: [group:agents], actions: [ssh.shell], resources: ["**"], limits: {timeout: 10m}}
+  - {id: commands, effect: allow, principals: [group:others], actions: [ssh.exec], resources: ["**"]}
+masks:
+  - {detect: [email], transform: redact}
+`)
+    ;({ keyFile: key } = await world.caller('loop', ['agents']))
+    ;({ keyFile: stranger } = await world.caller('visitor', ['others']))
+  }, 60_000)
+  afterAll(() => world?.close())
+
+  it('is denied unless a rule names it', async () => {
+    const shell = open(stranger)
+    await once(shell.child, 'close')
+    expect(shell.child.exitCode).toBe(126)
+    expect(shell.output()).toContain('sallyport: ')
+  }, 60_000)
+
+  it('works as a terminal, masked, prompts without a line end included, and its input is recorded', async () => {
+    const shell = open()
+    shell.type('exec bash --norc\n')
+    shell.type("PS1=; stty -echo; read -p 'your na''me? ' name; echo \"hello $name\"\n")
+    await shell.says('your name? ')
+    shell.type('nobody\n')
+    await shell.says('hello nobody')
+    shell.type("printf 'ana@%s\\n' example.com; test -t 0 && echo is-a-'terminal'\n")
+    await shell.says('is-a-terminal')
+    shell.type('exit 3\n')
+    await once(shell.child, 'close')
+    expect(shell.child.exitCode).toBe(3)
+    expect(shell.output()).toContain('[REDACTED:email]')
+    expect(shell.output()).not.toContain('ana@example.com')
+    const kept = await sidecars(world)
+    expect(kept).toContain('"channel":"stdin"')
+    expect(kept).toContain('hello nobody')
+    expect(kept).not.toContain('ana@example.com')
+  }, 60_000)
+
+  it('ends, with what runs in it, when an operator kills its session', async () => {
+    const shell = open()
+    shell.type('echo sta""rted\n')
+    await shell.says('started')
+    const { sessions } = await world.operator.get<{
+      sessions: readonly { id: string; door: string; calls: readonly unknown[] }[]
+    }>('/v1/sessions')
+    const [own] = sessions.filter(({ door, calls }) => door === 'ssh' && calls.length > 0)
+    await world.operator.delete(`/v1/sessions/${own?.id ?? ''}`)
+    await once(shell.child, 'close')
+    expect(shell.child.exitCode).not.toBe(0)
+    expect(world.cli(['recordings', 'verify']).code).toBe(0)
+  }, 60_000)
+})
+
+async function sidecars(world: SshWorld): Promise<string> {
+  const dir = path.join(world.dir, 'recordings')
+  const names = await readdir(dir, { recursive: true })
+  const files = names.filter((name) => name.endsWith('.bulk'))
+  const texts = await Promise.all(files.map((name) => readFile(path.join(dir, name), 'utf8')))
+  return texts.join('\n')
+}
