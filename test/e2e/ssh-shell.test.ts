@@ -83,12 +83,13 @@ masks:
     const shell = open()
     shell.type('echo sta""rted\n')
     await shell.says('started')
+    const closed = once(shell.child, 'close')
     const { sessions } = await world.operator.get<{
       sessions: readonly { id: string; door: string; calls: readonly unknown[] }[]
     }>('/v1/sessions')
     const [own] = sessions.filter(({ door, calls }) => door === 'ssh' && calls.length > 0)
     await world.operator.delete(`/v1/sessions/${own?.id ?? ''}`)
-    await once(shell.child, 'close')
+    await closed
     expect(shell.child.exitCode).not.toBe(0)
     expect(world.cli(['recordings', 'verify']).code).toBe(0)
   }, 60_000)
