@@ -5,7 +5,13 @@
  */
 import { createServer, connect, type Server, type Socket } from 'node:net'
 import type { Catalog } from '../../src/protocols/postgres/catalog.ts'
-import { planQuery, type PostgresPlan } from '../../src/protocols/postgres/plan.ts'
+import { planStatement, type PostgresPlan } from '../../src/protocols/postgres/plan.ts'
+import {
+  afterEffect,
+  EMPTY_SESSION,
+  type SessionEffect,
+  type SessionView,
+} from '../../src/protocols/postgres/session.ts'
 import { prepareSession, sessionCatalog, sessionFingerprint, type Rows } from './session-catalog.ts'
 
 /** What the server did with one text. */
@@ -143,6 +149,10 @@ class TappedSession {
   #changedInTransaction = false
   #looks = 0
   #advisory = 0
+  /** What was prepared and declared, as the PostgreSQL door keeps it. */
+  #session: SessionView = EMPTY_SESSION
+  /** Cursors that outlive their transaction. */
+  readonly #holding = new Set<string>()
   #queue: Promise<void> = Promise.resolve()
   #handler: OnMessage | undefined
 
@@ -204,7 +214,7 @@ class TappedSession {
     let plan: PostgresPlan | undefined
     let crash: string | undefined
     try {
-      if (isPinned && catalog !== undefined) plan = planQuery({ sql }, catalog, { masks: [] })
+      if (isPinned && catalog !== undefined) plan = this.#plan(sql, catalog)
     } catch (error) {
       crash = error instanceof Error ? (error.stack ?? error.message) : 'something that is no error'
     }
@@ -216,7 +226,26 @@ class TappedSession {
     const before = this.#status
     const answer = await this.#run(message, isWrapped ? wrapped(plan?.readOnly ?? false) : [], isLookedAt)
     this.#noteChange(answer, before, plan)
+    if (answer.sqlstate === undefined && answer.tags.length > 0) this.#keep(plan?.session)
+    if (this.#status === 'I') this.#forgetCursors()
     this.#onDeed({ sql, isPinned, plan, planMs, ...(crash !== undefined && { crash }), catalog, ...answer })
+  }
+
+  #plan(sql: string, catalog: Catalog): PostgresPlan {
+    return planStatement({ sql, params: [] }, catalog, { masks: [], door: 'session', session: this.#session })
+  }
+
+  #keep(effect: SessionEffect | undefined): void {
+    this.#session = afterEffect(this.#session, effect)
+    if (effect?.does !== 'declare') return
+    if (effect.hold) this.#holding.add(effect.name)
+    else this.#holding.delete(effect.name)
+  }
+
+  /** Cursors end with their transaction. */
+  #forgetCursors(): void {
+    const cursors = new Map([...this.#session.cursors].filter(([name]) => this.#holding.has(name)))
+    this.#session = { ...this.#session, cursors }
   }
 
   /** Sends the text as it came, between what goes around it; resolves when the client has been answered. */

@@ -2,6 +2,7 @@
 // otherwise says exactly what to install; a suite whose need is not met is reported as skipped, and CI fails on any skip.
 import { spawnSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
 
 const POSTGRESQL_15 = '/usr/lib/postgresql/15/bin/postgres'
 const DEFAULT_CLUSTER = '/var/lib/postgresql/15/main'
@@ -43,6 +44,15 @@ const CAPABILITIES = [
     installed: () => {
       if (!hadDefaultCluster) spawnSync('pg_dropcluster', ['--stop', '15', 'main'], { stdio: 'ignore' })
     },
+  },
+  {
+    name: 'postgresql-15-source',
+    why: "PostgreSQL's own regression SQL, from Debian's source package",
+    fix:
+      'apt-get install apt dpkg-dev bzip2 xz-utils, and a package mirror that can be reached; or unpack the source of ' +
+      'postgresql-15 into ~/.cache/sallyport/postgresql-15/<version> and create the file .complete there',
+    debian: 'dpkg-dev bzip2 xz-utils',
+    present: hasPostgresSource,
   },
   {
     name: 'sqlsmith',
@@ -91,6 +101,18 @@ const CAPABILITIES = [
 
 function nginxIsThere() {
   return existsSync('/usr/sbin/nginx') && runs('/usr/sbin/nginx', ['-v'])
+}
+
+/** A mirror that cannot be reached is waited for twice at most: before and after packages were installed. */
+let fetchesLeft = 2
+
+/** Fetches what `test/services/postgres-source.ts` keeps per machine, when it is not there yet. */
+function hasPostgresSource() {
+  if (fetchesLeft === 0) return false
+  const script = fileURLToPath(new URL('../services/fetch-postgres-source.ts', import.meta.url))
+  const { status } = spawnSync(process.execPath, ['--import', 'tsx', script], { stdio: 'ignore', timeout: 600_000 })
+  if (status !== 0) fetchesLeft -= 1
+  return status === 0
 }
 
 function runs(command, args) {
