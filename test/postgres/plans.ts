@@ -20,7 +20,7 @@ export function plansSql(customers: number): string {
     CREATE TABLE public.cust (id integer PRIMARY KEY, name text NOT NULL, email text NOT NULL, city text NOT NULL,
       ssn text NOT NULL, card text NOT NULL, born date NOT NULL);
     INSERT INTO public.cust SELECT i, 'name ' || i, 'Mail' || i || '@example.com', 'city ' || i % 1000,
-      'ssn ' || (i * 7919) % 1000003, lpad(((i::bigint * 104729) % 10000000000000000)::text, 16, '0'), date '1950-01-01' + i % 20000
+      'ssn ' || (i::bigint * 7919) % 1000003, lpad(((i::bigint * 104729) % 10000000000000000)::text, 16, '0'), date '1950-01-01' + i % 20000
       FROM generate_series(1, ${customers}) i;
     CREATE INDEX cust_email ON public.cust (lower(email));
     CREATE INDEX cust_city_born ON public.cust (city, born);
