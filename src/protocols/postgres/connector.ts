@@ -253,8 +253,8 @@ class Attempt {
     // Functions of the statements before may have changed any setting, so that all of them are looked at again.
     const pins = add(
       isFirst
-        ? pinGuard(options, this.#limits.timeoutMs, now.plan.hidesOrder)
-        : wholePinGuard(options, Math.max(1, this.#timeLeftMs), now.plan.hidesOrder),
+        ? pinGuard(options, this.#limits.timeoutMs, now.plan)
+        : wholePinGuard(options, Math.max(1, this.#timeLeftMs), now.plan),
     )
     // A read among writes gets its belt as well: a subtransaction may be READ ONLY, and ends being so with it.
     const hasBelt = this.#isSeveral && now.plan.readOnly && !plan.readOnly

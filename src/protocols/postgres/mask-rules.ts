@@ -40,6 +40,16 @@ export function refuseUnderMasks(findings: Findings, effects: Effects, masks: Bo
       `${functionName(fn)}${via === '' ? '' : ` (${via})`} could read what this database masks.`,
     )
   }
+  if (
+    findings.explain?.measuresRows === true &&
+    effects.changes.some(({ relation }) => masks.byRelation.has(relation.oid))
+  ) {
+    refuse(
+      'sql.mask.explain',
+      'EXPLAIN (WAL) tells how long the rows are that it writes, masked columns included.',
+      'Leave WAL out.',
+    )
+  }
   for (const effect of effects.sideEffects) refuseSideEffect(effect, trusted)
   for (const use of findings.uses) refuseUse(use, masks)
   const writes = findings.uses.filter((use) => use.role !== 'read').length

@@ -3,6 +3,7 @@
  *
  * @packageDocumentation
  */
+import type { PostgresPlan } from './plan-types.ts'
 import type { RunStep } from './exchange.ts'
 import type { PostgresOptions } from './options.ts'
 
@@ -32,17 +33,51 @@ export function pinnedSettings(options: PostgresOptions): Readonly<Record<string
  * All pins were checked at the start, and nothing of a caller has run since the session was last reset to them; these
  * three are looked at again because a wrong one makes another statement of the same text.
  */
-export function pinGuard(options: PostgresOptions, timeoutMs: number, hidesOrder = false): RunStep {
+export function pinGuard(options: PostgresOptions, timeoutMs: number, plan?: PostgresPlan): RunStep {
   return {
     do: 'run',
-    sql: hidesOrder ? PIN_GUARD_SQL.replace('SELECT ', `SELECT ${IN_HEAP_ORDER} `) : PIN_GUARD_SQL,
+    sql: plan?.hidesOrder === true ? PIN_GUARD_SQL.replace('SELECT ', `SELECT ${heapOrder(plan)}, `) : PIN_GUARD_SQL,
     params: [String(timeoutMs), searchPathOf(options)],
   }
 }
 
-/** Indexes are then read as bitmaps, whose rows come as they lie in the table. */
-const IN_HEAP_ORDER = `pg_catalog.set_config('enable_indexscan', 'off', true),
-  pg_catalog.set_config('enable_indexonlyscan', 'off', true),`
+/**
+ * Indexes are then read as bitmaps, whose rows come as they lie in the table. The other ways to find and to order rows
+ * are switched on: a session, or a role's own settings, that had switched those off would be given the index after all.
+ */
+const SWITCHES = [
+  ['enable_indexscan', 'off'],
+  ['enable_indexonlyscan', 'off'],
+  ['enable_bitmapscan', 'on'],
+  ['enable_seqscan', 'on'],
+  ['enable_sort', 'on'],
+].map(([name, value]) => `pg_catalog.set_config('${name}', '${value}', true)`)
+
+/**
+ * Before PostgreSQL 18, what is switched off only costs 10^10 more (`disable_cost`), so that a statement with an even
+ * dearer sort, such as a large cross join, would read the index in its order. All costs are made smaller by the same
+ * factor, which changes no other choice; no estimate of rows, of which there are at most 10^100, is dear enough then.
+ */
+const COSTS = [
+  'seq_page_cost',
+  'random_page_cost',
+  'cpu_tuple_cost',
+  'cpu_index_tuple_cost',
+  'cpu_operator_cost',
+  'parallel_setup_cost',
+  'parallel_tuple_cost',
+].map((name) => {
+  const cost = `pg_catalog.current_setting('${name}')::pg_catalog.float8`
+  const isSmall = `${cost} OPERATOR(pg_catalog.<) 1e-50::pg_catalog.float8`
+  // Once in a transaction is enough: made smaller again and again, all would become nothing.
+  const smaller = `${cost} OPERATOR(pg_catalog.*) 1e-100::pg_catalog.float8`
+  return `pg_catalog.set_config('${name}', (CASE WHEN ${isSmall} THEN ${cost} ELSE ${smaller} END)::pg_catalog.text, true)`
+})
+
+/** Expressions that make the rest of the transaction read tables in heap order; EXPLAIN shows costs as they are. */
+export function heapOrder({ kind }: Pick<PostgresPlan, 'kind'>): string {
+  return (kind === 'explain' ? SWITCHES : [...SWITCHES, ...COSTS]).join(', ')
+}
 
 const PIN_GUARD_SQL = `SELECT pg_catalog.set_config('statement_timeout', $1::pg_catalog.text, true),
   1 OPERATOR(pg_catalog./) CASE WHEN
@@ -54,7 +89,7 @@ const PIN_GUARD_SQL = `SELECT pg_catalog.set_config('statement_timeout', $1::pg_
  * The same over every pin, and the role: for a statement before which something else of the caller ran, whose functions
  * may have changed any setting.
  */
-export function wholePinGuard(options: PostgresOptions, timeoutMs: number, hidesOrder = false): RunStep {
+export function wholePinGuard(options: PostgresOptions, timeoutMs: number, plan?: PostgresPlan): RunStep {
   const pins = Object.entries(pinnedSettings(options))
   const holds = pins.map(
     (_, index) =>
@@ -67,7 +102,7 @@ export function wholePinGuard(options: PostgresOptions, timeoutMs: number, hides
   ].join('\n    AND ')
   return {
     do: 'run',
-    sql: `SELECT ${hidesOrder ? IN_HEAP_ORDER : ''}
+    sql: `SELECT ${plan?.hidesOrder === true ? `${heapOrder(plan)},` : ''}
   pg_catalog.set_config('statement_timeout', $1::pg_catalog.text, true),
   1 OPERATOR(pg_catalog./) CASE WHEN ${isSame} THEN 1 ELSE 0 END`,
     params: [String(timeoutMs), ...pins.flat()],

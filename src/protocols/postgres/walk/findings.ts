@@ -86,7 +86,7 @@ export interface Findings {
   /** Highest `$n`. */
   readonly paramsMax: number
   /** EXPLAIN around it, with what it says of ANALYZE. */
-  readonly explain?: { readonly analyze: boolean }
+  readonly explain?: { readonly analyze: boolean; readonly measuresRows: boolean }
   readonly mayWrite: boolean
   /** Settings it changes by `set_config` with constants. */
   readonly settings: readonly SettingChange[]

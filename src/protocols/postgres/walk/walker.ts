@@ -45,7 +45,7 @@ export class Walker {
   onObject: ((ref: Ast) => void) | undefined
   paramsMax = 0
   mayWrite = false
-  explain: { readonly analyze: boolean } | undefined
+  explain: { readonly analyze: boolean; readonly measuresRows: boolean } | undefined
   origins: readonly (Origin | undefined)[] | undefined
   readonly #visitors: Visitors
   readonly #functions = new Map<string, FunctionUse>()

@@ -42,6 +42,7 @@ const OWN_STATEMENTS = [
   'sallyport_snapshot',
   'sallyport_fingerprint',
   'sallyport_heap',
+  'sallyport_heap_shown',
   ...PINS.map((pin) => `sallyport_show_${pin}`),
 ]
 

@@ -14,6 +14,7 @@ import type { Chunk } from '../../../core/chunk.ts'
 import { SallyportError } from '../../../core/errors.ts'
 import type { LoadedCatalog } from '../catalog-load.ts'
 import { FINGERPRINT_GUARD_SQL, SNAPSHOT_GUARD_SQL } from '../catalog-sql.ts'
+import { heapOrder } from '../pins.ts'
 import { NotOpened, StaleCatalog, type GuardKind } from '../connector.ts'
 import { encodeBind, type Bind } from '../messages/bind.ts'
 import { BIND_COMPLETE, FLUSH, PARSE_COMPLETE, SYNC } from '../messages/control.ts'
@@ -43,8 +44,7 @@ export interface WireExecution {
 const GUARD_PORTAL = 'sallyport_guard'
 const DIVISION_BY_ZERO = '22012'
 const HEAP = 'sallyport_heap'
-const HEAP_ORDER_SQL = `SELECT pg_catalog.set_config('enable_indexscan', 'off', true),
-  pg_catalog.set_config('enable_indexonlyscan', 'off', true)`
+const HEAP_SHOWN = 'sallyport_heap_shown'
 
 /** Runs the call. @throws StaleCatalog, NotOpened before anything of it ran; otherwise SallyportError. */
 export async function* runWire(execution: WireExecution): AsyncGenerator<Chunk, void, undefined> {
@@ -255,7 +255,7 @@ class PortalRun implements Run {
     if (guard !== undefined) messages.push(...guard.messages)
     messages.push(...(isLooking ? [FLUSH] : this.#commandMessages()))
     this.#send(messages)
-    if (heap !== undefined) await this.#passOwn(HEAP, heap.answers)
+    if (heap !== undefined) await this.#passOwn(this.#heapName(), heap.answers)
     if (!isParsed) {
       await this.#expect('1')
       statement.sent = plan.sql
@@ -326,7 +326,11 @@ class PortalRun implements Run {
 
   /** Rows then come as they lie in the table: the order of an index would tell how masked values compare. */
   #heapMessages(): { readonly messages: readonly Buffer[]; readonly answers: string } {
-    return this.#ownMessages(HEAP, HEAP_ORDER_SQL, [])
+    return this.#ownMessages(this.#heapName(), `SELECT ${heapOrder(this.#execution.plan)}`, [])
+  }
+
+  #heapName(): string {
+    return this.#execution.plan.kind === 'explain' ? HEAP_SHOWN : HEAP
   }
 
   #guardMessages(): { readonly messages: readonly Buffer[]; readonly answers: string } {
