@@ -50,6 +50,7 @@ export async function openPostgresDoor(building: Building, closers: Closers): Pr
       async withdraw(ticket: string, session: Session) {
         await approvals.inbox.cancel(session.principal, ticket)
       },
+      policyVersion: () => policies.current().version,
       onFault: (error) => log.error({ err: error }, 'the PostgreSQL door met an error'),
     },
     settings,

@@ -24,6 +24,8 @@ export interface WorldOptions {
   readonly grants: string
   /** The policy file; its target is called `db`. */
   readonly policy: string
+  /** What `listen.postgres` says, as YAML. */
+  readonly postgres?: string
   /** More lines of `sallyport.yaml`. */
   readonly config?: string
   /** The server its database is on; 18 unless told. */
@@ -81,7 +83,7 @@ export async function openWorld(options: WorldOptions): Promise<World> {
   await writeFile(path.join(dir, 'policies', 'policy.yaml'), options.policy)
   await writeFile(
     path.join(dir, 'sallyport.yaml'),
-    `listen: {mcp: "127.0.0.1:0", admin: "127.0.0.1:0", postgres: "127.0.0.1:0"}
+    `listen: {mcp: "127.0.0.1:0", admin: "127.0.0.1:0", postgres: ${options.postgres ?? '"127.0.0.1:0"'}}
 targets:
   db:
     protocol: postgres

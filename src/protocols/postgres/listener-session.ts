@@ -44,6 +44,8 @@ export interface SessionRooms {
   judge(call: Call): Promise<Judged>
   /** Withdraws a request for approval whose client does not want it any more. */
   withdraw(ticket: string, session: Session): Promise<void>
+  /** The policy that decides now. */
+  policyVersion(): string
   /** Told of errors nobody foresaw. */
   onFault(error: unknown): void
 }
@@ -105,9 +107,13 @@ export class ClientSession {
   readonly #held = new Set<string>()
   #isSkipping = false
   #isUnderMasks = true
+  /** Version of the policy under which the last statement was done. */
+  #policy: string | undefined
   /** Set when something ran that may have changed the settings the session is pinned to. */
   #isDoubtful = false
   #drift: string | undefined
+  /** Set when something ran that may have changed the catalog, until the next statement was planned with it. */
+  #hasChanged = false
   /** The portal whose messages were taken and not answered yet. */
   #waiting: string | undefined
   /** What runs now. */
@@ -134,12 +140,15 @@ export class ClientSession {
     this.#backend.onLost(() => this.#client.interrupt())
     this.#backend.events = {
       notice: (report) => {
-        this.#client.write(encodeReport('NoticeResponse', this.#isUnderMasks ? withheldNotice(report) : report))
+        const isWithheld = this.#isUnderMasks || this.#backend.isWithheld
+        this.#client.write(encodeReport('NoticeResponse', isWithheld ? withheldNotice(report) : report))
         this.#flushIdle()
       },
       notification: (notification) => {
         // What somebody says there passes no detector and no mask.
-        const payload = this.#isUnderMasks ? '' : notification.payload
+        const isWithheld =
+          this.#isUnderMasks || this.#backend.isWithheld || this.#policy !== this.#rooms.policyVersion()
+        const payload = isWithheld ? '' : notification.payload
         this.#client.write(encodeNotification({ ...notification, payload }))
         this.#flushIdle()
       },
@@ -274,12 +283,22 @@ export class ClientSession {
 
   async #statement(sql: string, isPart: boolean): Promise<void> {
     await this.#checkPins()
-    const wire = new WireCall(this.#backend, sql, this.#view, { isPart, drift: this.#drift })
+    const wire = new WireCall(this.#backend, sql, this.#view, {
+      isPart,
+      drift: this.#drift,
+      followsChange: this.#hasChanged,
+    })
+    this.#looked()
     const { call, controller } = this.#call('postgres.query', wire, () => 'abandoned')
     await this.#running_(controller, async () => {
       for await (const chunk of this.#rooms.run(call)) await this.#show(chunk, wire)
     })
     this.#took(wire.plan)
+  }
+
+  /** In a transaction, and in a pipeline, every statement is planned with a fresh look; what they changed is seen after. */
+  #looked(): void {
+    if (this.#backend.status === 'I' && !this.#backend.isOpen) this.#hasChanged = false
   }
 
   /** After whatever may have changed what a text means, the session itself is asked (C7). */
@@ -301,7 +320,12 @@ export class ClientSession {
     if (this.#statements.size >= KEPT_MAX) throw tooManyKept()
     if (name === '') this.#statements.delete('')
     await this.#checkPins()
-    const wire = new WireCall(this.#backend, sql, this.#view, { isUnbound: true, drift: this.#drift })
+    const wire = new WireCall(this.#backend, sql, this.#view, {
+      isUnbound: true,
+      drift: this.#drift,
+      followsChange: this.#hasChanged,
+    })
+    this.#looked()
     const { call } = this.#call('postgres.parse', wire, () => 'done')
     const judged = await this.#rooms.judge(call)
     this.#isUnderMasks = isUnderMasks(judged.plan as PostgresPlan)
@@ -339,7 +363,12 @@ export class ClientSession {
       tag: '',
     }
     await this.#checkPins()
-    const wire = new WireCall(this.#backend, statement.sql, this.#view, { portal: request, drift: this.#drift })
+    const wire = new WireCall(this.#backend, statement.sql, this.#view, {
+      portal: request,
+      drift: this.#drift,
+      followsChange: this.#hasChanged,
+    })
+    this.#looked()
     const { call, controller } = this.#call('postgres.execute', wire, () => this.#portals.get(name)?.stopped ?? 'done')
     this.#portals.set(name, { request, wire, controller, chunks: this.#rooms.run(call), stopped: 'abandoned' })
     this.#waiting = name
@@ -425,6 +454,7 @@ export class ClientSession {
         }
       } catch (error) {
         this.#portals.delete(name)
+        this.#conclude(request.statement)
         throw error
       }
     })
@@ -432,6 +462,17 @@ export class ClientSession {
     this.#portals.delete(name)
     this.#ended.set(name, request.tag)
     this.#took(wire.plan)
+  }
+
+  /** Tells the client of a Parse that succeeded before what failed; forgets a statement whose Parse is what failed. */
+  #conclude(statement: Statement): void {
+    if (statement.isAnswered) return
+    if (statement.sent !== undefined) {
+      statement.isAnswered = true
+      this.#client.write(PARSE_COMPLETE)
+      return
+    }
+    for (const [name, kept] of this.#statements) if (kept === statement) this.#statements.delete(name)
   }
 
   /** Parses a statement at the backend, if that was not done, and describes it if asked. */
@@ -462,6 +503,7 @@ export class ClientSession {
     if (piece.kind === 'message' && letters.includes(piece.letter)) return piece.bytes
     if (piece.kind === 'message' && piece.letter === 'E') {
       const report = decodeReport('ErrorResponse', piece.body)
+      this.#conclude(statement)
       throw reportedError(report, { sql: statement.wanted, isMasked: this.#isUnderMasks }, statement.sql)
     }
     const error = violation('last', 'of the server is not the one that comes here')
@@ -524,6 +566,7 @@ export class ClientSession {
     for (const done of plan.statements ?? [plan]) {
       const effect = done.session
       if (done.action.parts.some(({ verb }) => DOUBTFUL.has(verb))) this.#isDoubtful = true
+      if (done.changesCatalog === true) this.#hasChanged = true
       this.#view = afterEffect(this.#view, effect)
       if (effect?.does === 'declare' && effect.hold) this.#held.add(effect.name)
       const isDoubtful = done.kind === 'unknown' || effect?.does === 'deallocate' || effect?.does === 'discard'
@@ -549,6 +592,7 @@ export class ClientSession {
     this.#ticket = undefined
     // Part of a text that failed may have taken effect.
     this.#isDoubtful = true
+    this.#hasChanged = true
     this.#backend.poison()
     this.#client.write(errorResponse(error))
   }
@@ -577,6 +621,7 @@ export class ClientSession {
   }
 
   #call(tool: string, wire: WireCall, stopped: () => 'done' | 'abandoned') {
+    this.#policy = this.#rooms.policyVersion()
     const controller = new AbortController()
     const copyData = (): AsyncIterable<Uint8Array> | undefined =>
       mayTakeData(wire.plan) ? this.#copyData() : undefined

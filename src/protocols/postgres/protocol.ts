@@ -229,7 +229,8 @@ export function postgresProtocol(planner: Planner): PostgresProtocol {
   /** While its transaction is idle, what a wire call was planned with is compared when it runs; else it is looked at now. */
   async function planOnWire(call: Call, wire: WireCall, context: PlanContext): Promise<PostgresPlan> {
     const backend = backendOf(call.target)
-    const known = wire.backend.status === 'T' || wire.backend.isOpen ? undefined : backend.keeper.latest
+    const mustLook = wire.followsChange || wire.backend.status === 'T' || wire.backend.isOpen
+    const known = mustLook ? undefined : backend.keeper.latest
     const under = { masks: context.masks, ...planSettings(backend.options) }
     if (known !== undefined && untried(backend, known.catalog, context.masks).length === 0) {
       backend.bindings.check(known.catalog, context.masks)

@@ -84,7 +84,7 @@ export class Answer {
       const cap = this.stopped === undefined ? this.#rowsMax - this.rows : undefined
       let piece = backend.now(cap)
       if (piece === undefined) {
-        if (this.#outBytes > 0) for (const chunk of this.flush()) yield chunk
+        if (this.#outBytes > 0 || this.#cells.length > 0) for (const chunk of this.flush()) yield chunk
         piece = await backend.next(cap)
       }
       if (piece.kind === 'rows') this.#takeRows(piece.bytes, piece.rows)
@@ -196,7 +196,7 @@ export class Answer {
         this.tag = decodeCommandComplete(body)
         return
       case 'D':
-        this.#decode(body)
+        this.#count(body)
         return
       case 'W':
         // No statement that replicates is ever let through; a backend that starts it is not followed.
@@ -214,7 +214,9 @@ export class Answer {
       return
     }
     if (letter === 'D') {
-      if (this.#cells.length >= DECODED_ROWS) yield* this.flush()
+      // Messages stand behind the rows they are gathered with, so those that came before a row leave first.
+      if (this.#outBytes > 0 || this.#cells.length >= DECODED_ROWS) yield* this.flush()
+      this.#cells.push(decodeTextRow(body))
       return
     }
     yield* this.flush()
@@ -242,13 +244,12 @@ export class Answer {
     this.push(encodeReport('NoticeResponse', isWithheld ? withheldNotice(report) : report))
   }
 
-  #decode(body: Buffer): void {
+  #count(body: Buffer): void {
     if (this.stopped !== undefined) return
     if (this.rows >= this.#rowsMax) return this.stop(tooMany('rows', this.#rowsMax))
     this.rows++
     this.bytes += body.length
-    if (this.bytes > this.#bytesMax) return this.stop(tooMany('bytes', this.#bytesMax))
-    this.#cells.push(decodeTextRow(body))
+    if (this.bytes > this.#bytesMax) this.stop(tooMany('bytes', this.#bytesMax))
   }
 }
 

@@ -66,6 +66,8 @@ export class WireBackend {
   isSyncSent = false
   /** Whether the backend reported an error that no ReadyForQuery has ended yet: it skips everything until a Sync. */
   isFailed = false
+  /** Whether the policy of the last call masks or looks for anything, so that what anybody says there is withheld. */
+  isWithheld = true
   /** Names of the gateway's own statements that exist at the backend. */
   readonly prepared = new Set<string>()
   /** Why the connection is gone. */

@@ -40,6 +40,8 @@ export class WireCall {
   readonly drift: string | undefined
   /** Set for a Parse message: its parameters have no values yet. */
   readonly isUnbound: boolean
+  /** Set when the session itself may have changed the catalog: what follows is planned with the one of now (C7). */
+  readonly followsChange: boolean
   /** Columns of the rows that are decoded on the way, as the backend described them. */
   fields: readonly Field[] = []
   /** The plan it was last given; its effect on the session is the listener's to keep. */
@@ -56,6 +58,7 @@ export class WireCall {
       readonly isUnbound?: true
       readonly isPart?: boolean
       readonly drift?: string | undefined
+      readonly followsChange?: boolean
     } = {},
   ) {
     this.backend = backend
@@ -65,6 +68,7 @@ export class WireCall {
     this.isUnbound = more.isUnbound ?? false
     this.isPart = more.isPart ?? false
     this.drift = more.drift
+    this.followsChange = more.followsChange ?? false
   }
 
   /** Values as text, binary ones decoded where their type is known. */

@@ -35,9 +35,28 @@ export function reportedError(
   )
   if (isMasked) return error
   const words = new Map(report)
-  // A position in the text that was sent means nothing in the one the client wrote.
-  if (plan.sql !== text) words.delete('P')
+  const position = positionIn(text, plan.sql, Number(report.get('P')))
+  if (position === undefined) words.delete('P')
+  else words.set('P', String(position))
   return new SallyportError(error.code, error.message, { facts: error.facts, cause: new BackendWords(words) })
+}
+
+/**
+ * Where in the client's text a position of the sent one lies (both count characters from 1). Names were pinned in between:
+ * before the first and behind the last of them the two are the same text; elsewhere nothing is claimed.
+ */
+function positionIn(text: string, sent: string, position: number): number | undefined {
+  if (!Number.isInteger(position) || sent === text) return Number.isInteger(position) ? position : undefined
+  const written = Array.from(text)
+  const went = Array.from(sent)
+  const at = position - 1
+  let start = 0
+  while (start <= at && start < written.length && written[start] === went[start]) start++
+  if (start > at) return position
+  const behind = went.length - at
+  let end = 0
+  while (end < behind && end < written.length && written.at(-1 - end) === went.at(-1 - end)) end++
+  return end === behind ? written.length - behind + 1 : undefined
 }
 
 /** What is left of a notice whose words may quote a masked value. */

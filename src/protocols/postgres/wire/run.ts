@@ -26,7 +26,7 @@ import { encodeQuery } from '../messages/query.ts'
 import type { PostgresPlan } from '../plan.ts'
 import { Answer, exitOf } from './answer.ts'
 import type { WireBackend } from './backend.ts'
-import type { PortalRequest, WireCall } from './payload.ts'
+import type { PortalRequest, Statement, WireCall } from './payload.ts'
 import { isUnderMasks, reportedError } from './reported.ts'
 
 /** What one execution needs. */
@@ -59,6 +59,7 @@ export async function* runWire(execution: WireExecution): AsyncGenerator<Chunk, 
   const abort = (): void => run.stop(permit.signal.reason)
   permit.signal.addEventListener('abort', abort, { once: true })
   const { events } = wire.backend
+  wire.backend.isWithheld = permit.obligations.detect.length > 0 || isUnderMasks(execution.plan)
   wire.backend.events = { ...events, notice: (report) => answer.notice(report) }
   try {
     permit.signal.throwIfAborted()
@@ -259,16 +260,22 @@ class PortalRun implements Run {
     if (!isParsed) {
       await this.#expect('1')
       statement.sent = plan.sql
-      if (!statement.isAnswered) this.#answer.push(PARSE_COMPLETE)
-      statement.isAnswered = true
     }
     await this.#expect('2')
-    if (!this.#hidden.includes('2')) this.#answer.push(BIND_COMPLETE)
     if (guard !== undefined) await this.#passGuard(guard.answers)
-    if (!isLooking) return
-    const { catalog } = await this.#execution.look()
-    if (catalog.fingerprint !== plan.fingerprint) throw new StaleCatalog(true)
-    this.#send(this.#commandMessages())
+    if (isLooking) {
+      const { catalog } = await this.#execution.look()
+      if (catalog.fingerprint !== plan.fingerprint) throw new StaleCatalog(true)
+      this.#send(this.#commandMessages())
+    }
+    this.#answerOpened(statement)
+  }
+
+  /** Told only now: what was planned with an old catalog is opened once more, and its client hears of one time. */
+  #answerOpened(statement: Statement): void {
+    if (!statement.isAnswered) this.#answer.push(PARSE_COMPLETE)
+    statement.isAnswered = true
+    if (!this.#hidden.includes('2')) this.#answer.push(BIND_COMPLETE)
   }
 
   async #expect(letter: string): Promise<void> {
