@@ -135,6 +135,7 @@ export async function openGateway(
     now: Date.now,
     instance: 'proof',
     onEvent: () => undefined,
+    policyVersion: () => '',
     onFault: (error) => log.error({ err: error }, 'approvals'),
   })
   const allowing = roomsOf(policyText('effect: allow'), { protocol, role, target, approvals })
