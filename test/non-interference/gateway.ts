@@ -135,7 +135,6 @@ export async function openGateway(
     now: Date.now,
     instance: 'proof',
     onEvent: () => undefined,
-    policyVersion: () => '',
     onFault: (error) => log.error({ err: error }, 'approvals'),
   })
   const allowing = roomsOf(policyText('effect: allow'), { protocol, role, target, approvals })
@@ -218,6 +217,7 @@ export async function openGateway(
       run: (call) => govern(call, allowing),
       judge: (call) => judge(call, allowing),
       withdraw: async () => undefined,
+      policyVersion: () => allowing.policy().version,
       onFault: (error) => log.error({ err: error }, 'door'),
     }
   }
@@ -333,7 +333,7 @@ function roomsOf(
     permits: createPermits({
       approvals: from.approvals,
       limits: createLimits({ now: () => performance.now() }),
-      policyVersion: () => policy.version,
+      policyVersion: () => allowing.policy().version,
       isCurrent: async () => true,
     }),
     credentials: { read: async () => ({ user: from.role.user, value: from.role.password }) },
