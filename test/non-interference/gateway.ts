@@ -333,7 +333,7 @@ function roomsOf(
     permits: createPermits({
       approvals: from.approvals,
       limits: createLimits({ now: () => performance.now() }),
-      policyVersion: () => allowing.policy().version,
+      policyVersion: () => policy.version,
       isCurrent: async () => true,
     }),
     credentials: { read: async () => ({ user: from.role.user, value: from.role.password }) },
