@@ -56,6 +56,8 @@ async function converse(
   const name = databases[index]?.name ?? ''
   const socket = connect({ port, host: '127.0.0.1', noDelay: true })
   try {
+    // Each read waits for data or the end.
+    socket.setMaxListeners(0)
     await once(socket, 'connect')
     const backend = new Backend(socket)
     const parameters = new Map([

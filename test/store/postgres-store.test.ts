@@ -164,7 +164,8 @@ describe('the PostgreSQL store', () => {
       const answers: boolean[] = []
       try {
         let n = 0
-        while (cuts < 40 || n < 300) {
+        const isDone = (): boolean => cuts >= 40 && n >= 300
+        while (!isDone()) {
           // Of two inserts of one document exactly one may be told that it was first.
           answers.push(await insert(store, 'c', `n${n}`, { n }))
           answers.push(!(await insert(store, 'c', `n${n}`, { n: -1 })))

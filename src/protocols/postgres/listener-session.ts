@@ -81,6 +81,8 @@ const DOUBTFUL: ReadonlySet<string> = new Set([
   'sql.set_role',
   'sql.discard',
 ])
+/** Verbs of parts that run code of a user. */
+const RUNS_CODE: ReadonlySet<string> = new Set(['sql.call', 'sql.do', 'sql.code'])
 /** PostgreSQL keeps names to 63 bytes and takes two that differ later for one. */
 const NAME_BYTES_MAX = 63
 /** Statements and portals a client may keep. */
@@ -569,7 +571,10 @@ export class ClientSession {
       if (done.changesCatalog === true) this.#hasChanged = true
       this.#view = afterEffect(this.#view, effect)
       if (effect?.does === 'declare' && effect.hold) this.#held.add(effect.name)
-      const isDoubtful = done.kind === 'unknown' || effect?.does === 'deallocate' || effect?.does === 'discard'
+      // Code of a user may prepare and deallocate whatever it likes, also under the names of the guards.
+      const ranCode = done.action.parts.some(({ verb }) => RUNS_CODE.has(verb))
+      const isDoubtful =
+        ranCode || done.kind === 'unknown' || effect?.does === 'deallocate' || effect?.does === 'discard'
       if (!isDoubtful) continue
       for (const statement of this.#statements.values()) if (statement.sent !== undefined) statement.sent = ''
       this.#backend.doubt()

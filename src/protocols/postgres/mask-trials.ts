@@ -12,9 +12,6 @@ import { maskExpression } from './mask-source.ts'
 import type { RelationMasks } from './masks.ts'
 import { resourceName } from './names.ts'
 
-/** What PostgreSQL said of expressions: an empty text when it took one, otherwise the SQLSTATE it refused it with. */
-export type MaskTrials = ReadonlyMap<string, string>
-
 /** Expressions in one statement; a target list holds at most 1,664 entries. */
 const TRIALS_IN_ONE = 500
 

@@ -23,7 +23,7 @@ import { statementsIn } from './split.ts'
 
 export { loadParser } from './parse.ts'
 export type { StatementRequest } from './plan-request.ts'
-export type { MaskedColumn, Param, PlanUnder, PostgresPlan, StatementKind } from './plan-types.ts'
+export type { PlanUnder, PostgresPlan } from './plan-types.ts'
 
 /** One statement of a text with the plan it has. */
 export interface PlannedStatement {

@@ -1,2 +1,1 @@
-export { SSH_SETTINGS } from './options.ts'
 export { createSsh } from './protocol.ts'

@@ -1,5 +1,5 @@
 import { BodyReader, MessageWriter } from './bytes.ts'
-import { formatAt, type Format } from './bind.ts'
+import type { Format } from './bind.ts'
 import { violation } from './violation.ts'
 
 /** FunctionCall: runs a function by its OID, without a statement (PostgreSQL manual, 55.2.6). */
@@ -32,11 +32,6 @@ export function encodeFunctionCall({ oid, argFormats, args, resultFormat }: Omit
   writer.count(args.length)
   for (const arg of args) writer.value(arg)
   return writer.int16(resultFormat).done()
-}
-
-/** The arguments that came as text, for the record; binary ones as hex. */
-export function shownArgs({ argFormats, args }: FunctionCall): readonly (string | null)[] {
-  return args.map((arg, index) => arg && arg.toString(formatAt(argFormats, index) === 0 ? 'utf8' : 'hex'))
 }
 
 function formatOf(value: number): Format {

@@ -22,9 +22,6 @@ export const LARGE_BYTES_MAX = 16 * 1024 ** 2
 /** One CopyData message. It is handed on as it comes in pieces, so this only bounds what a client can announce. */
 export const COPY_BYTES_MAX = 16 * 1024 ** 2
 
-/** Parameters of a statement: they are counted with 16 bits. */
-export const PARAMS_MAX = 65_535
-
 /** `MaxTupleAttributeNumber` (`access/htup_details.h`): columns of a result. */
 export const COLUMNS_MAX = 1_664
 

@@ -25,12 +25,3 @@ export function decodeSaslInitial(body: Buffer): SaslInitialResponse {
   reader.end()
   return { mechanism, data }
 }
-
-export function encodeSaslInitial({ mechanism, data }: SaslInitialResponse): Buffer {
-  return new MessageWriter('p').text(mechanism).value(data).done()
-}
-
-/** SASLResponse: the body is what the client says. */
-export function encodeSaslResponse(data: Uint8Array): Buffer {
-  return new MessageWriter('p').bytes(data).done()
-}

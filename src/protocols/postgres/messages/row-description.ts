@@ -45,17 +45,3 @@ export function encodeRowDescription(fields: readonly Field[]): Buffer {
   }
   return writer.done()
 }
-
-export function decodeParameterDescription(body: Buffer): readonly number[] {
-  const reader = new BodyReader('ParameterDescription', body)
-  const types: number[] = []
-  for (let left = reader.count(); left > 0; left--) types.push(reader.uint32())
-  reader.end()
-  return types
-}
-
-export function encodeParameterDescription(types: readonly number[]): Buffer {
-  const writer = new MessageWriter('t', types.length * 4 + 8).count(types.length)
-  for (const oid of types) writer.uint32(oid)
-  return writer.done()
-}

@@ -8,7 +8,6 @@ import { isPinnedValue, isSettable, PINNED_SETTINGS } from '../settings.ts'
 import { word } from '../names.ts'
 import type { Draft, Handler } from './draft.ts'
 import { alterOf, server } from './effects.ts'
-import { constantText, fieldsOf, optionValue } from './objects.ts'
 
 const NEEDS_SESSION = 'it would hold for nothing but the call itself; ask the operator for the setting of the target'
 const ROLES = new Set(['role', 'session_authorization'])
@@ -123,10 +122,4 @@ export function stored(draft: Draft, object: string, name: string | undefined, s
   const setting = text(fieldsOf(statement)['name']) || 'all'
   alterOf(draft, object, name, [setting.toLowerCase()])
   draft.underMasks = 'refused'
-}
-
-/** The text of a constant argument. */
-export function literal(node: unknown): string | undefined {
-  const one = unwrap(node)
-  return one?.type === 'A_Const' && one.fields['isnull'] !== true ? constantText(one.fields) : undefined
 }
