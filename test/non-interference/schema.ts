@@ -2,6 +2,7 @@
  * The database the proof runs on. Structure first, for the template every copy is made from, so that all copies have the
  * same OIDs; then rows, by the same statements in the same order, so that they lie at the same places.
  */
+import type { Transform } from '../../src/core/decision.ts'
 import { ROWS, type Secrets } from './secrets.ts'
 
 /** Every form a relation can have that masks must follow: partitions, children, views, rows in rows, all kinds of types. */

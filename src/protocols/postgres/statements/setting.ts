@@ -8,6 +8,7 @@ import { isPinnedValue, isSettable, PINNED_SETTINGS } from '../settings.ts'
 import { word } from '../names.ts'
 import type { Draft, Handler } from './draft.ts'
 import { alterOf, server } from './effects.ts'
+import { fieldsOf, optionValue } from './objects.ts'
 
 const NEEDS_SESSION = 'it would hold for nothing but the call itself; ask the operator for the setting of the target'
 const ROLES = new Set(['role', 'session_authorization'])
