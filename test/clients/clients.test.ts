@@ -27,7 +27,6 @@ const REFUSED_OF_A_SESSION: readonly (readonly [statement: RegExp, why: string])
   [/search_path/iu, 'the path decides what names mean (sql.set on search_path)'],
   [/row_security/iu, "row security is the database's own (sql.set on row_security)"],
   [/\bset_config\((?:name|\s*'jit')/iu, 'a setting or a value that is not written out'],
-  [/;\s*set\b/iu, 'several statements in one text are for the wire'],
 ]
 
 const captured = fileURLToPath(new URL('./captured', import.meta.url))
@@ -81,7 +80,7 @@ describe.runIf(has('postgresql-15'))('what tools send, under sql.client, a read 
       else wrong.push(`${JSON.stringify(plan.action.parts)} :: ${sent.sql}`)
     }
     expect(wrong).toEqual([])
-    expect(met.size).toBe(REFUSED_OF_A_SESSION.length)
+    expect(REFUSED_OF_A_SESSION.map(([statement]) => statement).filter((statement) => !met.has(statement))).toEqual([])
   })
 
   it.each(['SET standard_conforming_strings = off', `SET client_encoding = 'SJIS'`, 'RESET ROLE', 'SET ROLE postgres'])(

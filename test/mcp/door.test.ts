@@ -25,7 +25,14 @@ describe.each(ERAS)('the MCP door in the %s', (_, connect) => {
   it('lists the same tools in the same order every time', async () => {
     const client = await open()
     const names = (await client.listTools()).tools.map(({ name }) => name)
-    expect(names).toEqual(['approval_status', 'describe_target', 'http_request', 'query_database', 'run_ssh'])
+    expect(names).toEqual([
+      'approval_cancel',
+      'approval_status',
+      'describe_target',
+      'http_request',
+      'query_database',
+      'run_ssh',
+    ])
     expect((await client.listTools()).tools.map(({ name }) => name)).toEqual(names)
   })
 
