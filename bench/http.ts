@@ -4,18 +4,17 @@
  *
  * Two loads: a small JSON answer, several at a time, and one answer of 50 MB that streams (`record: digest`).
  */
-import { fork, spawn, type ChildProcess } from 'node:child_process'
+import { fork, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
-import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { Pool } from 'undici'
-import { adminClient } from '../src/cli/admin-client.ts'
 import { startNginx } from '../test/services/nginx.ts'
+import { end, serveGateway } from './gateway.ts'
 import { percentile, round, type Round } from './measure.ts'
 
 const ROUNDS = Number(process.env['BENCH_ROUNDS'] ?? 7)
@@ -29,8 +28,6 @@ targets: [service]
 rules:
   - {id: read, effect: allow, principals: [group:agents], actions: [http.get], resources: [{path: "/**"}], limits: {bytes: 100MiB}}
 `
-
-const CLI = fileURLToPath(new URL('../dist/src/cli.js', import.meta.url))
 
 if (process.send === undefined) await main()
 else await serve()
@@ -170,35 +167,7 @@ targets:
   service: {protocol: http, base_url: "${origin}", allow_addresses: [127.0.0.1], auth: bearer, credential: {file: secret}, bytes: 100MiB, record: digest}
 `,
   )
-  const operator = spawn(process.execPath, [CLI, 'operator', 'olga', '--json'], {
-    cwd: dir,
-    stdio: ['ignore', 'pipe', 'inherit'],
-  })
-  const { token: operatorToken } = JSON.parse(await firstLine(operator, () => true)) as { token: string }
-  const child = spawn(process.execPath, [CLI, 'serve'], { cwd: dir, stdio: ['ignore', 'ignore', 'pipe'] })
+  const { child, pid, doors, token } = await serveGateway(dir)
   children.push(child)
-  const urls = JSON.parse(await firstLine(child, (text) => text.includes('"mcp"'))) as { http: string; admin: string }
-  child.stderr?.resume()
-  const { token } = await adminClient(urls.admin, operatorToken).post<{ token: string }>('/v1/tokens', {
-    principal: 'loop',
-    kind: 'agent',
-    owner: 'sam',
-    groups: ['agents'],
-    roles: ['caller'],
-    expires_in_ms: 3_600_000,
-  })
-  return { url: urls.http, pid: child.pid ?? 0, token }
-}
-
-async function firstLine(child: ChildProcess, is: (line: string) => boolean): Promise<string> {
-  const source = child.stdout ?? child.stderr
-  if (source === null) throw new Error('The process has no output.')
-  for await (const line of createInterface(source)) if (is(line)) return line
-  throw new Error('The process ended before it was ready.')
-}
-
-async function end(child: ChildProcess): Promise<void> {
-  if (child.exitCode !== null || child.signalCode !== null) return
-  child.kill('SIGTERM')
-  await once(child, 'exit')
+  return { url: doors['http'] ?? '', pid, token }
 }

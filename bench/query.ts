@@ -3,16 +3,14 @@
  * through `query_database`; rounds interleaved in one run, so that a noisy machine is equally noisy to all three.
  */
 import { spawn, type ChildProcess } from 'node:child_process'
-import { once } from 'node:events'
 import { chmod, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
-import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { Pool } from 'pg'
-import { adminClient } from '../src/cli/admin-client.ts'
 import { startEmbeddedPostgres } from '../src/cli/demo/embedded-postgres.ts'
 import { shopSql } from '../src/cli/demo/shop.ts'
+import { end, firstLine, serveGateway } from './gateway.ts'
 import { percentile, round, summary, type Round } from './measure.ts'
 
 const ROUNDS = Number(process.env['BENCH_ROUNDS'] ?? 9)
@@ -30,8 +28,6 @@ masks:
   - {columns: [public.customers.ssn], transform: redact}
   - {detect: [email], transform: partial}
 `
-
-const CLI = fileURLToPath(new URL('../dist/src/cli.js', import.meta.url))
 
 let nextId = 1
 
@@ -131,42 +127,9 @@ targets:
        credential: {user: ${database.user}, file: password}}
 `,
   )
-  const operator = spawn(process.execPath, [CLI, 'operator', 'olga', '--json'], {
-    cwd: dir,
-    stdio: ['ignore', 'pipe', 'inherit'],
-  })
-  const { token: operatorToken } = JSON.parse(await firstLine(operator, () => true)) as { token: string }
-  await ended(operator)
-  const child = spawn(process.execPath, [CLI, 'serve'], { cwd: dir, stdio: ['ignore', 'ignore', 'pipe'] })
+  const { child, pid, doors, token } = await serveGateway(dir)
   children.push(child)
-  const line = await firstLine(child, (text) => text.includes('"mcp"'))
-  const urls = JSON.parse(line) as { mcp: string; admin: string }
-  child.stderr?.resume()
-  const { token } = await adminClient(urls.admin, operatorToken).post<{ token: string }>('/v1/tokens', {
-    principal: 'loop',
-    kind: 'agent',
-    owner: 'sam',
-    groups: ['agents'],
-    roles: ['caller'],
-    expires_in_ms: 3_600_000,
-  })
-  return { url: urls.mcp, pid: child.pid ?? 0, token }
-}
-
-async function firstLine(child: ChildProcess, is: (line: string) => boolean): Promise<string> {
-  const source = child.stdout ?? child.stderr
-  if (source === null) throw new Error('The process has no output.')
-  for await (const line of createInterface(source)) if (is(line)) return line
-  throw new Error('The process ended before it was ready.')
-}
-
-async function ended(child: ChildProcess): Promise<void> {
-  if (child.exitCode === null && child.signalCode === null) await once(child, 'exit')
-}
-
-async function end(child: ChildProcess): Promise<void> {
-  child.kill('SIGTERM')
-  await ended(child)
+  return { url: doors['mcp'] ?? '', pid, token }
 }
 
 async function callTool(

@@ -7,12 +7,12 @@ import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { existsSync } from 'node:fs'
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
-import { connect, createServer, type Server, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { adminClient, type AdminClient } from '../../src/cli/admin-client.ts'
+import { layCable } from '../services/cable.ts'
 import { createDatabase, type TestDatabase } from '../services/postgres.ts'
 
 const CLI = fileURLToPath(new URL('../../dist/src/cli.js', import.meta.url))
@@ -64,7 +64,7 @@ export async function openCluster(options: {
   const store = await createDatabase('')
   const target = await createDatabase(options.schema)
   const role = await target.role(options.grants)
-  const wire = await cuttable(() => store.port)
+  const wire = await layCable(() => store.port)
   const secrets = { SALLYPORT_STORE_PASSWORD: store.password, SALLYPORT_STORE_KEY: randomBytes(32).toString('base64') }
   const url = `postgres://${store.user}@127.0.0.1:${wire.port}/${store.name}?sslmode=disable`
 
@@ -87,7 +87,7 @@ approvals: {hold: 200ms}
   const [first] = instances
   if (first === undefined) throw new Error('at least one instance')
   let turn = 0
-  const proxy = await cuttable(() => {
+  const proxy = await layCable(() => {
     // Round robin over those that are up, as a load balancer with a health check does it.
     const up = instances.filter((instance) => instance.isUp())
     return portOf(up[turn++ % up.length]?.mcpUrl ?? first.mcpUrl)
@@ -195,49 +195,4 @@ async function run(cwd: string, args: readonly string[], env: Readonly<Record<st
 
 function portOf(url: string): number {
   return Number(new URL(url).port)
-}
-
-/** A relay on loopback whose connections can be broken. */
-async function cuttable(
-  port: () => number,
-): Promise<{ port: number; cut(): void; block(isBlocked: boolean): void; close(): void }> {
-  const sockets = new Set<Socket>()
-  let isBlocked = false
-  const server: Server = createServer((socket) => {
-    if (isBlocked) {
-      socket.destroy()
-      return
-    }
-    const upstream = connect(port(), '127.0.0.1')
-    for (const [end, other] of [
-      [socket, upstream],
-      [upstream, socket],
-    ] as const) {
-      sockets.add(end)
-      end.on('error', () => undefined)
-      end.on('close', () => {
-        sockets.delete(end)
-        other.destroy()
-      })
-      end.pipe(other)
-    }
-  })
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  const address = server.address()
-  if (address === null || typeof address === 'string') throw new Error('no port')
-  const cut = (): void => {
-    for (const socket of sockets) socket.destroy()
-  }
-  return {
-    port: address.port,
-    cut,
-    block(next) {
-      isBlocked = next
-      if (next) cut()
-    },
-    close() {
-      cut()
-      server.close()
-    },
-  }
 }

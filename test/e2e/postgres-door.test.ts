@@ -382,6 +382,16 @@ describe('the protocol', () => {
     client.end()
   })
 
+  it('C7: a session goes on after code of a user has run beside a table', async () => {
+    await policy('')
+    const { client } = await RawClient.login(world.wirePort, token)
+    for (let round = 0; round < 3; round++) {
+      const heard = await client.say(query('select id, says() from orders where id = 100'))
+      expect(heard.rows).toEqual([['100', '1']])
+    }
+    client.end()
+  })
+
   it('a Parse that succeeded is answered though its Bind fails; one that failed leaves no statement behind', async () => {
     await policy('')
     const { client } = await RawClient.login(world.wirePort, token)

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { brotliCompressSync, deflateSync, gzipSync } from 'node:zlib'
 import { afterEach, describe, expect, it } from 'vitest'
-import { selfSigned } from '../services/certificate.ts'
+import { selfSigned } from '../../src/self-signed.ts'
 import { startRaw, startService, type Answering, type TestService } from '../services/http.ts'
 import { httpKit, SECRET, type HttpKit } from './kit.ts'
 

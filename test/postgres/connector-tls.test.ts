@@ -4,7 +4,7 @@ import path from 'node:path'
 import { Client } from 'pg'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { startEmbeddedPostgres, type EmbeddedPostgres } from '../../src/cli/demo/embedded-postgres.ts'
-import { selfSigned } from '../services/certificate.ts'
+import { selfSigned } from '../../src/self-signed.ts'
 import { connectorKit, until, type ConnectorKit } from './connector-kit.ts'
 
 const SERVER = selfSigned(['db.shop.test'])

@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import { createServer, type IncomingMessage, type RequestListener, type ServerResponse } from 'node:http'
 import { createServer as createTlsServer } from 'node:https'
 import { createServer as createRawServer, type AddressInfo, type Server, type Socket } from 'node:net'
-import type { Certificate } from './certificate.ts'
+import type { Certificate } from '../../src/self-signed.ts'
 
 /** A request as a server saw it. */
 export interface Seen {

@@ -1,7 +1,7 @@
-import { createServer, connect, type Socket } from 'node:net'
 import { afterAll, describe, expect, it } from 'vitest'
 import { openPostgresStore, type PostgresStoreOptions } from '../../src/store/postgres/postgres-store.ts'
 import { type Change, compareAndSet, insert, type Store } from '../../src/store/store.ts'
+import { layCable, type Cable } from '../services/cable.ts'
 import { createDatabase, type TestDatabase } from '../services/postgres.ts'
 import { storeContract } from './contract.ts'
 
@@ -35,44 +35,11 @@ async function place(): Promise<SharedPlace> {
   }
 }
 
-/** A wire that can be cut, between a store and its server. */
-async function wire(database: TestDatabase): Promise<{ port: number; cut(): void; refuse(isRefusing: boolean): void }> {
-  const sockets = new Set<Socket>()
-  let isRefusing = false
-  const server = createServer((socket) => {
-    if (isRefusing) {
-      socket.destroy()
-      return
-    }
-    const upstream = connect(database.port, database.host)
-    for (const [end, other] of [
-      [socket, upstream],
-      [upstream, socket],
-    ] as const) {
-      sockets.add(end)
-      end.on('error', () => undefined)
-      end.on('close', () => {
-        sockets.delete(end)
-        other.destroy()
-      })
-      end.pipe(other)
-    }
-  })
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  ends.push(async () => void server.close())
-  const address = server.address()
-  if (address === null || typeof address === 'string') throw new Error('no port')
-  const cut = (): void => {
-    for (const socket of sockets) socket.destroy()
-  }
-  return {
-    port: address.port,
-    cut,
-    refuse(next) {
-      isRefusing = next
-      if (next) cut()
-    },
-  }
+/** A cable between a store and its server. */
+async function cableTo(database: TestDatabase): Promise<Cable> {
+  const cable = await layCable(() => database.port)
+  ends.push(async () => cable.close())
+  return cable
 }
 
 describe('the PostgreSQL store', () => {
@@ -153,7 +120,7 @@ describe('the PostgreSQL store', () => {
   describe('when the connection breaks', () => {
     it('keeps every commit it confirmed and none it refused, through forty cuts', { timeout: 60_000 }, async () => {
       const { open, database } = await place()
-      const cable = await wire(database)
+      const cable = await cableTo(database)
       const { host, user, name } = database
       const address = { host, port: cable.port, user, database: name, tls: { mode: 'disable' } } as const
       const store = await open(false, { address, times: { attemptsMs: 20_000 } })
@@ -182,7 +149,7 @@ describe('the PostgreSQL store', () => {
 
     it('reads everything anew when it is back, so that nothing committed meanwhile is missed', async () => {
       const { open, database } = await place()
-      const cable = await wire(database)
+      const cable = await cableTo(database)
       const { host, user, name } = database
       const address = { host, port: cable.port, user, database: name, tls: { mode: 'disable' } } as const
       const events: boolean[] = []
@@ -196,7 +163,7 @@ describe('the PostgreSQL store', () => {
       await insert(other, 'tokens', 'a', {})
       const seen: Change[] = []
       cutOff.subscribe('tokens', (change) => seen.push(change))
-      cable.refuse(true)
+      cable.block(true)
       await insert(other, 'tokens', 'b', {})
       await expect.poll(() => events).toEqual([true])
       // What it remembers may be out of date: it says so instead of answering from memory.
@@ -204,7 +171,7 @@ describe('the PostgreSQL store', () => {
         code: 'ERR_STORE_FAILED',
         message: expect.stringContaining('shared store cannot be reached') as unknown,
       })
-      cable.refuse(false)
+      cable.block(false)
       await expect.poll(() => events).toEqual([true, false])
       expect(await cutOff.get('tokens', 'b')).toBeDefined()
       expect(seen).toContainEqual({ kind: 'resync' })

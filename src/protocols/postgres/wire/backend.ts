@@ -77,6 +77,8 @@ export class WireBackend {
   readonly #pinned: ReadonlyMap<string, string>
   readonly #requestCancel: HandedOver['requestCancel']
   #ahead: Buffer[] = []
+  /** Letters of the answers to those, which come only once they were sent. */
+  #aheadAnswers = ''
   /** Letters of answers to what was sent ahead; they are the gateway's own and go no further. */
   #swallow = ''
   #wake: (() => void) | undefined
@@ -116,7 +118,7 @@ export class WireBackend {
   /** Keeps a message for the next {@link send}; its answer, of this letter, goes to nobody. */
   sendAhead(message: Buffer, answer: string): void {
     this.#ahead.push(message)
-    this.#swallow += answer
+    this.#aheadAnswers += answer
   }
 
   /** Sends messages in one write. */
@@ -134,7 +136,9 @@ export class WireBackend {
     if (this.lost !== undefined) throw this.lost
     this.isOpen = true
     const all = this.#ahead.length === 0 ? messages : [...this.#ahead, ...messages]
+    this.#swallow += this.#aheadAnswers
     this.#ahead = []
+    this.#aheadAnswers = ''
     const [only] = all
     return this.#socket.write(all.length === 1 && only !== undefined ? only : Buffer.concat(all))
   }
