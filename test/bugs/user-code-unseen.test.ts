@@ -76,6 +76,27 @@ describe('C9: what runs without being called is refused where anything is masked
   })
 
   it.each([
+    'SELECT * FROM pg_attribute WHERE attrelid >= 16384',
+    'SELECT a FROM pg_attribute a WHERE attrelid >= 16384',
+    'SELECT a.* FROM pg_attribute a WHERE attrelid >= 16384',
+    'SELECT row_to_json(a) FROM pg_attribute a WHERE attrelid >= 16384',
+    `SELECT to_jsonb(a) -> 'attmissingval' FROM pg_attribute a WHERE attrelid >= 16384`,
+    'SELECT * FROM pg_attribute a (a1, a2, a3, a4, a5, a6, a7, a8, a9) WHERE a1 >= 16384',
+    'TABLE pg_attribute',
+  ])('the value a column had before it was added is shown by nothing: %s', async (sql) => {
+    for (const answer of await plain.ask(sql)) {
+      expect(answer).toMatch(/"kind":"exit"/u)
+      expect(answer).not.toMatch(/zq[12]|7a7131/u)
+    }
+    const counts = await plain.ask(`SELECT count(*) FROM (${sql}) x WHERE x::text LIKE '%zq1%'`)
+    for (const count of counts) expect(count).toMatch(/^refused |\[\["0"\]\]/u)
+    // It is there: whoever asks the database itself is told.
+    const [db] = plain.databases
+    const direct = await db?.admin.query(`SELECT FROM pg_attribute WHERE attmissingval::text LIKE '%zq1%'`)
+    expect(direct?.rowCount).toBe(1)
+  })
+
+  it.each([
     'SELECT to_json(m) FROM moods',
     'SELECT row_to_json(moods) FROM moods',
     'SELECT json_agg(m) FROM moods',

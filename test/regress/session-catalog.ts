@@ -30,6 +30,7 @@ const NARROW = {
   clustered: sql.CLUSTERED_SQL,
   policyReads: sql.POLICY_READS_SQL,
   viewBuiltins: sql.VIEW_BUILTINS_SQL,
+  storedBuiltins: sql.STORED_BUILTINS_SQL,
   operators: sql.OPERATORS_SQL,
   casts: sql.CASTS_SQL,
   comparisons: sql.COMPARISONS_SQL,

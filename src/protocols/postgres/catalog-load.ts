@@ -218,6 +218,7 @@ async function loadCatalog(connection: UpstreamConnection, builtins?: Builtins):
     clustered: ask.json(sql.CLUSTERED_SQL),
     policyReads: ask.json(sql.POLICY_READS_SQL),
     viewBuiltins: ask.json(sql.VIEW_BUILTINS_SQL),
+    storedBuiltins: ask.json(sql.STORED_BUILTINS_SQL),
     operators: ask.json(sql.OPERATORS_SQL),
     casts: ask.json(sql.CASTS_SQL),
     comparisons: ask.json(sql.COMPARISONS_SQL),

@@ -18,7 +18,7 @@ import type {
   UserType,
 } from './catalog.ts'
 import { FIRST_USER_OID } from './catalog.ts'
-import { hasEffect, makesJson, mayReadAnything } from './functions.ts'
+import { countsWhereStored, hasEffect, makesJson, mayReadAnything } from './functions.ts'
 import { isJsonCast, isTrusted } from './indexes.ts'
 import { isSensitiveName } from './sensitive-catalogs.ts'
 
@@ -41,6 +41,11 @@ export interface CatalogAnswers {
   readonly clustered: readonly { readonly relation: number; readonly column: string }[]
   readonly policyReads: readonly { readonly relation: number; readonly uses: number; readonly column: string }[]
   readonly viewBuiltins: readonly { readonly relation: number; readonly isRelation: boolean; readonly oid: number }[]
+  readonly storedBuiltins: readonly {
+    readonly via: 'policy' | 'write'
+    readonly relation: number
+    readonly function: number
+  }[]
   readonly functions: readonly FunctionRow[]
   readonly operators: readonly UserOperator[]
   readonly casts: readonly UserCast[]
@@ -62,6 +67,8 @@ interface TypeRow {
   readonly rowKind: string | null
   readonly extension: string | null
   readonly functions: readonly number[]
+  /** Functions of PostgreSQL itself in the checks of a domain. */
+  readonly builtins: readonly number[]
 }
 
 interface RelationRow {
@@ -179,6 +186,7 @@ export function catalogRows(
 } {
   const types = new Map(answers.types.map((type) => [type.oid, type]))
   const comments = new Map<number, string>()
+  const counted = countedBuiltins(answers)
   for (const { oid, comment } of answers.relations) if (comment !== null) comments.set(oid, comment)
   return {
     comments,
@@ -195,7 +203,7 @@ export function catalogRows(
       operators: answers.operators,
       casts: answers.casts,
       comparisons: answers.comparisons.map((row) => row.function),
-      types: answers.types.filter(isMadeByUser).map((type) => userType(type, types)),
+      types: answers.types.filter(isMadeByUser).map((type) => userType(type, types, counted)),
     },
   }
 }
@@ -205,6 +213,10 @@ function relations(answers: CatalogAnswers, types: ReadonlyMap<number, TypeRow>)
   const columns = columnsOf(answers, types)
   const opaque = opaqueViews(answers)
   const ownCalls = builtinCalls(answers)
+  const counted = countedBuiltins(answers)
+  const stored = groupBy(answers.storedBuiltins, ({ relation, via }) => `${relation} ${via}`)
+  const builtinsOf = (oid: number, via: 'policy' | 'write'): readonly number[] =>
+    (stored.get(`${oid} ${via}`) ?? []).flatMap((row) => counted(row.function))
   const wholeRows = new Set(answers.wholeRows.map(({ relation }) => relation))
   const hasRules = new Set(answers.rules.map(({ relation }) => relation))
   return answers.relations.map((row): Relation => {
@@ -249,8 +261,16 @@ function relations(answers: CatalogAnswers, types: ReadonlyMap<number, TypeRow>)
       readsWholeRows: wholeRows.has(row.oid),
       clusteredBy: (by.clustered.get(row.oid) ?? []).map(({ column }) => column),
       policyDependsOn: used(uses, ['policy'], 'uses'),
-      readFunctions: [...used(uses, ['rule', 'policy'], 'function'), ...(ownCalls.get(row.oid) ?? [])],
-      writeFunctions: used(uses, ['write', 'policy'], 'function'),
+      readFunctions: [
+        ...used(uses, ['rule', 'policy'], 'function'),
+        ...(ownCalls.get(row.oid) ?? []),
+        ...builtinsOf(row.oid, 'policy'),
+      ],
+      writeFunctions: [
+        ...used(uses, ['write', 'policy'], 'function'),
+        ...builtinsOf(row.oid, 'write'),
+        ...builtinsOf(row.oid, 'policy'),
+      ],
     }
   })
 }
@@ -306,6 +326,23 @@ function builtinCalls(answers: CatalogAnswers): ReadonlyMap<number, readonly num
   )
 }
 
+/**
+ * What a function of PostgreSQL itself comes to where it is stored with a table or a domain: itself where it counts, and
+ * the casts of users it looks for.
+ */
+function countedBuiltins(answers: CatalogAnswers): (oid: number) => readonly number[] {
+  const jsonCasts = answers.casts.filter(isJsonCast).map(({ functionOid }) => functionOid)
+  const known = new Map(
+    answers.functions
+      .filter(({ oid }) => oid < FIRST_USER_OID)
+      .map(({ oid, name, volatility }) => {
+        const fn = { oid, name, volatility: VOLATILITIES[volatility] ?? 'volatile' }
+        return [oid, [...(countsWhereStored(fn) ? [oid] : []), ...(makesJson(name) ? jsonCasts : [])]]
+      }),
+  )
+  return (oid) => known.get(oid) ?? []
+}
+
 function used(rows: readonly UseRow[], via: readonly UseRow['via'][], what: 'uses' | 'function'): number[] {
   const found = new Set<number>()
   for (const row of rows) {
@@ -342,7 +379,7 @@ function columnsOf(answers: CatalogAnswers, types: ReadonlyMap<number, TypeRow>)
   return columns
 }
 
-/** Tells the user functions that making a value of a type runs: its own, and those of all it holds. */
+/** Tells the functions that making a value of a type runs: its own, and those of all it holds. */
 function typeFunctions(
   answers: CatalogAnswers,
   types: ReadonlyMap<number, TypeRow>,
@@ -351,8 +388,8 @@ function typeFunctions(
     answers.columns.filter(({ relation }) => relation >= FIRST_USER_OID),
     ({ relation }) => relation,
   )
-  const own = ({ extension, functions }: TypeRow): readonly number[] =>
-    isTrusted(extension) ? [] : functions.filter((oid) => oid >= FIRST_USER_OID)
+  const counted = countedBuiltins(answers)
+  const own = (type: TypeRow): readonly number[] => (isTrusted(type.extension) ? [] : codeOf(type, counted))
   const all = [...new Set(answers.types.flatMap(own))]
   const known = new Map<number, readonly number[]>()
 
@@ -429,12 +466,19 @@ function isMadeByUser(type: TypeRow): boolean {
   return type.kind !== 'c' || type.rowKind === 'c'
 }
 
-function userType(type: TypeRow, types: ReadonlyMap<number, TypeRow>): UserType {
+/** Functions a type runs that count: those of users, and of PostgreSQL itself what may read or do anything. */
+function codeOf({ functions, builtins }: TypeRow, counted: (oid: number) => readonly number[]): readonly number[] {
+  return [...functions.filter((oid) => oid >= FIRST_USER_OID), ...builtins.flatMap(counted)]
+}
+
+function userType(
+  type: TypeRow,
+  types: ReadonlyMap<number, TypeRow>,
+  counted: (oid: number) => readonly number[],
+): UserType {
   const { schema, name, kind, extension } = type
   // A domain over a domain is checked by both.
-  const functionOids = domainLayers(type.oid, types)
-    .flatMap(({ functions }) => functions)
-    .filter((oid) => oid >= FIRST_USER_OID)
+  const functionOids = domainLayers(type.oid, types).flatMap((layer) => codeOf(layer, counted))
   return { schema, name, kind, functionOids: [...new Set(functionOids)], extension }
 }
 

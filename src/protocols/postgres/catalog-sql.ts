@@ -115,6 +115,9 @@ export const FINGERPRINT_GUARD_SQL = `SELECT 1 OPERATOR(pg_catalog./)
 
 export const SEARCH_PATH_SQL = `SELECT pg_catalog.to_json(${SEARCH_PATH})::pg_catalog.text`
 
+/** What finds the functions in a stored tree, by the fields that name one. */
+const STORED_FUNCTIONS = String.raw`':(?:funcid|opfuncid|aggfnoid|winfnoid|hashfuncid|negfuncid) (\d+)'`
+
 const TYPES = `SELECT row_to_json(x)::text FROM (
   SELECT t.oid::int8 AS oid, n.nspname AS schema, t.typname AS name, format_type(t.oid, NULL) AS display,
     t.typtype AS kind, t.typbasetype::int8 AS base, format_type(nullif(t.typbasetype, 0), t.typtypmod) AS "baseDisplay", t.typnotnull AS "notNull", t.typrelid::int8 AS relation,
@@ -124,7 +127,10 @@ const TYPES = `SELECT row_to_json(x)::text FROM (
       t.typanalyze, t.typsubscript]::oid[]::int8[]) f WHERE f >= 16384) || ARRAY(
       SELECT d.refobjid::int8 FROM pg_constraint k JOIN pg_depend d ON d.classid = 'pg_constraint'::regclass
         AND d.objid = k.oid AND d.refclassid = 'pg_proc'::regclass WHERE k.contypid = t.oid AND t.typtype = 'd'
-    ) AS functions
+    ) AS functions, ARRAY(
+      SELECT DISTINCT m[1]::int8 FROM pg_constraint k, regexp_matches(k.conbin::text, ${STORED_FUNCTIONS}, 'g') m
+      WHERE k.contypid = t.oid AND t.typtype = 'd' AND m[1]::int8 BETWEEN 1 AND 16383
+    ) AS builtins
   FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace
   LEFT JOIN pg_class c ON c.oid = t.typrelid
   LEFT JOIN pg_depend m ON m.classid = 'pg_type'::regclass AND m.objid = t.oid AND m.deptype = 'e'
@@ -258,6 +264,24 @@ export const VIEW_BUILTINS_SQL = `SELECT row_to_json(x)::text FROM (
   FROM pg_rewrite r,
     regexp_matches(r.ev_action::text, ':(relid|funcid|opfuncid|aggfnoid|winfnoid) (\\d+)', 'g') m
   WHERE r.oid >= 16384 AND m[2]::int8 BETWEEN 1 AND 16383) x`
+
+/**
+ * What of PostgreSQL itself the other code uses that is stored with relations: \`pg_depend\` is silent there, too.
+ */
+export const STORED_BUILTINS_SQL = `SELECT row_to_json(x)::text FROM (
+  WITH stored AS (
+    SELECT 'write' AS via, adrelid AS relation, adbin::text AS tree FROM pg_attrdef
+    UNION ALL SELECT 'write', conrelid, conbin::text FROM pg_constraint WHERE contype = 'c' AND conrelid <> 0
+    UNION ALL SELECT 'write', indrelid, concat(indexprs::text, indpred::text) FROM pg_index
+      WHERE indrelid >= 16384 AND (indexprs IS NOT NULL OR indpred IS NOT NULL)
+    UNION ALL SELECT 'write', tgrelid, tgqual::text FROM pg_trigger
+      WHERE NOT tgisinternal AND tgenabled <> 'D' AND tgqual IS NOT NULL
+    UNION ALL SELECT 'write', partrelid, partexprs::text FROM pg_partitioned_table WHERE partexprs IS NOT NULL
+    UNION ALL SELECT 'policy', polrelid, concat(polqual::text, polwithcheck::text) FROM pg_policy
+  )
+  SELECT DISTINCT s.via, s.relation::int8 AS relation, m[1]::int8 AS function
+  FROM stored s, regexp_matches(s.tree, ${STORED_FUNCTIONS}, 'g') m
+  WHERE m[1]::int8 BETWEEN 1 AND 16383) x`
 
 /**
  * What relations use through code that is stored with them. \`via\`: view rules and other rules, row security policies,

@@ -38,7 +38,7 @@ export interface CatalogColumn {
   /** True for `NOT NULL` of the column or of any domain layer of its type. */
   readonly notNull: boolean
   /**
-   * OIDs of user functions that making a value of its type runs, at whatever depth: checks of domains, input functions.
+   * OIDs of functions that making a value of its type runs, at whatever depth: checks of domains, input functions.
    * Absent where nobody looked, which counts as those of every type.
    */
   readonly typeFunctions?: readonly number[]
@@ -130,7 +130,10 @@ export interface Relation {
    * PostgreSQL itself in the rules of users' views, as far as they do something.
    */
   readonly readFunctions: readonly number[]
-  /** OIDs of user functions that writing it runs: defaults, checks, generated columns, index expressions, policies. */
+  /**
+   * OIDs of functions that writing it runs: defaults, checks, generated columns, index expressions, policies. Of
+   * PostgreSQL itself only those that may read or do anything.
+   */
   readonly writeFunctions: readonly number[]
 }
 
@@ -182,7 +185,10 @@ export interface UserType {
   readonly schema: string
   readonly name: string
   readonly kind: string
-  /** User functions it runs: input and output of a base type, checks of a domain. */
+  /**
+   * Functions it runs: input and output of a base type, checks of a domain. Of PostgreSQL itself only those that may read
+   * or do anything.
+   */
   readonly functionOids: readonly number[]
   readonly extension: string | null
 }

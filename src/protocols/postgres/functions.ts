@@ -189,6 +189,16 @@ export function hasEffect(fn: Pick<CatalogFunction, 'oid' | 'name' | 'volatility
   return fn.oid < FIRST_USER_OID && fn.volatility === 'volatile' && !HARMLESS_VOLATILE.has(fn.name)
 }
 
+/**
+ * Whether a function of PostgreSQL itself counts where it is stored with a table, in a default, a check, an index or a
+ * policy. The next number of a sequence is what most defaults are, and belongs to the table.
+ */
+export function countsWhereStored(fn: Pick<CatalogFunction, 'oid' | 'name' | 'volatility'>): boolean {
+  return mayReadAnything(fn) || (hasEffect(fn) && !NUMBERS.has(fn.name))
+}
+
+const NUMBERS = new Set(['nextval', 'currval', 'lastval'])
+
 /** Judges functions the catalog names by OID: behind an operator, a cast, a trigger, a default. */
 export function functionsOf(catalog: Catalog, oids: readonly number[]): readonly CatalogFunction[] {
   return oids.flatMap((oid) => catalog.functionsByOid.get(oid) ?? [])

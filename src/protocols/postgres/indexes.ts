@@ -24,7 +24,7 @@ export interface CatalogIndex {
   /** User functions behind casts to JSON, which every function that makes JSON looks for by itself. */
   readonly jsonCasts: readonly CatalogFunction[]
   readonly typesByName: ReadonlyMap<string, readonly UserType[]>
-  /** User functions behind any type a user made. */
+  /** Functions behind any type a user made: those of users, and what counts of PostgreSQL itself. */
   readonly typeFunctions: readonly CatalogFunction[]
   /** Views, and tables with rules, by the OID of a relation their rule uses. */
   readonly readers: ReadonlyMap<number, readonly Relation[]>
@@ -77,7 +77,7 @@ export function indexOf(catalog: Catalog): CatalogIndex {
     typeFunctions: functionsOf(
       catalog,
       catalog.types.filter((type) => !isTrusted(type.extension)).flatMap((type) => type.functionOids),
-    ).filter((fn) => !isBuiltin(fn)),
+    ),
     readers: readersOf(catalog),
     referencedBy: grouped(
       catalog.relations.flatMap((relation) => relation.foreignKeys.map((key) => ({ relation, key }))),
@@ -93,14 +93,14 @@ export function isJsonCast(cast: UserCast): boolean {
   return cast.functionOid !== 0 && !isTrusted(cast.extension) && /^jsonb?$/.test(cast.target)
 }
 
-/** User functions that run when a row of a relation is made, because of the types of its columns. */
+/** Functions that run when a row of a relation is made, because of the types of its columns. */
 export function rowFunctions(catalog: Catalog, { columns }: Relation): readonly CatalogFunction[] {
   const all = indexOf(catalog).typeFunctions
   const isUnread = ({ typeFunctions, typeOid }: CatalogColumn): boolean =>
     typeFunctions === undefined && typeOid >= FIRST_USER_OID
   if (all.length === 0 || columns.some(isUnread)) return all
   const oids = new Set(columns.flatMap(({ typeFunctions }) => typeFunctions ?? []))
-  return functionsOf(catalog, [...oids]).filter((fn) => !isBuiltin(fn))
+  return functionsOf(catalog, [...oids])
 }
 
 function castFunctions(

@@ -125,7 +125,7 @@ export function walkTypeName(walk: Walker, fields: Ast): void {
     if (type.kind === 'r' || type.kind === 'm') {
       for (const fn of indexOf(walk.catalog).typeFunctions) walk.call(fn, 'type')
     }
-    for (const fn of functionsOf(walk.catalog, type.functionOids)) if (!isBuiltin(fn)) walk.call(fn, 'type')
+    for (const fn of functionsOf(walk.catalog, type.functionOids)) walk.call(fn, 'type')
   }
 }
 
