@@ -1,6 +1,7 @@
 import type { Call, Ending, Judged, Proof } from '../core/call.ts'
 import type { Chunk } from '../core/chunk.ts'
 import type { SallyportError } from '../core/errors.ts'
+import type { Preview } from '../core/preview.ts'
 
 /** Tickets, grants and claims (DESIGN §6). The spine sees only this; doors see `inbox.ts`. */
 export interface Approvals {
@@ -12,8 +13,11 @@ export interface Approvals {
    * `ERR_APPROVAL_EXPIRED`, `ERR_APPROVAL_CANCELLED`, `ERR_OUTCOME_UNKNOWN`, `ERR_CANCELLED` (caller went away; detaches
    * only), `ERR_LIMIT_CONCURRENCY` (too many of the caller's requests wait already), `ERR_STORE_FAILED`; and, when the
    * call joined one that ran meanwhile and failed, the code that one failed with.
+   *
+   * @param preview works out what the call would change; asked only when a ticket is filed, because everybody who answers
+   * one ticket must have seen the same.
    */
-  consent(call: Call, judged: Judged): Promise<Consent>
+  consent(call: Call, judged: Judged, preview?: () => Promise<Preview | undefined>): Promise<Consent>
   /**
    * Returns the rules and budgets in whose name persons are or were asked for this exact call, as long as its ticket
    * stands; `undefined` when there is none.
@@ -48,6 +52,8 @@ export type Consent =
 
 /** A grant in use. */
 export interface ClaimedTicket {
+  /** What the preview the approvers saw demands of the execution. */
+  readonly guard?: string
   /** Keeps a masked chunk for callers who come back for the result. Bounded; beyond the bound only the status is kept. */
   shown(chunk: Chunk): void
   /**

@@ -10,7 +10,7 @@ import type { ClaimedTicket } from './approvals.ts'
 import type { Desk, ReadTicket } from './desk.ts'
 import { digestOf } from './digest.ts'
 import { isRequestedBy, isSatisfied, progressOf } from './eligibility.ts'
-import { blobOf } from './requests.ts'
+import { blobOf, readRequest } from './requests.ts'
 import { keepResult, masksOf, type ResultKeeper } from './results.ts'
 import { isSigned, seal } from './seal.ts'
 import { moved, type Outcome, type Ticket, type Vote } from './ticket.ts'
@@ -38,13 +38,19 @@ export async function claimTicket(desk: Desk, id: string, call: Call, judged: Ju
     }
     // An approval is judged by the rules of this moment, not of the moment it was asked for (C13).
     if (decision.effect === 'require_approval') await throwUnlessSatisfied(desk, read, judged)
+    // Before the claim: after it nothing may fail any more.
+    const stored = await readRequest(desk, id)
+    // Fail closed: without the stored request nobody knows what the execution was to be held to.
+    if (stored === undefined) throw stale(read.value, 'What was asked is no longer kept. Ask for a new approval.')
     const executing = moved(
       read.value,
       'executing',
       { at: desk.now(), by: call.session.principal.id },
       { executor: desk.instance, claim: randomUUID(), masks: masksOf(judged) },
     )
-    if (await swapOrUndo(desk, read, executing)) return inUse(desk, executing, call.target.endpoint)
+    if (await swapOrUndo(desk, read, executing)) {
+      return inUse(desk, executing, call.target.endpoint, stored.preview?.guard)
+    }
   }
 }
 
@@ -127,10 +133,11 @@ function stale(ticket: Ticket, message: string): SallyportError {
   return new SallyportError('ERR_APPROVAL_STALE', message, { facts: { ticket: ticket.id } })
 }
 
-function inUse(desk: Desk, ticket: Ticket, endpoint: string): ClaimedTicket {
+function inUse(desk: Desk, ticket: Ticket, endpoint: string, guard: string | undefined): ClaimedTicket {
   const kept = keepResult(desk.settings.resultBytesMax)
   let ended = false
   return {
+    ...(guard !== undefined && { guard }),
     shown: (chunk) => kept.add(chunk),
     async prove(proof) {
       await desk.tickets.change(ticket.id, (current) => {

@@ -6,7 +6,8 @@
 import type { Call, Judged } from '../core/call.ts'
 import type { Chunk } from '../core/chunk.ts'
 import { SallyportError } from '../core/errors.ts'
-import type { Consent } from './approvals.ts'
+import type { Preview } from '../core/preview.ts'
+import type { Approvals, Consent } from './approvals.ts'
 import { claimTicket, countableVotes } from './claim.ts'
 import type { Desk } from './desk.ts'
 import { digestOf } from './digest.ts'
@@ -26,15 +27,15 @@ const HANDED_MS = 1_000
 const NEW_REQUEST = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i
 
 /** Builds `consent()`. */
-export function consenting(desk: Desk): (call: Call, judged: Judged) => Promise<Consent> {
+export function consenting(desk: Desk): Approvals['consent'] {
   const filing = new Map<string, Promise<unknown>>()
   const handed = new Map<string, number>()
 
-  return async (call, judged) => {
+  return async (call, judged, preview) => {
     throwUnlessBindable(call, judged)
     const { id: requester } = call.session.principal
     // One at a time per requester: fifty identical calls in one moment then join one ticket instead of racing for it.
-    const id = await inTurn(filing, requester, () => fileOrJoin(desk, call, judged))
+    const id = await inTurn(filing, requester, () => fileOrJoin(desk, call, judged, preview))
     return waitFor(desk, handed, id, call)
   }
 }
@@ -76,8 +77,9 @@ function throwUnlessBindable(call: Call, judged: Judged): void {
 }
 
 /** Returns the id of the one ticket that stands for this call, filing it when there is none. */
-async function fileOrJoin(desk: Desk, call: Call, judged: Judged): Promise<string> {
+async function fileOrJoin(desk: Desk, call: Call, judged: Judged, preview?: Previewing): Promise<string> {
   const { digest, newRequest, key } = keyOf(desk, call, judged)
+  let previewed: { readonly preview: Preview | undefined } | undefined
   for (;;) {
     call.signal.throwIfAborted()
     const standing = await desk.tickets.standing(key)
@@ -85,9 +87,19 @@ async function fileOrJoin(desk: Desk, call: Call, judged: Judged): Promise<strin
       await refreshRequirements(desk, standing.ticket.value, judged)
       return standing.ticket.id
     }
-    const ticket = newTicket(desk, call, judged, digest, newRequest)
-    if (await file(desk, ticket, call, judged, standing.version)) return ticket.id
+    // Before a preview, which costs the target something: a flood of requests ends here.
+    await throwIfTooMany(desk, call.session.principal.id)
+    previewed ??= { preview: await preview?.() }
+    const ticket = newTicket(desk, call, judged, digest, newRequest, followed(standing.ticket?.value))
+    if (await file(desk, ticket, call, judged, standing.version, previewed.preview)) return ticket.id
   }
+}
+
+type Previewing = () => Promise<Preview | undefined>
+
+/** The ticket that was approved for the same call, and not carried out because of what had changed. */
+function followed(standing: Ticket | undefined): string | undefined {
+  return standing?.state === 'failed' && standing.outcome?.code === 'ERR_APPROVAL_STALE' ? standing.id : undefined
 }
 
 function keyOf(desk: Desk, call: Call, { plan }: Judged) {
@@ -136,6 +148,7 @@ function newTicket(
   { plan, decision }: Judged,
   digest: string,
   newRequest: string | undefined,
+  follows: string | undefined,
 ): Ticket {
   const { id, kind, owner, actsFor } = call.session.principal
   const now = desk.now()
@@ -144,6 +157,7 @@ function newTicket(
     id: newTicketId(),
     digest,
     ...(newRequest !== undefined && { newRequest }),
+    ...(follows !== undefined && { follows }),
     state: 'pending',
     requester: { id, kind, owner, ...(actsFor !== undefined && { actsFor }) },
     requestedBy: id,
@@ -163,13 +177,20 @@ function newTicket(
 }
 
 /** Files a ticket. Returns `false` when another one came first, or when the requester filed something else meanwhile. */
-async function file(desk: Desk, ticket: Ticket, call: Call, judged: Judged, standing: number): Promise<boolean> {
+async function file(
+  desk: Desk,
+  ticket: Ticket,
+  call: Call,
+  judged: Judged,
+  standing: number,
+  preview: Preview | undefined,
+): Promise<boolean> {
   const { id: requester } = ticket.requester
   // Read before counting: if anything else is filed for this requester in between, the commit fails and we count again.
   const guard = await desk.store.get(FILING, requester)
   await throwIfTooMany(desk, requester)
   await forgetOldest(desk, requester)
-  await storeRequest(desk, ticket.id, call, judged)
+  await storeRequest(desk, ticket.id, call, judged, preview)
   let filed = false
   try {
     filed = await desk.tickets.file(ticket, [

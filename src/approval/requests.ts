@@ -1,5 +1,6 @@
 import type { Call, Judged, ShownRequest } from '../core/call.ts'
 import { SallyportError } from '../core/errors.ts'
+import type { Preview } from '../core/preview.ts'
 import { canonicalJson } from './canonical.ts'
 import type { Desk } from './desk.ts'
 import { seal, unseal } from './seal.ts'
@@ -14,6 +15,8 @@ export interface StoredRequest {
   readonly shown: ShownRequest
   /** The agent's words, already masked. */
   readonly reason?: string
+  /** What the call would change, already masked; and what its execution must find, which nobody is shown. */
+  readonly preview?: Preview
 }
 
 /** The name of the blob that holds a ticket's request, or its result. */
@@ -22,13 +25,20 @@ export function blobOf(what: 'request' | 'result', ticket: string): string {
 }
 
 /** Stores a call's request under a ticket. @throws SallyportError `ERR_TOO_LARGE`, `ERR_STORE_FAILED`. */
-export async function storeRequest(desk: Desk, ticket: string, call: Call, judged: Judged): Promise<void> {
+export async function storeRequest(
+  desk: Desk,
+  ticket: string,
+  call: Call,
+  judged: Judged,
+  preview: Preview | undefined,
+): Promise<void> {
   const stored: StoredRequest = {
     target: call.target.name,
     tool: call.tool,
     ...(isJson(call.payload) && { payload: call.payload }),
     shown: judged.shown,
     ...(judged.reason !== undefined && { reason: judged.reason }),
+    ...(preview !== undefined && { preview }),
   }
   const bytes = Buffer.from(JSON.stringify(stored))
   const { requestBytesMax } = desk.settings

@@ -69,6 +69,8 @@ export interface Ticket {
   readonly digest: string
   /** Set when the caller asked afresh for a call that was approved before. */
   readonly newRequest?: string
+  /** The ticket that was approved before it, for the same call, when what that one showed was no longer so. */
+  readonly follows?: string
   readonly state: TicketState
   readonly requester: Requester
   /** The requester's id, at the top where a store can look for it. */

@@ -1,5 +1,6 @@
 import type { Principal } from '../core/principal.ts'
 import type { ApprovalRequirement } from '../core/decision.ts'
+import type { Preview, PreviewSection } from '../core/preview.ts'
 import { type Progress, whyNotAnswer } from './eligibility.ts'
 import { visible } from './escape.ts'
 import type { StoredRequest } from './requests.ts'
@@ -25,6 +26,10 @@ export interface TicketView {
   readonly decisionReason: string
   /** What would run, whole, masked. Absent in lists and once it was erased. */
   readonly request?: { readonly text: string; readonly params?: readonly (string | null)[] }
+  /** What would change, masked; absent where the protocol has no preview, in lists, and once it was erased. */
+  readonly preview?: Pick<Preview, 'sections' | 'missing'>
+  /** The ticket approved for the same call whose preview no longer held when the call was to run. */
+  readonly follows?: string
   /** The agent's own words. They are a claim, not a fact. */
   readonly agentSays?: string
   readonly requirements: readonly RequirementView[]
@@ -95,6 +100,8 @@ export function viewOf(
     policyVersion: ticket.policyVersion,
     decisionReason: visible(ticket.decisionReason),
     ...(stored !== undefined && { request: requestView(stored) }),
+    ...(stored?.preview !== undefined && { preview: previewView(stored.preview) }),
+    ...(ticket.follows !== undefined && { follows: ticket.follows }),
     ...(stored?.reason !== undefined && { agentSays: visible(stored.reason) }),
     requirements: progress.map(({ requirement, by, isMet }) => ({ ...requirement, by, isMet })),
     votes: ticket.votes.map(({ approver, decision, reason, at }) => ({
@@ -133,6 +140,28 @@ function requestView({ shown }: StoredRequest): {
   return {
     text: visible(text, 'keep-lines'),
     ...(params !== undefined && { params: params.map((value) => (value === null ? null : visible(value))) }),
+  }
+}
+
+/** Never with the guard: it is made of what nobody is shown. */
+function previewView({ sections, missing }: Preview): NonNullable<TicketView['preview']> {
+  return {
+    sections: sections.map(sectionView),
+    ...(missing !== undefined && { missing: visible(missing) }),
+  }
+}
+
+function sectionView({ title, text, table, more }: PreviewSection): PreviewSection {
+  return {
+    title: visible(title),
+    ...(text !== undefined && { text: visible(text, 'keep-lines') }),
+    ...(table !== undefined && {
+      table: {
+        columns: table.columns.map((name) => visible(name)),
+        rows: table.rows.map((row) => row.map((cell) => (cell === null ? null : visible(cell)))),
+      },
+    }),
+    ...(more !== undefined && { more }),
   }
 }
 

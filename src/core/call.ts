@@ -10,6 +10,7 @@
 import type { Action, AttributeValue, Part } from './action.ts'
 import type { Chunk } from './chunk.ts'
 import type { ColumnMask, Decision, MaskingMode, Obligations } from './decision.ts'
+import type { Preview, PreviewContext } from './preview.ts'
 import type { Principal } from './principal.ts'
 import type { Target } from './target.ts'
 import type { SessionRecording } from './recording.ts'
@@ -181,6 +182,8 @@ export interface Permit {
    * before the step after which the call has taken effect. When it rejects, that step must not be taken.
    */
   readonly prove?: (proof: Proof) => Promise<void>
+  /** What the preview demanded of the execution, when persons approved the call by one that had a guard. */
+  readonly guard?: string
 }
 
 /** A protocol as the spine sees it. Everything that speaks to a backend is behind it. */
@@ -203,6 +206,11 @@ export interface Protocol<P extends Plan = Plan> {
   isConnected?(call: Call): boolean
   /** Lists what the target holds, for callers who would otherwise guess. Reads the catalog only. */
   describe?(call: Call, context: PlanContext): Promise<readonly DescribedTable[]>
+  /**
+   * Works out what the call would change, and leaves nothing behind. Called only for a call that is to be held for an
+   * approval. What it cannot say it explains in `missing`; what it throws is taken for that, too.
+   */
+  preview?(call: Call, plan: P, context: PreviewContext): Promise<Preview>
   /** Asks the backend what became of a call whose gateway died. Runs nothing of it. */
   outcome?(target: Target, proof: Proof, secret: Secret, signal: AbortSignal): Promise<Proven>
   /** Ends pools and timers. */

@@ -69,6 +69,11 @@ export interface ErrorFacts {
    * rolled back, or never sent. Without it a stopped call that had an approval counts as one with an unknown outcome.
    */
   readonly noEffect?: true
+  /**
+   * Set with `ERR_APPROVAL_STALE` when what was approved is no longer what the call would do: the call is held again, so
+   * that the approvers see what it would do now.
+   */
+  readonly askAgain?: true
 }
 
 /** What the caller may know, and what only the log may. */

@@ -19,6 +19,7 @@ import {
 import type { Chunk } from '../core/chunk.ts'
 import type { Decision } from '../core/decision.ts'
 import { SallyportError } from '../core/errors.ts'
+import type { Preview } from '../core/preview.ts'
 import type { CallRecording } from '../core/recording.ts'
 import type { ProtocolName } from '../core/target.ts'
 import type { Credentials } from '../credentials/credentials.ts'
@@ -26,6 +27,7 @@ import type { Masking } from '../masking/masking.ts'
 import { decide } from '../policy/decide.ts'
 import type { Policy } from '../policy/policy.ts'
 import { withWarning, type Claim, type Permits } from './permits.ts'
+import { previewOf } from './preview.ts'
 
 /** Everything a call passes through. Built once, in `main.ts`. */
 export interface Rooms {
@@ -61,16 +63,38 @@ export async function* govern(call: Call, rooms: Rooms): AsyncGenerator<Chunk, v
     reading = undefined
     return judge(call, rooms, secret)
   }
+  const preview = (judged: Judged): Promise<Preview | undefined> =>
+    previewOf(call, judged, protocolOf(call, rooms), { policy: rooms.policy(), masking: rooms.masking, secret })
+  const holdUntil = rooms.now() + call.hold.waitMs
   try {
-    const judged = await judgeNow()
-    await entry.decided(judged) // written before anything runs (C15)
-    claim = await rooms.permits.take(call, judged, judgeNow, entry)
-    let source = claim.replay ?? execute(call, claim, rooms, secret)
-    if (claim.replay === undefined && claim.warning !== undefined) source = warned(claim.warning, source)
-    for await (const chunk of rooms.masking.stream(source, claim.judged.decision)) {
-      await recorded(entry, chunk) // before it is shown
-      claim.shown(chunk)
-      yield chunk
+    for (let asked = 1; ; asked++) {
+      const judged = await judgeNow()
+      await entry.decided(judged) // written before anything runs (C15)
+      claim = await rooms.permits.take(
+        asked === 1 ? call : held(call, holdUntil - rooms.now()),
+        judged,
+        judgeNow,
+        entry,
+        preview,
+      )
+      let source = claim.replay ?? execute(call, claim, rooms, secret)
+      if (claim.replay === undefined && claim.warning !== undefined) source = warned(claim.warning, source)
+      let isShown = false
+      try {
+        for await (const chunk of rooms.masking.stream(source, claim.judged.decision)) {
+          isShown = true
+          await recorded(entry, chunk) // before it is shown
+          claim.shown(chunk)
+          yield chunk
+        }
+        break
+      } catch (error) {
+        if (isShown || asked === ASKED_MAX || !isAskedAgain(error)) throw error
+        // What its approvers saw is no longer what it would do: that grant is used up, and they are asked anew (C14).
+        const over = claim
+        claim = undefined
+        await over.end('failed', error)
+      }
     }
     ending = 'done'
   } catch (error) {
@@ -86,6 +110,18 @@ export async function* govern(call: Call, rooms: Rooms): AsyncGenerator<Chunk, v
       await entry.close(ending, failure)
     }
   }
+}
+
+/** How often approvers are asked for one call whose data keeps changing under it. The caller may then send it again. */
+const ASKED_MAX = 3
+
+function isAskedAgain(error: unknown): error is SallyportError {
+  return error instanceof SallyportError && error.code === 'ERR_APPROVAL_STALE' && error.facts.askAgain === true
+}
+
+/** The call with what is left of the time its door can hold it. */
+function held(call: Call, leftMs: number): Call {
+  return { ...call, hold: { ...call.hold, waitMs: Math.max(0, leftMs) } }
 }
 
 /** A result after what its caller should know first. */

@@ -10,6 +10,7 @@ import type { Chunk } from '../core/chunk.ts'
 import type { ApprovalRequirement, ColumnMask, Decision } from '../core/decision.ts'
 import { SallyportError } from '../core/errors.ts'
 import type { Principal } from '../core/principal.ts'
+import type { Preview } from '../core/preview.ts'
 import type { CallRecording } from '../core/recording.ts'
 import { askableBudgets, type Limits, type Reservation } from '../limits/limits.ts'
 import type { LoopVerdict, Loops } from '../limits/loops.ts'
@@ -20,10 +21,17 @@ export interface Permits {
    * Turns a judged call into a claim, or throws why not.
    *
    * @param judgeAgain plans and decides the call anew; used after a wait, because the policy may have changed (C13).
+   * @param preview works out what the call would change; asked only when persons are to be (C14).
    * @throws SallyportError `ERR_DENIED`, any `ERR_APPROVAL_*`, any `ERR_LIMIT_*`, `ERR_UNAUTHENTICATED`,
    * `ERR_CANCELLED`, `ERR_SHUTTING_DOWN`.
    */
-  take(call: Call, judged: Judged, judgeAgain: () => Promise<Judged>, recording: CallRecording): Promise<Claim>
+  take(
+    call: Call,
+    judged: Judged,
+    judgeAgain: () => Promise<Judged>,
+    recording: CallRecording,
+    preview?: (judged: Judged) => Promise<Preview | undefined>,
+  ): Promise<Claim>
   /**
    * Throws when the caller's token no longer counts, when caller or target are frozen, or when this instance does not
    * have the policy in force. For what reads a target without running anything, such as describing it.
@@ -84,13 +92,13 @@ export function createPermits(rooms: PermitRooms): Permits {
   const live = new Map<Call, { judged: Judged; readonly controller: AbortController }>()
 
   return {
-    async take(call, judged, judgeAgain, recording) {
+    async take(call, judged, judgeAgain, recording, preview) {
       const watch = rooms.loops?.follow(call, judged)
       const verdict = rooms.loops?.look(call, judged) ?? NO_LOOP
       try {
         // Also for what is denied anyway: a caller may go on asking for what it does not get.
         if (verdict.kind === 'stop' && verdict.limit.approval === undefined) await suspend(call, verdict)
-        const claim = await taken(call, judged, judgeAgain, recording, verdict)
+        const claim = await taken(call, judged, judgeAgain, recording, verdict, preview)
         if (claim.replay !== undefined || watch === undefined) return claim
         return {
           ...claim,
@@ -143,6 +151,7 @@ export function createPermits(rooms: PermitRooms): Permits {
     judgeAgain: () => Promise<Judged>,
     recording: CallRecording,
     verdict: LoopVerdict,
+    preview?: (judged: Judged) => Promise<Preview | undefined>,
   ): Promise<Claim> {
     throwIfAborted(call)
     throwIfDenied(judged.decision)
@@ -187,7 +196,10 @@ export function createPermits(rooms: PermitRooms): Permits {
         reservation?.release({ ran: false })
         reservation = undefined
         throwIfNotHeld(call, entry.judged.decision)
-        const consent = await rooms.approvals.consent({ ...call, signal: cancelled }, entry.judged)
+        const asked = entry.judged
+        const consent = await rooms.approvals.consent({ ...call, signal: cancelled }, asked, () =>
+          preview === undefined ? Promise.resolve(undefined) : preview(asked),
+        )
         await recording.approval({
           ticket: consent.ticket,
           state: consent.kind,
@@ -298,6 +310,7 @@ export function createPermits(rooms: PermitRooms): Permits {
         decision: entry.judged.decision,
         obligations,
         signal,
+        ...(ticket?.guard !== undefined && { guard: ticket.guard }),
         ...(ticket?.prove !== undefined && { prove: (proof) => ticket.prove?.(proof) ?? Promise.resolve() }),
       },
       shown: (chunk) => ticket?.shown(chunk),

@@ -24,6 +24,8 @@ export interface Policy {
   readonly vocabulary: Vocabulary
   /** Column masks that hold for this principal on this target, exceptions applied. */
   masksFor(principal: Principal, target: TargetName): readonly ColumnMask[]
+  /** What is masked on this target for anybody, exceptions or not: what somebody sees whom no rule was asked about. */
+  everyMask(target: TargetName): EveryMask
   /** What to look for in text for this principal on this target, exceptions applied. */
   detectorsFor(principal: Principal, target: TargetName): readonly Detection[]
   /** Fields of JSON that this principal must not see on this target, exceptions applied. */
@@ -32,6 +34,13 @@ export interface Policy {
   effectiveFor(principal: Principal, target: TargetName): readonly EffectiveGrant[]
   /** What the policy says of one target, indexed. */
   forTarget(target: TargetName): TargetPolicy
+}
+
+/** Masks of a target, exceptions or not. */
+export interface EveryMask {
+  readonly columns: readonly ColumnMask[]
+  readonly detect: readonly Detection[]
+  readonly fields: readonly FieldMask[]
 }
 
 /** What of a target decides which rules are about it. */
@@ -86,8 +95,9 @@ export function createPolicy(parts: {
     budgets: parts.budgets,
     vocabulary: parts.vocabulary,
     masksFor: (principal, target) => columnsOf(forTarget(target).masks, principal),
-    detectorsFor: (principal, target) => detectionsOf(forTarget(target).masks, principal),
-    fieldsFor: (principal, target) => fieldsOf(forTarget(target).masks, principal),
+    everyMask: (target) => everyOf(forTarget(target).masks),
+    detectorsFor: (principal, target) => detectionsOf(applying(forTarget(target).masks, principal)),
+    fieldsFor: (principal, target) => fieldsOf(applying(forTarget(target).masks, principal)),
     effectiveFor: (principal, target) => effectiveGrants(forTarget(target).rules, tokensOf(principal)),
     forTarget,
   }
@@ -103,13 +113,27 @@ function columnsOf(masks: readonly MaskRule[], principal: Principal): readonly C
   if (lists === undefined) columnLists.set(masks, (lists = new Map()))
   const known = lists.get(key)
   if (known !== undefined) return known
-  const made = strictest(
-    masks.filter((_, index) => key[index] === '1').flatMap(({ columns }) => columns),
+  const made = strictestColumns(masks.filter((_, index) => key[index] === '1'))
+  if (lists.size >= COLUMN_LISTS_MAX) lists.clear()
+  lists.set(key, made)
+  return made
+}
+
+function strictestColumns(masks: readonly MaskRule[]): readonly ColumnMask[] {
+  return strictest(
+    masks.flatMap(({ columns }) => columns),
     ({ schema, table, column }) => JSON.stringify([schema, table, column]),
     strictestColumn,
   )
-  if (lists.size >= COLUMN_LISTS_MAX) lists.clear()
-  lists.set(key, made)
+}
+
+const everyList = new WeakMap<readonly MaskRule[], EveryMask>()
+
+function everyOf(masks: readonly MaskRule[]): EveryMask {
+  const known = everyList.get(masks)
+  if (known !== undefined) return known
+  const made = { columns: strictestColumns(masks), detect: detectionsOf(masks), fields: fieldsOf(masks) }
+  everyList.set(masks, made)
   return made
 }
 
@@ -126,16 +150,16 @@ function strictestColumn(mask: ColumnMask, other: ColumnMask): ColumnMask {
   }
 }
 
-function detectionsOf(masks: readonly MaskRule[], principal: Principal): readonly Detection[] {
+function detectionsOf(masks: readonly MaskRule[]): readonly Detection[] {
   return strictest(
-    applying(masks, principal).flatMap(({ detect }) => detect),
+    masks.flatMap(({ detect }) => detect),
     ({ detector, pattern = '' }) => JSON.stringify([detector, pattern]),
   )
 }
 
-function fieldsOf(masks: readonly MaskRule[], principal: Principal): readonly FieldMask[] {
+function fieldsOf(masks: readonly MaskRule[]): readonly FieldMask[] {
   return strictest(
-    applying(masks, principal).flatMap(({ fields }) => fields),
+    masks.flatMap(({ fields }) => fields),
     ({ path }) => path.toLowerCase(),
   )
 }

@@ -8,6 +8,7 @@
 import type { ElicitRequestFormParams, ElicitResult } from '@modelcontextprotocol/server'
 import { SallyportError } from '../../core/errors.ts'
 import { isSamePerson } from '../../approval/eligibility.ts'
+import { previewLines } from '../../approval/preview-lines.ts'
 import type { TicketView } from '../../approval/view.ts'
 import type { Principal } from '../../core/principal.ts'
 import { escapeBlock } from '../../../tools/escape.ts'
@@ -153,7 +154,7 @@ function formOf(ticket: TicketView): ElicitRequestFormParams {
 
 /** What a person is asked, whole and with nothing in it that could look like another question. */
 export function messageOf(ticket: TicketView): string {
-  const { requester, request, agentSays } = ticket
+  const { requester, request, preview, follows, agentSays } = ticket
   const actsFor = requester.actsFor === undefined ? '' : `, acting for ${requester.actsFor}`
   const params = request?.params ?? []
   const lines = [
@@ -163,6 +164,10 @@ export function messageOf(ticket: TicketView): string {
     'Request:',
     indent(request?.text ?? ''),
     ...params.map((value, index) => indent(`$${index + 1} = ${value === null ? 'NULL' : `'${value}'`}`)),
+    ...(preview === undefined ? [] : ['What would change:', indent(previewLines(preview).join('\n'))]),
+    ...(follows === undefined
+      ? []
+      : [`Asked again: what ticket ${follows} had shown was no longer so when the call was to run. Nothing had run.`]),
     ...(agentSays === undefined ? [] : ['The agent says, in its own words, which nobody checked:', indent(agentSays)]),
     ...(ticket.unresolved.length === 0
       ? []
