@@ -1,0 +1,187 @@
+/**
+ * What no caller sees, whatever the policy says: values of Secrets and of variables named like secrets, in every form the
+ * server has for them, and wherever a copy of an object stands inside another one. Policies mask more by field and by
+ * detector; nothing takes these away.
+ *
+ * A value is masked by where it stands, never by what it looks like, and the shape stays: clients go on working.
+ *
+ * @packageDocumentation
+ */
+import { isJsonObject, parseJson, writeJson, type JsonObject, type JsonValue } from '../../core/json.ts'
+import { scrubMessage } from './mask-message.ts'
+import { isSensitiveKey, isSensitiveName } from './mask-names.ts'
+import type { KubeRequest } from './request.ts'
+
+/** Stands for a masked text. */
+export const MASKED = '***'
+/** The same in base64, for fields that clients decode. */
+export const MASKED_BASE64 = Buffer.from(MASKED, 'utf8').toString('base64')
+
+/** A value without what must not be seen. */
+export interface MaskedValue {
+  readonly value: JsonValue
+  /** How many values were replaced. */
+  readonly count: number
+}
+
+/** Which objects a request is about, as far as it decides what is masked. */
+export type MaskContext = Pick<KubeRequest, 'group' | 'resource'>
+
+/** Masks one value the server sent, or one body on its way to a recording or an approver. */
+export function maskValue(value: JsonValue, about: MaskContext): MaskedValue {
+  const walk = new Walk()
+  const isSecret = about.resource === 'secrets' && (about.group ?? '') === ''
+  const masked = walk.value(value, isSecret)
+  return { value: masked, count: walk.count }
+}
+
+/** Where lists, tables and changes hold whole objects. */
+const HOLDERS = new Set(['items', 'rows', 'object'])
+/** Annotations of a Secret that are names by definition. Any other may be a copy of it. */
+const PLAIN_ANNOTATION =
+  /^(?:kubernetes\.io\/service-account\.(?:name|uid)|meta\.helm\.sh\/release-(?:name|namespace)|cert-manager\.io\/(?:certificate-name|common-name|issuer-kind|issuer-name|issuer-group))$/u
+const LAST_APPLIED = 'kubectl.kubernetes.io/last-applied-configuration'
+/** Maps from the names of variables to their values. */
+const VARIABLE_MAPS = new Set(['env', 'envvars', 'environment', 'environmentvariables', 'extraenv'])
+
+class Walk {
+  count = 0
+
+  /** @param isSecret whether objects here are Secrets though they do not say so, as items of a list do not. */
+  value(value: JsonValue, isSecret: boolean): JsonValue {
+    if (isJsonObject(value)) return this.#object(value, isSecret)
+    if (Array.isArray(value)) return (value as readonly JsonValue[]).map((item) => this.value(item, isSecret))
+    return typeof value === 'string' ? this.#text(value, isSecret) : value
+  }
+
+  #object(object: JsonObject, isHeld: boolean): JsonValue {
+    const kind = object.get('kind')
+    const kindText = typeof kind === 'string' ? kind : ''
+    if (kindText === 'Status') return this.#status(object, isHeld)
+    const isList = kindText === 'SecretList'
+    const isSecret = kindText === 'Secret' || (isHeld && isObjectOrPart(object)) || isHelmRelease(object)
+    const fields = new Map<string, JsonValue>()
+    for (const [key, field] of object) {
+      if (key === 'managedFields' && Array.isArray(field)) continue
+      fields.set(key, this.#field(object, key, field, isSecret, isHeld || isList))
+    }
+    return fields
+  }
+
+  #field(object: JsonObject, key: string, field: JsonValue, isSecret: boolean, isHeld: boolean): JsonValue {
+    if (isSecret) {
+      if (key === 'data' || key === 'binaryData') return this.#all(field, MASKED_BASE64)
+      if (key === 'stringData') return this.#all(field, MASKED)
+      if (key === 'metadata' && isJsonObject(field)) return this.#metadata(field)
+    }
+    if (HOLDERS.has(key)) return this.value(field, isHeld)
+    if (key === 'value' && typeof field === 'string' && isSensitiveName(nameOf(object))) return this.#one(field)
+    if (typeof field === 'string' && field !== '' && isSensitiveKey(key)) return this.#one(field)
+    if (VARIABLE_MAPS.has(key.toLowerCase()) && isJsonObject(field)) return this.#variables(field)
+    // A patch of a Secret names nothing but its fields, at whatever depth.
+    return this.value(field, false)
+  }
+
+  /** Metadata of a Secret: labels are selectable and therefore public, annotations are anybody's copies. */
+  #metadata(metadata: JsonObject): JsonValue {
+    const fields = new Map<string, JsonValue>()
+    for (const [key, field] of metadata) {
+      if (key === 'managedFields') continue
+      fields.set(
+        key,
+        key === 'annotations' && isJsonObject(field) ? this.#annotations(field) : this.value(field, false),
+      )
+    }
+    return fields
+  }
+
+  #annotations(annotations: JsonObject): JsonValue {
+    const fields = new Map<string, JsonValue>()
+    for (const [key, text] of annotations) {
+      if (PLAIN_ANNOTATION.test(key)) fields.set(key, text)
+      else if (key === LAST_APPLIED && typeof text === 'string') fields.set(key, this.#copy(text))
+      else fields.set(key, text === '' || text === null ? text : this.#one(text))
+    }
+    return fields
+  }
+
+  /** The copy `kubectl apply` keeps of what was applied. Clients compare with it, so it stays an object. */
+  #copy(text: string): string {
+    const parsed = parseJson(text)
+    if (parsed === undefined || !isJsonObject(parsed.value)) return this.#one(text)
+    return writeJson(this.#object(parsed.value, true))
+  }
+
+  #variables(map: JsonObject): JsonValue {
+    const fields = new Map<string, JsonValue>()
+    for (const [name, field] of map) {
+      const isPlain = typeof field === 'string' && isSensitiveName(name)
+      fields.set(name, isPlain ? this.#one(field) : this.value(field, false))
+    }
+    return fields
+  }
+
+  /** What went wrong, without what the server quotes of objects to say so. */
+  #status(status: JsonObject, isSecret: boolean): JsonValue {
+    const quoted = (value: JsonValue): JsonValue => {
+      if (isJsonObject(value)) {
+        return new Map(
+          [...value].map(([key, field]) => [
+            key,
+            key === 'message' && typeof field === 'string' ? this.#message(field, isSecret) : quoted(field),
+          ]),
+        )
+      }
+      return Array.isArray(value) ? (value as readonly JsonValue[]).map(quoted) : value
+    }
+    return quoted(status)
+  }
+
+  #message(text: string, isSecret: boolean): string {
+    const scrubbed = scrubMessage(text, isSecret)
+    if (scrubbed !== text) this.count++
+    return scrubbed
+  }
+
+  /** A text that is itself JSON holds objects like any other place. */
+  #text(text: string, isSecret: boolean): string {
+    if (!/^\s*[[{]/u.test(text)) return text
+    const parsed = parseJson(text)
+    if (parsed === undefined) return text
+    const before = this.count
+    const value = this.value(parsed.value, isSecret)
+    // Of two equal keys the masked one may be the one that is not kept.
+    return this.count > before || parsed.hasDuplicates ? writeJson(value) : text
+  }
+
+  #all(value: JsonValue, mask: string): JsonValue {
+    if (isJsonObject(value)) {
+      return new Map([...value].map(([key, field]) => [key, field === null ? null : this.#one(field, mask)]))
+    }
+    return value === null ? null : this.#one(value, mask)
+  }
+
+  #one(_value: JsonValue, mask: string = MASKED): string {
+    this.count++
+    return mask
+  }
+}
+
+/** Whether a map is an object of the API, or the fields of one in a patch; and not merely what holds some. */
+function isObjectOrPart(object: JsonObject): boolean {
+  return ['metadata', 'data', 'stringData', 'binaryData'].some((key) => isJsonObject(object.get(key)))
+}
+
+/** Releases that Helm keeps in ConfigMaps hold every value of a chart, compressed. */
+function isHelmRelease(object: JsonObject): boolean {
+  const metadata = object.get('metadata')
+  if (!isJsonObject(metadata)) return false
+  const labels = metadata.get('labels')
+  if (!isJsonObject(labels)) return false
+  return labels.get('owner') === 'helm' || labels.get('OWNER') === 'TILLER'
+}
+
+function nameOf(object: JsonObject): string {
+  const name = object.get('name') ?? object.get('key')
+  return typeof name === 'string' ? name : ''
+}

@@ -1,0 +1,93 @@
+/**
+ * Plans Kubernetes calls: purely, from the payload and what discovery said. Read `request.ts` for what a request is,
+ * `read-request.ts` for how an API path becomes one, `tool.ts` for how a tool's arguments do, `taxonomy.ts` for what
+ * policies see.
+ *
+ * @packageDocumentation
+ */
+import type { Plan, PlanRefusal } from '../../core/call.ts'
+import type { ColumnMask } from '../../core/decision.ts'
+import { SallyportError } from '../../core/errors.ts'
+import { partOf } from './part.ts'
+import { readPayload, type ApiPayload } from './payload.ts'
+import { readRequest } from './read-request.ts'
+import { targetOf, type KubeRequest } from './request.ts'
+import { refusalOf } from './refuse.ts'
+import { shownRequests } from './shown.ts'
+
+/** What one call means and exactly what will be sent. */
+export interface KubePlan extends Plan {
+  readonly door: 'api' | 'tool'
+  /** Every request the call may send. At the API door it is one. */
+  readonly requests: readonly KubeRequest[]
+  /** Whether the caller sends a stream along: standard input, or the other side of a forwarded port. */
+  readonly streams: boolean
+}
+
+/** What a plan is made under. */
+export interface PlanUnder {
+  readonly masks: readonly ColumnMask[]
+  /** Whether the call has an `input`. */
+  readonly streams: boolean
+}
+
+/**
+ * Plans a request of the API door.
+ *
+ * @throws SallyportError `ERR_INVALID_INPUT` for what has two readings, `ERR_TOO_LARGE`.
+ */
+export function planApi(payload: unknown, under: PlanUnder): KubePlan {
+  const read = readPayload(payload)
+  if (read?.kind !== 'api') throw new SallyportError('ERR_INVALID_INPUT', 'This is no request to an API server.')
+  const request = readRequest(writtenOf(read))
+  return planOf('api', [request], under, '')
+}
+
+function writtenOf({
+  method,
+  path,
+  content_type: contentType,
+  accept,
+  body,
+}: ApiPayload): Parameters<typeof readRequest>[0] {
+  return { method, path, contentType, accept, ...(body !== undefined && { body: Buffer.from(body, 'base64') }) }
+}
+
+/** The plan of requests that were understood. */
+export function planOf(
+  door: KubePlan['door'],
+  requests: readonly KubeRequest[],
+  { masks, streams }: PlanUnder,
+  command: string,
+): KubePlan {
+  const refused = firstRefusal(requests)
+  return {
+    door,
+    requests,
+    streams,
+    action: { parts: requests.map(partOf), attributes: { door, command } },
+    exact: {
+      command,
+      requests: requests.map((request) => ({
+        method: request.method,
+        target: targetOf(request),
+        accept: request.accept,
+        type: request.body?.type ?? null,
+        body: request.body === undefined ? null : Buffer.from(request.body.bytes).toString('utf8'),
+        open: request.isOpen === true,
+      })),
+      streams,
+    },
+    shown: shownRequests(requests, command),
+    masks,
+    ...(refused !== undefined && { refused }),
+  }
+}
+
+function firstRefusal(requests: readonly KubeRequest[]): PlanRefusal | undefined {
+  for (const request of requests) {
+    const refused = refusalOf(request)
+    if (refused !== undefined) return refused
+  }
+  return undefined
+}
