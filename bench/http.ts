@@ -2,7 +2,9 @@
  * What governing one HTTP request costs: the same request directly, through nginx as a plain reverse proxy, and through
  * the HTTP door with policy, credential and recording; rounds interleaved in one run.
  *
- * Two loads: a small JSON answer, several at a time, and one answer of 50 MB that streams (`record: digest`).
+ * Beside them the least a reverse proxy on Node can do, which says how much of a distance is Node's own.
+ *
+ * Two loads: a small JSON answer, one and several at a time, and one answer of 50 MB that streams (`record: digest`).
  */
 import { fork, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
@@ -20,6 +22,9 @@ import { percentile, round, type Round } from './measure.ts'
 const ROUNDS = Number(process.env['BENCH_ROUNDS'] ?? 7)
 const CALLS = Number(process.env['BENCH_CALLS'] ?? 300)
 const CONCURRENCY = Number(process.env['BENCH_CONCURRENCY'] ?? 4)
+/** A folder for a CPU profile of the gateway (`node --cpu-prof`); which of the two loads it is of, the next one says. */
+const PROFILE = process.env['BENCH_PROFILE']
+const LOADS = (process.env['BENCH_LOADS'] ?? 'small,stream').split(',')
 const STREAM_BYTES = 50 * 1024 * 1024
 const PIECE_BYTES = 64 * 1024
 
@@ -30,6 +35,7 @@ rules:
 `
 
 if (process.send === undefined) await main()
+else if (process.argv[2] !== undefined) await proxyTo(process.argv[2])
 else await serve()
 
 /** The service, as a process of its own. */
@@ -61,6 +67,23 @@ async function serve(): Promise<void> {
   process.send?.((server.address() as AddressInfo).port)
 }
 
+/**
+ * The least a reverse proxy on Node's own HTTP can do, as a process of its own: no policy, no recording, no look at a byte.
+ * What it costs above nginx is what Node costs.
+ */
+async function proxyTo(origin: string): Promise<void> {
+  const pool = new Pool(origin, { connections: 64 })
+  const server = createServer((request, response) => {
+    void pool
+      .stream({ path: request.url ?? '/', method: 'GET', opaque: response }, ({ statusCode, headers }) => {
+        return response.writeHead(statusCode, headers)
+      })
+      .catch(() => response.destroy())
+  }).listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  process.send?.((server.address() as AddressInfo).port)
+}
+
 interface Lane {
   readonly name: string
   readonly pool: Pool
@@ -76,6 +99,9 @@ async function main(): Promise<void> {
   const [port] = (await once(service, 'message')) as [number]
   const origin = `http://127.0.0.1:${port}`
   const nginx = await startNginx({}, origin)
+  const proxy = fork(fileURLToPath(import.meta.url), [origin], { execArgv: ['--import', 'tsx'] })
+  children.push(proxy)
+  const [bare] = (await once(proxy, 'message')) as [number]
   const pools: Pool[] = []
   const lane = (name: string, url: string, pid: number, prefix = '', headers = {}): Lane => {
     const pool = new Pool(url, { connections: CONCURRENCY })
@@ -86,11 +112,16 @@ async function main(): Promise<void> {
     const gateway = await governed(dir, origin, children)
     const lanes = [
       lane('direct', origin, service.pid ?? 0),
-      lane('nginx', nginx.url, process.pid),
+      lane('nginx', nginx.url, nginx.pid),
+      lane('node', `http://127.0.0.1:${bare}`, proxy.pid ?? 0),
       lane('sallyport', gateway.url, gateway.pid, '/service', { authorization: `Bearer ${gateway.token}` }),
     ]
-    await compare('small JSON', lanes, '/small', { calls: CALLS, concurrency: CONCURRENCY, rounds: ROUNDS })
-    await compare('50 MB stream', lanes, '/stream', { calls: 2, concurrency: 1, rounds: ROUNDS })
+    if (LOADS.includes('small'))
+      for (const concurrency of [1, CONCURRENCY]) {
+        await compare('small JSON', lanes, '/small', { calls: CALLS, concurrency, rounds: ROUNDS })
+      }
+    if (LOADS.includes('stream'))
+      await compare('50 MB stream', lanes, '/stream', { calls: 2, concurrency: 1, rounds: ROUNDS })
   } finally {
     await Promise.all(pools.map((pool) => pool.destroy()))
     await nginx.close()
@@ -118,7 +149,7 @@ async function compare(
     percentile((measured.get(name) ?? []).map(value), 0.5)
   const isStream = place === '/stream'
   console.log(`${what}: ${rounds} rounds of ${calls} requests, ${concurrency} at a time; medians of rounds`)
-  console.log('lane          req/s     MB/s    p50 ms    p99 ms')
+  console.log('lane          req/s     MB/s    p50 ms    p99 ms  CPU ms/request')
   for (const { name } of lanes) {
     const perSecond = of(name, ({ seconds }) => calls / seconds)
     const cells = [
@@ -126,25 +157,29 @@ async function compare(
       isStream ? ((perSecond * STREAM_BYTES) / 1024 ** 2).toFixed(0) : '-',
       of(name, ({ round: { latenciesMs } }) => percentile(latenciesMs, 0.5)).toFixed(2),
       of(name, ({ round: { latenciesMs } }) => percentile(latenciesMs, 0.99)).toFixed(2),
+      of(name, ({ round: { cpuMsPerCall } }) => cpuMsPerCall).toFixed(2),
     ]
     console.log(name.padEnd(10) + cells.map((cell) => cell.padStart(9)).join(' '))
   }
   // Rounds that ran one after the other met the same noise.
-  const ratio = (value: (one: { round: Round; seconds: number }) => number): number => {
-    const base = measured.get('nginx') ?? []
+  const ratio = (
+    value: (one: { round: Round; seconds: number }) => number,
+    from = 'sallyport',
+    to = 'nginx',
+  ): number => {
+    const base = measured.get(to) ?? []
     return percentile(
-      (measured.get('sallyport') ?? []).map((one, index) => value(one) / value(base[index] ?? one)),
+      (measured.get(from) ?? []).map((one, index) => value(one) / value(base[index] ?? one)),
       0.5,
     )
   }
-  if (isStream)
-    console.log(
-      `sallyport ÷ nginx, throughput: ${(1 / ratio(({ seconds }) => seconds)).toFixed(2)} (goal: at least 0.80)`,
-    )
-  else
-    console.log(
-      `sallyport ÷ nginx, p50: ${ratio(({ round: { latenciesMs } }) => percentile(latenciesMs, 0.5)).toFixed(2)} (goal: at most 1.50)`,
-    )
+  const speed = ({ round: { latenciesMs }, seconds }: { round: Round; seconds: number }): number =>
+    isStream ? 1 / seconds : percentile(latenciesMs, 0.5)
+  const [measure, goal] = isStream ? ['throughput', 'at least 0.80'] : ['p50', 'at most 1.50']
+  console.log(`sallyport ÷ nginx, ${measure}: ${ratio(speed).toFixed(2)} (goal: ${goal})`)
+  console.log(
+    `of which node ÷ nginx: ${ratio(speed, 'node').toFixed(2)}, sallyport ÷ node: ${ratio(speed, 'sallyport', 'node').toFixed(2)}`,
+  )
 }
 
 async function ask({ pool, prefix, headers }: Lane, place: string): Promise<void> {
@@ -167,7 +202,8 @@ targets:
   service: {protocol: http, base_url: "${origin}", allow_addresses: [127.0.0.1], auth: bearer, credential: {file: secret}, bytes: 100MiB, record: digest}
 `,
   )
-  const { child, pid, doors, token } = await serveGateway(dir)
+  const profile = PROFILE === undefined ? [] : ['--cpu-prof', `--cpu-prof-dir=${path.resolve(PROFILE)}`]
+  const { child, pid, doors, token } = await serveGateway(dir, profile)
   children.push(child)
   return { url: doors['http'] ?? '', pid, token }
 }

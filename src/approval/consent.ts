@@ -372,7 +372,9 @@ async function* replay(desk: Desk, ticket: Ticket, judged: Judged): AsyncGenerat
   // Fail closed: stored under other masks, the result may show what this caller must not see any more.
   const sameMasks = ticket.masks === masksOf(judged)
   if (isComplete && sameMasks) {
-    for (const chunk of chunks) if (chunk.kind !== 'exit') yield chunk
+    for (const chunk of chunks) {
+      if (chunk.kind !== 'exit') yield chunk.kind === 'head' ? { ...chunk, replayed: true } : chunk
+    }
   } else {
     yield { kind: 'notice', severity: 'NOTICE', text: whyStatusOnly(ticket, isComplete) }
   }

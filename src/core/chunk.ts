@@ -23,6 +23,8 @@ export type Chunk =
       readonly kind: 'head'
       readonly columns?: readonly Column[]
       readonly attributes?: Readonly<Record<string, string>>
+      /** As in {@link ExitChunk}, for whoever shows a result before it has ended. */
+      readonly replayed?: true
     }
   | RowsChunk
   | BytesChunk

@@ -1,4 +1,4 @@
-import { pipeline, type Readable, type Transform } from 'node:stream'
+import { pipeline, Readable, type Transform } from 'node:stream'
 import { createBrotliDecompress, createGunzip, createInflate } from 'node:zlib'
 import { SallyportError } from '../../core/errors.ts'
 
@@ -11,7 +11,7 @@ const PIECE_BYTES = 64 * 1024
  *
  * @throws SallyportError `ERR_UPSTREAM_REJECTED` for a coding that is not known: what cannot be read cannot be masked.
  */
-export function decoded(body: Readable, encoding: string | undefined): AsyncIterable<Buffer> {
+export function decoded(body: AsyncIterable<Buffer>, encoding: string | undefined): AsyncIterable<Buffer> {
   const codings = (encoding ?? '')
     .toLowerCase()
     .split(',')
@@ -27,7 +27,7 @@ export function decoded(body: Readable, encoding: string | undefined): AsyncIter
     )
   }
   // An error on either side reaches whoever reads the decoder.
-  return pipeline(body, decoder, () => undefined)
+  return pipeline(Readable.from(body, { objectMode: false }), decoder, () => undefined)
 }
 
 function decoderOf(coding: string): Transform | undefined {

@@ -5,15 +5,15 @@
  * @packageDocumentation
  */
 import { Readable } from 'node:stream'
-import type { Dispatcher } from 'undici'
 import type { Call, Permit, Secret } from '../../core/call.ts'
 import type { Chunk } from '../../core/chunk.ts'
 import { SallyportError } from '../../core/errors.ts'
 import { vettedAddresses, type Lookup } from './connect-addresses.ts'
 import { decoded } from './connect-decode.ts'
 import { mapError } from './connect-errors.ts'
+import { exchange, type Answered } from './connect-exchange.ts'
 import type { Pools } from './connect-pool.ts'
-import { createEchoFilter, type EchoFilter } from './echo.ts'
+import type { EchoFilter, EchoFilters } from './echo.ts'
 import { isTextual } from './media.ts'
 import { headerOf, returnedHeaders, type HeaderList } from './headers.ts'
 import { redirectOf } from './redirect.ts'
@@ -28,11 +28,15 @@ export interface Sending {
   readonly secret: Secret
   readonly options: HttpOptions
   readonly pools: Pools
+  readonly echoes: EchoFilters
   readonly lookup: Lookup
 }
 
 /** A service that is reached under several addresses is tried at so many. */
 const ADDRESSES_TRIED_MAX = 4
+
+/** A body up to this size is one piece. */
+const WHOLE_BYTES_MAX = 64 * 1024
 
 /**
  * Sends one request.
@@ -40,51 +44,47 @@ const ADDRESSES_TRIED_MAX = 4
  * @throws SallyportError `ERR_DENIED` for an address that must not be reached, `ERR_UPSTREAM_*`, `ERR_TOO_LARGE`.
  */
 export async function* send(sending: Sending): AsyncGenerator<Chunk, void, undefined> {
-  const { plan, permit, options, secret } = sending
-  const echo = createEchoFilter(secretsOf(secret, options))
-  const response = await request(sending)
+  const { plan, permit, options, secret, echoes } = sending
+  const echo = echoes.of(secretsOf(secret, options))
+  const answered = await request(sending)
   try {
-    const headers = echoless(flatten(response.headers), echo)
-    const redirect = redirectOf(response.statusCode, headers, plan, options)
-    const returned = relocated(returnedHeaders(headers), redirect)
-    const status: readonly (readonly [string, string])[] = [[':status', String(response.statusCode)]]
-    const going: readonly (readonly [string, string])[] = redirect === undefined ? [] : [[':redirect', redirect]]
-    yield { kind: 'head', attributes: Object.fromEntries([...status, ...going, ...joined(returned)]) }
-    const hasBody = plan.request.method !== 'HEAD' && response.statusCode !== 204 && response.statusCode !== 304
+    const { status } = answered
+    const headers = echoless(flatten(answered.headers), echo)
+    const redirect = redirectOf(status, headers, plan, options)
+    yield headOf(status, relocated(returnedHeaders(headers), redirect), redirect)
+    const hasBody = plan.request.method !== 'HEAD' && status !== 204 && status !== 304
     const contentType = headerOf(headers, 'content-type')
     if (hasBody && options.binary === 'refuse' && !isTextual(contentType)) {
       yield withheld('it is not text')
-      yield exit(response.statusCode, false)
+      yield exit(status, false)
       return
     }
-    const bytesMax = permit.obligations.bytesMax ?? options.bytesMax
-    const body = hasBody ? decoded(response.body, headerOf(headers, 'content-encoding')) : undefined
-    const isCut = body === undefined ? false : yield* bodyOf(body, bytesMax, echo, options)
-    yield exit(response.statusCode, isCut)
+    const isCut = hasBody ? yield* bodyOf(answered.body, headers, sending, echo) : false
+    yield exit(status, isCut)
   } catch (error) {
     throw mapError(error, permit.signal, true)
   } finally {
     // A body nobody reads to its end would keep its connection for good.
-    response.body.on('error', () => undefined).destroy()
+    answered.close()
   }
 }
 
-async function request(sending: Sending): Promise<Dispatcher.ResponseData> {
+async function request(sending: Sending): Promise<Answered> {
   const { call, plan, permit, options, pools, lookup, secret } = sending
   const { url, method, body } = plan.request
   const addresses = await vettedAddresses(url, options, lookup, permit.signal)
   const tried = addresses.slice(0, ADDRESSES_TRIED_MAX)
   for (const [index, address] of tried.entries()) {
     try {
-      return await pools.to(url, address).request({
+      const asked = {
         // The parsed URL's own words: a path that is put together again may come out as another.
         path: `${url.pathname}${url.search}`,
         method,
         headers: sentHeaders(plan, options, secret),
-        signal: permit.signal,
         ...(plan.streams && call.input !== undefined && { body: streamed(call.input, options.requestBytesMax) }),
         ...(!plan.streams && body !== undefined && { body }),
-      })
+      }
+      return await exchange(pools.to(url, address), asked, permit.signal)
     } catch (error) {
       const mapped = mapError(error, permit.signal, false)
       const isLast = index === tried.length - 1
@@ -145,23 +145,25 @@ async function* bounded(input: AsyncIterable<Uint8Array>, bytesMax: number): Asy
 
 /** Yields the body; returns whether it was cut. */
 async function* bodyOf(
-  body: AsyncIterable<Buffer>,
-  bytesMax: number,
+  sent: AsyncIterable<Buffer>,
+  headers: HeaderList,
+  { permit, options }: Sending,
   echo: EchoFilter | undefined,
-  { binary }: HttpOptions,
 ): AsyncGenerator<Chunk, boolean, undefined> {
-  const filter = echo?.stream()
-  let left = bytesMax
-  for await (const whole of body) {
-    if (binary === 'refuse' && whole.includes(0)) {
+  const coding = headerOf(headers, 'content-encoding')
+  const isWhole = coding === undefined && isSmall(headers)
+  const filter = isWhole ? undefined : echo?.stream()
+  let left = permit.obligations.bytesMax ?? options.bytesMax
+  for await (const piece of isWhole ? whole(sent) : decoded(sent, coding)) {
+    if (options.binary === 'refuse' && piece.includes(0)) {
       // UTF-16 and files under a text's name: no detector would recognise anything in them.
       yield withheld('it is not text')
       return true
     }
-    const piece = whole.length > left ? whole.subarray(0, left) : whole
-    left -= piece.length
-    yield* bytesOf(filter === undefined ? piece : filter.push(piece))
-    if (whole.length > piece.length) {
+    const taken = piece.length > left ? piece.subarray(0, left) : piece
+    left -= taken.length
+    yield* bytesOf(filter === undefined ? (echo?.whole(taken) ?? taken) : filter.push(taken))
+    if (piece.length > taken.length) {
       if (filter !== undefined) yield* bytesOf(filter.end())
       return true
     }
@@ -170,8 +172,31 @@ async function* bodyOf(
   return false
 }
 
+/** Whether a body is said to be so short that it is read at once; events are read as they come, whatever is said. */
+function isSmall(headers: HeaderList): boolean {
+  const length = headerOf(headers, 'content-length') ?? ''
+  return /^\d{1,5}$/u.test(length) && Number(length) <= WHOLE_BYTES_MAX && !isEvents(headers)
+}
+
+function isEvents(headers: HeaderList): boolean {
+  return headerOf(headers, 'content-type')?.startsWith('text/event-stream') ?? false
+}
+
+/** A short body in one piece: what comes behind costs more for each piece than the piece does. */
+async function* whole(body: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+  const pieces: Buffer[] = []
+  for await (const piece of body) pieces.push(piece)
+  const [only, ...more] = pieces
+  if (only !== undefined) yield more.length === 0 ? only : Buffer.concat(pieces)
+}
+
 function* bytesOf(bytes: Buffer): Generator<Chunk> {
   if (bytes.length > 0) yield { kind: 'data', channel: 'body', bytes }
+}
+
+function headOf(status: number, headers: HeaderList, redirect: string | undefined): Chunk {
+  const going: HeaderList = redirect === undefined ? [] : [[':redirect', redirect]]
+  return { kind: 'head', attributes: Object.fromEntries([[':status', String(status)], ...going, ...joined(headers)]) }
 }
 
 function exit(status: number, isCut: boolean): Chunk {
@@ -189,7 +214,10 @@ function flatten(headers: Readonly<Record<string, string | string[] | undefined>
 }
 
 function echoless(headers: HeaderList, echo: EchoFilter | undefined): HeaderList {
-  return echo === undefined ? headers : headers.map(([name, value]) => [echo.text(name), echo.text(value)] as const)
+  if (echo === undefined) return headers
+  // Nearly always there is nothing to find, and one look says so.
+  const all = headers.flat().join('\n')
+  return echo.text(all) === all ? headers : headers.map(([name, value]) => [echo.text(name), echo.text(value)] as const)
 }
 
 /** A place beneath the base URL is named as callers name it: what the service itself is called is not their business. */

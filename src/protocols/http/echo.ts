@@ -4,6 +4,7 @@
  *
  * @packageDocumentation
  */
+import { FormScan } from './echo-scan.ts'
 
 /** What stands for a secret that was found. */
 export const ECHO_PLACEHOLDER = '[REDACTED:credential]'
@@ -11,50 +12,80 @@ export const ECHO_PLACEHOLDER = '[REDACTED:credential]'
 /** Shorter secrets occur by chance; replacing them would destroy answers and tell where they matched. */
 const SECRET_CHARS_MIN = 6
 
+/** How long the forms of a secret outlive their last use: a gateway that is idle holds no secret. */
+const FORGOTTEN_MS = 2_000
+
 /** Replaces a secret in texts and in streams of bytes. */
 export interface EchoFilter {
+  /** Masks a text whose characters are bytes, such as the value of a header. */
   text(value: string): string
+  /** Masks bytes that are complete. */
+  whole(bytes: Buffer): Buffer
   /** Masks bytes that arrive in pieces; what may be the beginning of the secret is held back. */
-  stream(): { push(piece: Buffer): Buffer; end(): Buffer }
+  stream(): EchoStream
 }
 
-/** Builds the filter of one call; `undefined` when there is nothing to look for. */
+/** One stream under a filter. */
+export interface EchoStream {
+  push(piece: Buffer): Buffer
+  end(): Buffer
+}
+
+/** Builds the filter of some secrets; `undefined` when there is nothing to look for. */
 export function createEchoFilter(secrets: readonly string[]): EchoFilter | undefined {
-  const needles = [...new Set(secrets.filter((secret) => secret.length >= SECRET_CHARS_MIN).flatMap(encodings))].sort(
-    (a, b) => b.length - a.length,
-  )
-  const [longest] = needles
-  if (longest === undefined) return undefined
-  const lower = needles.map((needle) => needle.toLowerCase())
-  const pattern = new RegExp(needles.map(literally).join('|'), 'giu')
-  // How much of a text's end may be the beginning of a form; everything before goes on at once, as events need it to.
-  const heldOf = (text: string): number => {
-    const tail = text.slice(-(longest.length - 1)).toLowerCase()
-    for (let from = 0; from < tail.length; from++) {
-      if (lower.some((needle) => needle.length > tail.length - from && needle.startsWith(tail.slice(from)))) {
-        return tail.length - from
-      }
-    }
-    return 0
+  const forms = [...new Set(secrets.filter((secret) => secret.length >= SECRET_CHARS_MIN).flatMap(encodings))]
+  if (forms.length === 0) return undefined
+  const scan = new FormScan(forms, Buffer.from(ECHO_PLACEHOLDER))
+  const whole = (bytes: Buffer): Buffer => {
+    const { shown, held } = scan.replace(bytes)
+    return held.length === 0 ? shown : Buffer.concat([shown, held])
   }
   return {
-    text: (value) => value.replace(pattern, ECHO_PLACEHOLDER),
+    text: (value) => whole(Buffer.from(value, 'latin1')).toString('latin1'),
+    whole,
     stream: () => {
-      // One character per byte, so that nothing depends on where a piece ends or on what encoding it has.
-      let rest = ''
+      let rest: Buffer = Buffer.alloc(0)
       return {
         push(piece) {
-          const text = (rest + piece.toString('latin1')).replace(pattern, ECHO_PLACEHOLDER)
-          const cut = text.length - heldOf(text)
-          rest = text.slice(cut)
-          return Buffer.from(text.slice(0, cut), 'latin1')
+          const { shown, held } = scan.replace(rest.length === 0 ? piece : Buffer.concat([rest, piece]))
+          rest = held
+          return shown
         },
-        end: () => Buffer.from(rest, 'latin1'),
+        end: () => rest,
       }
     },
   }
 }
 
+/** Keeps the filter of the last secrets for as long as they are in use: building one takes longer than a small answer. */
+export class EchoFilters {
+  #secrets: readonly string[] = []
+  #filter: EchoFilter | undefined
+  #timer: NodeJS.Timeout | undefined
+
+  /** The filter of these secrets; `undefined` when there is nothing to look for. */
+  of(secrets: readonly string[]): EchoFilter | undefined {
+    const isKnown = secrets.length === this.#secrets.length && secrets.every((one, at) => one === this.#secrets[at])
+    if (!isKnown) {
+      this.#filter = createEchoFilter(secrets)
+      this.#secrets = secrets
+    }
+    if (secrets.length > 0) this.#keep()
+    return this.#filter
+  }
+
+  close(): void {
+    clearTimeout(this.#timer)
+    this.#timer = undefined
+    this.#secrets = []
+    this.#filter = undefined
+  }
+
+  #keep(): void {
+    if (this.#timer === undefined) this.#timer = setTimeout(() => this.close(), FORGOTTEN_MS).unref()
+    else this.#timer.refresh()
+  }
+}
 /** The forms in which a page may repeat a secret, each as the bytes it would have, one character per byte. */
 function encodings(secret: string): readonly string[] {
   const bytes = Buffer.from(secret, 'utf8')
@@ -93,8 +124,4 @@ function base64Forms(bytes: Buffer): readonly string[] {
     forms.push(own, own.replaceAll('+', '-').replaceAll('/', '_'))
   }
   return forms
-}
-
-function literally(text: string): string {
-  return text.replace(/[\\^$.*+?()[\]{}|/-]/gu, '\\$&')
 }

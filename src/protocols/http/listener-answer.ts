@@ -21,58 +21,123 @@ export interface Answering {
  * @throws SallyportError `ERR_UPSTREAM_REJECTED` for what cannot be passed on; whatever the call throws.
  */
 export async function writeAnswer(chunks: AsyncIterable<Chunk>, answering: Answering): Promise<void> {
-  const { response, target, isHead } = answering
-  let head: Readonly<Record<string, string>> | undefined
+  const { response, isHead } = answering
+  const answer = new Answer(answering)
   let exit: ExitChunk | undefined
-  const start = (): void => {
-    if (head === undefined || response.headersSent) return
-    const { ':status': status = '502', ':redirect': redirect, ...headers } = head
-    const location = redirect === undefined ? undefined : placeAt(target, redirect)
+  let problem: SallyportError | undefined
+  let said: string | undefined
+  // What was not begun yet is read to its end all the same: a call that is left in the middle has no known outcome.
+  const fail = (error: unknown): void => {
+    if (response.headersSent) throw error
+    answer.drop()
+    problem ??= SallyportError.from(error)
+  }
+  try {
+    for await (const chunk of chunks) {
+      if (problem !== undefined) continue
+      try {
+        if (chunk.kind === 'head') answer.head(chunk.attributes ?? {}, chunk.replayed === true)
+        else if (chunk.kind === 'notice' && chunk.severity === 'NOTICE') said = chunk.text
+        else if (chunk.kind === 'notice' && chunk.severity === 'WARNING') throw rejected(chunk.text)
+        else if (chunk.kind === 'data' && chunk.channel === 'body') await answer.body(chunk.bytes)
+        else if (chunk.kind === 'exit') exit = chunk
+      } catch (error) {
+        fail(error)
+      }
+    }
+    if (problem !== undefined) throw problem
+    if (exit?.replayed === true && !answer.hasHead) {
+      throw new SallyportError('ERR_APPROVAL_CONFLICT', said ?? 'This request ran already, and its answer is not kept.')
+    }
+    if (exit?.truncated === true && !isHead) throw rejected('The answer is larger than policy allows.')
+    if (exit === undefined) throw rejected('The service gave no answer.')
+    answer.end()
+  } finally {
+    answer.drop()
+  }
+}
+
+/** Turns of the event loop in which the end of a short answer comes, if it is there: recording takes some of them. */
+const HELD_TURNS = 4
+
+/** One response. `sallyport-replayed` says that it is a stored one. Its first piece waits a moment for the end: most answers are short, and one write says them whole. */
+class Answer {
+  readonly #answering: Answering
+  #status = 0
+  #headers: Readonly<Record<string, string>> | undefined
+  #first: Uint8Array | undefined
+  #turn: NodeJS.Immediate | undefined
+
+  constructor(answering: Answering) {
+    this.#answering = answering
+  }
+
+  /** @throws SallyportError `ERR_UPSTREAM_REJECTED` for a redirect that leads out of the target. */
+  head(attributes: Readonly<Record<string, string>>, isReplayed: boolean): void {
+    const { ':status': status = '502', ':redirect': redirect, ...headers } = attributes
+    const location = redirect === undefined ? undefined : placeAt(this.#answering.target, redirect)
     if (headers['location'] !== undefined && location === undefined && /^30[12378]$/u.test(status)) {
       // A client that follows it would leave the gateway, and take along whatever the service wrote into the place.
       throw rejected('The service redirects to a place that is not part of this target.')
     }
-    response.writeHead(Number(status), { ...headers, ...(location !== undefined && { location }) })
-  }
-  let problem: SallyportError | undefined
-  // What was not begun yet is read to its end all the same: a call that is left in the middle has no known outcome.
-  const fail = (error: unknown): void => {
-    if (response.headersSent) throw error
-    problem ??= SallyportError.from(error)
-  }
-  for await (const chunk of chunks) {
-    if (problem !== undefined) continue
-    switch (chunk.kind) {
-      case 'head':
-        head = chunk.attributes
-        break
-      case 'notice':
-        if (chunk.severity !== 'WARNING') break
-        fail(rejected(chunk.text))
-        break
-      case 'data':
-        if (chunk.channel !== 'body') break
-        try {
-          start()
-        } catch (error) {
-          fail(error)
-          break
-        }
-        await write(answering, chunk.bytes)
-        break
-      case 'exit':
-        exit = chunk
+    this.#status = Number(status)
+    this.#headers = {
+      ...headers,
+      ...(location !== undefined && { location }),
+      ...(isReplayed && { 'sallyport-replayed': 'true' }),
     }
   }
-  if (problem !== undefined) throw problem
-  start()
-  if (exit?.truncated === true && !isHead) throw rejected('The answer is larger than policy allows.')
-  if (exit === undefined || !response.headersSent) throw rejected('The service gave no answer.')
-  response.end()
-}
 
-async function write({ response, signal }: Answering, bytes: Uint8Array): Promise<void> {
-  if (!response.write(bytes)) await once(response, 'drain', { signal })
+  async body(bytes: Uint8Array): Promise<void> {
+    const { response, signal } = this.#answering
+    if (!response.headersSent && this.#first === undefined) {
+      if (this.#headers === undefined) throw rejected('The service gave no answer.')
+      this.#first = bytes
+      this.#wait(HELD_TURNS)
+      return
+    }
+    this.#begin()
+    if (!response.write(bytes)) await once(response, 'drain', { signal })
+  }
+
+  get hasHead(): boolean {
+    return this.#headers !== undefined
+  }
+
+  /** @throws SallyportError `ERR_UPSTREAM_REJECTED` */
+  end(): void {
+    const { response, isHead } = this.#answering
+    const first = this.#first
+    this.drop()
+    if (response.headersSent) return void response.end()
+    if (this.#headers === undefined) throw rejected('The service gave no answer.')
+    const hasLength = !isHead && this.#status !== 204 && this.#status !== 304
+    response.writeHead(this.#status, {
+      ...this.#headers,
+      ...(hasLength && { 'content-length': String(first?.length ?? 0) }),
+    })
+    response.end(first)
+  }
+
+  /** Forgets what was not sent. */
+  drop(): void {
+    clearImmediate(this.#turn)
+    this.#first = undefined
+  }
+
+  #wait(turns: number): void {
+    this.#turn = setImmediate(() => (turns === 0 ? this.#begin() : this.#wait(turns - 1)))
+  }
+
+  #begin(): void {
+    const { response } = this.#answering
+    const first = this.#first
+    this.drop()
+    if (first === undefined || this.#headers === undefined || response.destroyed) return
+    response.writeHead(this.#status, this.#headers)
+    // Its size is bounded, so whether it is read already does not matter; what follows waits.
+    response.write(first)
+  }
 }
 
 function placeAt(target: string, redirect: string): string {

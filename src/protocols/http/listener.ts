@@ -95,7 +95,8 @@ async function serve(
     tool: TOOL,
     payload: { ...payload, ...(body.whole !== undefined && { body: body.whole.toString('base64') }) },
     ...(body.input !== undefined && { input: body.input }),
-    signal: AbortSignal.any([signal, session.signal]),
+    // The end of the session reaches the call by its permit.
+    signal,
     hold: { waitMs: deps.holdMs, onHeld: (facts) => void (held.now = facts) },
     ...(typeof reason === 'string' && { reason: reason.slice(0, 2000) }),
   }

@@ -9,22 +9,29 @@ import { SallyportError } from '../../core/errors.ts'
 import type { Lookup } from './connect-addresses.ts'
 import { Pools } from './connect-pool.ts'
 import { send } from './connector.ts'
-import { endpointOf, type HttpOptions } from './options.ts'
+import { EchoFilters } from './echo.ts'
+import type { HttpOptions } from './options.ts'
 import { planRequest, type HttpPlan } from './plan.ts'
 import { withoutValues } from './shown.ts'
 
+/** What is kept for one target between its calls. */
+interface Upstream {
+  readonly pools: Pools
+  readonly echoes: EchoFilters
+}
+
 /** Builds the protocol with the look-up it is to use. */
 export function httpProtocol(lookup: Lookup): Protocol<HttpPlan> {
-  const pools = new Map<string, Pools>()
+  const upstreams = new Map<string, Upstream>()
   let isClosed = false
 
-  function poolsOf(target: Target, options: HttpOptions): Pools {
+  function upstreamOf(target: Target, options: HttpOptions): Upstream {
     if (isClosed) throw new SallyportError('ERR_SHUTTING_DOWN', 'The gateway is shutting down.')
-    const key = JSON.stringify([target.name, endpointOf(options)])
-    const known = pools.get(key)
+    const key = `${target.name}\n${target.endpoint}`
+    const known = upstreams.get(key)
     if (known !== undefined) return known
-    const made = new Pools(options)
-    pools.set(key, made)
+    const made = { pools: new Pools(options), echoes: new EchoFilters() }
+    upstreams.set(key, made)
     return made
   }
 
@@ -41,19 +48,20 @@ export function httpProtocol(lookup: Lookup): Protocol<HttpPlan> {
 
     withoutValues,
 
-    async *execute(call, plan, permit, secret) {
+    execute(call, plan, permit, secret) {
       const { refused } = plan
       if (refused !== undefined) {
         throw new SallyportError('ERR_DENIED', refused.message, { facts: { construct: refused.construct } })
       }
       const options = call.target.options as HttpOptions
-      yield* send({ call, plan, permit, secret, options, pools: poolsOf(call.target, options), lookup })
+      return send({ call, plan, permit, secret, options, lookup, ...upstreamOf(call.target, options) })
     },
 
     async close() {
       isClosed = true
-      await Promise.all([...pools.values()].map((one) => one.close()))
-      pools.clear()
+      for (const { echoes } of upstreams.values()) echoes.close()
+      await Promise.all([...upstreams.values()].map(({ pools }) => pools.close()))
+      upstreams.clear()
     },
   }
 }
