@@ -147,6 +147,8 @@ describe.runIf(has('curl'))('HTTP, end to end', () => {
     // The answer may be complete a moment before its ticket is settled.
     await vi.waitFor(async () => expect((await send('{"ssn":"777-11","amount":5}')).status).toBe(200), 10_000)
     expect(asked('/orders')).toBe(1)
+    expect(done.headers.get('sallyport-replayed')).toBeNull()
+    expect((await send('{"ssn":"777-11","amount":5}')).headers.get('sallyport-replayed')).toBe('true')
     // The same request by the tool is the same request: its approval and its result are one.
     const byTool = await world.tool({
       target: 'service',

@@ -192,11 +192,17 @@ describe('a request that is refused', () => {
 
 describe('an answer that cannot be passed on whole', () => {
   it('breaks off when policy cuts it, so that no client takes it for the whole', async () => {
-    const { url } = await open((_, response) => void response.end('x'.repeat(300_000)), {
-      settings: { bytes: '64KiB' },
+    const { url } = await open((_, response) => void response.end('x'.repeat(3_000_000)), {
+      settings: { bytes: '1MiB' },
     })
     const answer = await fetch(`${url}/x`, { headers: bearer })
     await expect(answer.text()).rejects.toThrow(/terminated/)
+  })
+
+  it('is an error when policy cuts it before anything was sent', async () => {
+    const { url } = await open((_, response) => void response.end('x'.repeat(300)), { settings: { bytes: '64B' } })
+    const answer = await fetch(`${url}/x`, { headers: bearer })
+    expect([answer.status, await answer.json()]).toMatchObject([502, { code: 'ERR_UPSTREAM_REJECTED' }])
   })
 
   it('is an error when its body is withheld', async () => {

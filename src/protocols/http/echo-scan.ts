@@ -33,14 +33,18 @@ export class FormScan {
     }
   }
 
-  /** Replaces every form. What is held may be the beginning of one, and belongs before the next piece. */
-  replace(bytes: Buffer): Scanned {
+  /**
+   * Replaces every form. What is held may be the beginning of one, and belongs before the next piece.
+   *
+   * @param isEnd whether nothing follows: then nothing is held, and a form inside what would have been is found.
+   */
+  replace(bytes: Buffer, isEnd: boolean): Scanned {
     const pieces: Buffer[] = []
     let done = 0
     for (;;) {
-      const start = this.#find(bytes, done)
+      const start = this.#find(bytes, done, isEnd)
       if (start === bytes.length) break
-      const length = this.#lengthAt(bytes, start)
+      const length = this.#lengthAt(bytes, start, isEnd)
       if (length === 0) {
         // It goes on behind the end: whether it is a form, the next piece tells. A copy, so that nothing keeps the whole.
         pieces.push(bytes.subarray(done, start))
@@ -53,7 +57,7 @@ export class FormScan {
   }
 
   /** Where the first form begins, or the first beginning of one that reaches the end; else the length of the bytes. */
-  #find(bytes: Buffer, from: number): number {
+  #find(bytes: Buffer, from: number, isEnd: boolean): number {
     const shift = this.#shift
     const width = this.#shortest
     let end = from + width - 1
@@ -61,32 +65,35 @@ export class FormScan {
       const pair = ((FOLD[bytes[end - 1] ?? 0] ?? 0) << 8) | (FOLD[bytes[end] ?? 0] ?? 0)
       const step = shift[pair] ?? 0
       if (step > 0) end += step
-      else if (this.#isPossible(bytes, end - width + 1)) return end - width + 1
+      else if (this.#isPossible(bytes, end - width + 1, isEnd)) return end - width + 1
       else end++
     }
+    if (isEnd) return bytes.length
     // Behind the last window there is room for beginnings only.
     for (let start = Math.max(from, end - width + 1); start < bytes.length; start++) {
-      if (this.#isPossible(bytes, start)) return start
+      if (this.#isPossible(bytes, start, isEnd)) return start
     }
     return bytes.length
   }
 
-  #isPossible(bytes: Buffer, start: number): boolean {
-    return this.#forms.some((form) => agrees(form, bytes, start))
+  #isPossible(bytes: Buffer, start: number, isEnd: boolean): boolean {
+    return this.#forms.some((form) => agrees(form, bytes, start, isEnd))
   }
 
   /** Length of the form at `start`; 0 while a longer one may still become complete. */
-  #lengthAt(bytes: Buffer, start: number): number {
-    const form = this.#forms.find((one) => agrees(one, bytes, start))
+  #lengthAt(bytes: Buffer, start: number, isEnd: boolean): number {
+    const form = this.#forms.find((one) => agrees(one, bytes, start, isEnd))
     return form === undefined || start + form.length > bytes.length ? 0 : form.length
   }
 }
 
 const NOTHING = Buffer.alloc(0)
 
-/** Whether bytes are those of a form, as far as there are any. */
-function agrees(form: Uint8Array, bytes: Buffer, start: number): boolean {
-  const length = Math.min(form.length, bytes.length - start)
+/** Whether bytes are those of a form; unless nothing follows them, as far as there are any. */
+function agrees(form: Uint8Array, bytes: Buffer, start: number, isEnd: boolean): boolean {
+  const left = bytes.length - start
+  if (isEnd && left < form.length) return false
+  const length = Math.min(form.length, left)
   for (let at = 0; at < length; at++) if (FOLD[bytes[start + at] ?? 0] !== form[at]) return false
   return true
 }

@@ -36,10 +36,7 @@ export function createEchoFilter(secrets: readonly string[]): EchoFilter | undef
   const forms = [...new Set(secrets.filter((secret) => secret.length >= SECRET_CHARS_MIN).flatMap(encodings))]
   if (forms.length === 0) return undefined
   const scan = new FormScan(forms, Buffer.from(ECHO_PLACEHOLDER))
-  const whole = (bytes: Buffer): Buffer => {
-    const { shown, held } = scan.replace(bytes)
-    return held.length === 0 ? shown : Buffer.concat([shown, held])
-  }
+  const whole = (bytes: Buffer): Buffer => scan.replace(bytes, true).shown
   return {
     text: (value) => whole(Buffer.from(value, 'latin1')).toString('latin1'),
     whole,
@@ -47,11 +44,11 @@ export function createEchoFilter(secrets: readonly string[]): EchoFilter | undef
       let rest: Buffer = Buffer.alloc(0)
       return {
         push(piece) {
-          const { shown, held } = scan.replace(rest.length === 0 ? piece : Buffer.concat([rest, piece]))
+          const { shown, held } = scan.replace(rest.length === 0 ? piece : Buffer.concat([rest, piece]), false)
           rest = held
           return shown
         },
-        end: () => rest,
+        end: () => whole(rest),
       }
     },
   }
