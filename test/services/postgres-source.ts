@@ -138,7 +138,7 @@ async function unpack(cache: string, work: string, version: string): Promise<Pos
 }
 
 /** The machine's package manager with lists of its own: the same mirrors and keys, asked for sources. */
-async function privateApt(work: string): Promise<(command: string, args: readonly string[]) => Promise<string>> {
+export async function privateApt(work: string): Promise<(command: string, args: readonly string[]) => Promise<string>> {
   const parts = path.join(work, 'parts')
   await mkdir(parts)
   await mkdir(path.join(work, 'lists', 'partial'), { recursive: true })

@@ -78,6 +78,22 @@ const CAPABILITIES = [
     installed: () => void spawnSync('service', ['nginx', 'stop'], { stdio: 'ignore' }),
   },
   {
+    name: 'kubectl',
+    why: "Kubernetes' own client",
+    fix: 'apt-get install kubernetes-client (Debian 12), or put any kubectl on the path',
+    debian: 'kubernetes-client',
+    present: () => runs('kubectl', ['version', '--client']),
+  },
+  {
+    name: 'kube-apiserver',
+    why: 'a real Kubernetes API server, built from Debian’s source package',
+    fix:
+      'apt-get install golang-1.19-go etcd-server dpkg-dev xz-utils (Debian 12), a package mirror that can be reached, ' +
+      'and some three minutes; or name a directory with kube-apiserver and etcd in KUBEBUILDER_ASSETS',
+    debian: 'golang-1.19-go etcd-server dpkg-dev xz-utils',
+    present: hasKube,
+  },
+  {
     name: 'curl',
     why: 'the client most people have',
     fix: 'apt-get install curl',
@@ -112,6 +128,20 @@ function hasPostgresSource() {
   const script = fileURLToPath(new URL('../services/fetch-postgres-source.ts', import.meta.url))
   const { status } = spawnSync(process.execPath, ['--import', 'tsx', script], { stdio: 'ignore', timeout: 600_000 })
   if (status !== 0) fetchesLeft -= 1
+  return status === 0
+}
+
+/** Builds what `test/services/kube-binaries.ts` keeps per machine, when it is not there yet and its compiler is. */
+let buildsLeft = 2
+
+function hasKube() {
+  if (buildsLeft === 0) return false
+  const script = fileURLToPath(new URL('../services/build-kube.ts', import.meta.url))
+  const { status } = spawnSync(process.execPath, ['--import', 'tsx', script], {
+    stdio: ['ignore', 'ignore', 'inherit'],
+    timeout: 2_700_000,
+  })
+  if (status !== 0) buildsLeft -= 1
   return status === 0
 }
 
