@@ -147,8 +147,16 @@ async function generateOpenApi(work: string, progress: (what: string) => void): 
   const files = stdout.split('\n').filter((file) => file !== '' && !NOT_SERVED.test(file))
   const inputs = [...new Set(files.map((file) => path.dirname(file)))].sort().map((dir) => `k8s.io/kubernetes/${dir}`)
   const args = [
-    ...['-i', inputs.join(','), '-p', 'k8s.io/kubernetes/pkg/generated/openapi', '-O', 'zz_generated.openapi'],
-    ...['-h', 'vendor/k8s.io/code-generator/hack/boilerplate.go.txt', '-r', path.join(work, 'violations')],
+    '-i',
+    inputs.join(','),
+    '-p',
+    'k8s.io/kubernetes/pkg/generated/openapi',
+    '-O',
+    'zz_generated.openapi',
+    '-h',
+    'vendor/k8s.io/code-generator/hack/boilerplate.go.txt',
+    '-r',
+    path.join(work, 'violations'),
   ]
   await quietly(generator, args, work)
 }

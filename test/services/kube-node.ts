@@ -20,8 +20,8 @@ export interface ProgramIo {
   readonly stdin: AsyncIterable<Buffer>
   /** Sizes of the terminal that were told, as JSON. */
   readonly sizes: readonly string[]
-  out(text: string | Buffer): void
-  err(text: string | Buffer): void
+  readonly out: (text: string | Buffer) => void
+  readonly err: (text: string | Buffer) => void
 }
 
 /** The node of one control plane. */

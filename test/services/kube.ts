@@ -65,8 +65,20 @@ export async function openKube(given?: KubeBinaries): Promise<TestKube> {
     const etcd = `http://127.0.0.1:${etcdPort}`
     const peer = `http://127.0.0.1:${peerPort}`
     start(binaries.etcd, [
-      ...['--name', 'e', '--data-dir', file('etcd'), '--listen-client-urls', etcd, '--advertise-client-urls', etcd],
-      ...['--listen-peer-urls', peer, '--initial-advertise-peer-urls', peer, '--initial-cluster', `e=${peer}`],
+      '--name',
+      'e',
+      '--data-dir',
+      file('etcd'),
+      '--listen-client-urls',
+      etcd,
+      '--advertise-client-urls',
+      etcd,
+      '--listen-peer-urls',
+      peer,
+      '--initial-advertise-peer-urls',
+      peer,
+      '--initial-cluster',
+      `e=${peer}`,
       '--unsafe-no-fsync',
     ])
     const server = start(binaries.apiserver, apiserverArgs(binaries, file, apiPort, etcd))
