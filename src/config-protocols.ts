@@ -1,6 +1,7 @@
 import type { z } from 'zod'
 import type { ProtocolName } from './core/target.ts'
 import { HTTP_SETTINGS } from './protocols/http/options.ts'
+import { KUBERNETES_SETTINGS } from './protocols/kubernetes/options.ts'
 import { POSTGRES_SETTINGS } from './protocols/postgres/options.ts'
 import { SSH_SETTINGS } from './protocols/ssh/options.ts'
 
@@ -20,4 +21,5 @@ export const PROTOCOL_SETTINGS: Readonly<Partial<Record<ProtocolName, ProtocolSe
   postgres: POSTGRES_SETTINGS,
   http: HTTP_SETTINGS,
   ssh: SSH_SETTINGS,
+  kubernetes: KUBERNETES_SETTINGS,
 }

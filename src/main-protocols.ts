@@ -1,6 +1,7 @@
 import type { Closers } from './closers.ts'
 import type { Rooms } from './gateway/gateway.ts'
 import { createHttp } from './protocols/http/index.ts'
+import { createKubernetes } from './protocols/kubernetes/index.ts'
 import { createPostgres } from './protocols/postgres/index.ts'
 import { createSsh } from './protocols/ssh/index.ts'
 import type { PostgresProtocol } from './protocols/postgres/protocol.ts'
@@ -13,5 +14,7 @@ export function openProtocols(closers: Closers): Rooms['protocols'] & { readonly
   closers.add('http', () => http.close())
   const ssh = createSsh()
   closers.add('ssh', () => ssh.close())
-  return { postgres, http, ssh }
+  const kubernetes = createKubernetes()
+  closers.add('kubernetes', () => kubernetes.close())
+  return { postgres, http, ssh, kubernetes }
 }

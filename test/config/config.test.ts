@@ -97,9 +97,9 @@ describe('sallyport.yaml', () => {
       ['c.yaml:1:16: targets.db.protocol must be postgres or ssh or kubernetes or http'],
     ],
     [
-      'a protocol to come',
-      'targets: {web: {protocol: kubernetes}}',
-      ['c.yaml:1:17: targets.web.protocol kubernetes is not served by this version'],
+      'a cluster in the clear',
+      'targets: {web: {protocol: kubernetes, server: "http://10.0.0.1:8080"}}',
+      ['c.yaml:1:39: targets.web.server must be an https URL, such as https://10.0.0.1:6443'],
     ],
     [
       'a bad target name',

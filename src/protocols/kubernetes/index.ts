@@ -1,0 +1,2 @@
+export { createKubernetes } from './protocol.ts'
+export { KUBERNETES_SETTINGS } from './options.ts'
