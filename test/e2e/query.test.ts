@@ -136,6 +136,32 @@ describe('query_database, end to end', () => {
     expect((await world.db.admin.query('SELECT note FROM orders WHERE id = 7')).rows).toEqual([{ note: null }])
   })
 
+  it('C14: shows approvers what would change, and asks them again when that is something else by then', async () => {
+    const sql = 'UPDATE orders SET note = $1 WHERE total > $2 AND id <= 3'
+    const params = ['large', '0']
+    const review = async (ticket: string) => {
+      type Seen = { digest: string; follows?: string; preview?: { sections: { title: string; table?: object }[] } }
+      const seen = await world.admin(dba).get<Seen>(`/v1/approvals/${ticket}`)
+      await world.admin(dba).post(`/v1/approvals/${ticket}/vote`, { decision: 'approve', digest: seen.digest })
+      return seen
+    }
+    const first = String((await query(sql, { params })).structuredContent?.ticket)
+    const before = await review(first)
+    expect(before.preview?.sections[0]).toMatchObject({ title: 'UPDATE public.orders: 3 rows' })
+    await world.db.admin.query('UPDATE orders SET total = -1 WHERE id = 2')
+    const again = await callTool(world.mcpUrl, agent, 'approval_status', { ticket: first, wait_ms: 0 })
+    expect(again.structuredContent).toMatchObject({ status: 'pending_approval' })
+    const second = String(again.structuredContent?.ticket)
+    expect(await review(second)).toMatchObject({
+      follows: first,
+      preview: { sections: [{ title: 'UPDATE public.orders: 2 rows' }] },
+    })
+    const done = await callTool(world.mcpUrl, agent, 'approval_status', { ticket: second, wait_ms: 5000 })
+    expect(done.structuredContent).toMatchObject({ status: 'ok' })
+    const { rows } = await world.db.admin.query(`SELECT id FROM orders WHERE note = 'large' ORDER BY id`)
+    expect(rows).toEqual([{ id: 1 }, { id: 3 }])
+  })
+
   it('C11: an approval for one value is none for another, nor for another principal', async () => {
     const sql = 'UPDATE orders SET note = $1 WHERE id = $2'
     const held = await query(sql, { params: ['a', 8] })

@@ -37,6 +37,16 @@ export interface Execution {
   readonly catalog: LoadedCatalog
   /** Whether the door reads the result in several answers; see `Call.isPaged`. */
   readonly isPaged: boolean
+  /** What persons approved it by, and must be found again. */
+  readonly held?: Held
+}
+
+/** The guard of an approved write (C14). */
+export interface Held {
+  /** Fails with a division by zero unless the rows are those the approvers saw. */
+  readonly step: Step
+  /** Looks at the catalog now, on another connection. @throws StaleCatalog */
+  readonly look: () => Promise<void>
 }
 
 /** Thrown inside this protocol when the catalog is not the one the plan was made with. Nothing of the plan ran. */
@@ -75,6 +85,7 @@ const SAVEPOINT = 'sallyport_read'
 const NOTICES_MAX = 50
 const DIVISION_BY_ZERO = '22012'
 const QUERY_CANCELED = '57014'
+const SERIALIZATION_FAILURE = '40001'
 
 /** The limits of one call: the least of what the policy, the caller and the target say. */
 function limitsOf({ options, plan, permit, isPaged }: Execution): ResultLimits & { readonly timeoutMs: number } {
@@ -186,7 +197,8 @@ class Attempt {
     const { catalog, isPaged } = this.#execution
     const now = this.#now
     const head = (): Chunk => now.head(catalog.typeNames, isPaged)
-    const script = this.#script()
+    const script =
+      this.#execution.held === undefined ? this.#script() : await this.#opened(this.#execution.held, isReused)
     const running = this.#connection.run(script.steps, (report) => this.#notice(report)).finally(() => now.result.end())
     let isHeadShown = false
     for (let rows = await now.result.next(); rows !== undefined; rows = await now.result.next()) {
@@ -205,6 +217,25 @@ class Attempt {
     }
     this.#results.push(now.ended())
     return outcome.kind === 'ready' ? outcome.status : undefined
+  }
+
+  /**
+   * Opens a write that persons approved by its preview, and compares the rows it is about with those they saw.
+   *
+   * One snapshot serves the comparison and the statement, so that both are about the same rows; whoever changes one of them
+   * in between makes the statement fail. That snapshot is older than the locks of the statement, so the catalog is looked
+   * at once more, from outside, when those are held.
+   */
+  async #opened(held: Held, isReused: boolean): Promise<Script> {
+    const script = this.#script()
+    const opening = script.steps.slice(0, script.guard + 1)
+    this.#throwFailure(await this.#connection.run(opening, (report) => this.#notice(report)), isReused, script)
+    await held.look()
+    this.#throwIfOver()
+    const compared = await this.#connection.run([held.step])
+    if (compared.failure !== undefined && sqlstateOf(compared.failure.report) === DIVISION_BY_ZERO) throw notAsSeen()
+    this.#throwFailure(compared, false)
+    return { steps: script.steps.slice(script.guard + 1), pins: -1, open: -1, guard: -1 }
   }
 
   /** Takes the next statement, with what the ones before it have left of the limits. */
@@ -249,7 +280,8 @@ class Attempt {
     const add = (step: Step): number => steps.push(step) - 1
     const run = (sql: string): number => add({ do: 'run', sql })
     const isFirst = this.#at === 0
-    if (isFirst) run(`BEGIN ISOLATION LEVEL READ COMMITTED ${plan.readOnly ? 'READ ONLY' : 'READ WRITE'}`)
+    const isolation = this.#execution.held === undefined ? 'READ COMMITTED' : 'REPEATABLE READ'
+    if (isFirst) run(`BEGIN ISOLATION LEVEL ${isolation} ${plan.readOnly ? 'READ ONLY' : 'READ WRITE'}`)
     // Functions of the statements before may have changed any setting, so that all of them are looked at again.
     const pins = add(
       isFirst
@@ -271,7 +303,7 @@ class Attempt {
     })
     // Our own writes make a snapshot of every statement, so between them the catalog itself is compared.
     const guard = add(
-      isFirst && this.#guard === 'snapshot'
+      isFirst && this.#guard === 'snapshot' && this.#execution.held === undefined
         ? { do: 'run', sql: SNAPSHOT_GUARD_SQL, params: [catalog.snapshot] }
         : { do: 'run', sql: FINGERPRINT_GUARD_SQL, params: [plan.fingerprint] },
     )
@@ -395,7 +427,9 @@ class Attempt {
     }
     const { failure } = outcome
     if (failure === undefined) return
-    const isGuard = sqlstateOf(failure.report) === DIVISION_BY_ZERO
+    const sqlstate = sqlstateOf(failure.report)
+    if (this.#execution.held !== undefined && sqlstate === SERIALIZATION_FAILURE) throw notAsSeen()
+    const isGuard = sqlstate === DIVISION_BY_ZERO
     const isFirst = this.#at === 0
     if (isGuard && failure.step === script?.pins) throw isFirst ? drifted(target, 'pinned at its start') : this.#moved()
     if (isGuard && failure.step === script?.guard) {
@@ -438,4 +472,13 @@ class Attempt {
       facts: { ...error.facts, noEffect: true },
     })
   }
+}
+
+/** Thrown when an approved write would not change what its approvers saw. Nothing of it is committed. */
+export function notAsSeen(): SallyportError {
+  return new SallyportError(
+    'ERR_APPROVAL_STALE',
+    'The rows are no longer those the approvers saw: others changed some of them. Nothing was changed, and the approvers are asked again.',
+    { facts: { noEffect: true, askAgain: true } },
+  )
 }

@@ -25,6 +25,8 @@ export interface PostgresOptions {
   readonly trustedFunctions: readonly string[]
   /** Tables, as `schema.table`, of which an operator vouches the same for whatever runs when they are written or read. */
   readonly trustedSideEffects: readonly string[]
+  /** Whether a write that is held for an approval is tried beforehand, in a transaction that is rolled back. */
+  readonly preview: 'rollback' | 'off'
   /** Rows and bytes of a result when neither policy nor caller says less. */
   readonly rowsMax: number
   readonly bytesMax: number
@@ -82,6 +84,7 @@ export const postgresSchema = z.strictObject({
     .array(word.regex(/^[^.]+\.[^.]+$/u, 'must be written schema.table'))
     .max(200)
     .default([]),
+  preview: z.enum(['rollback', 'off']).default('rollback'),
   rows: z.int().min(1).max(1_000_000).default(ROWS_MAX_DEFAULT),
   bytes: measure(SIZE_UNITS, '1MiB').default(BYTES_MAX_DEFAULT),
 })
@@ -103,6 +106,7 @@ export function postgresOptions(
     masking: checked.masking,
     trustedFunctions: checked.trusted_functions,
     trustedSideEffects: checked.trusted_side_effects,
+    preview: checked.preview,
     rowsMax: checked.rows,
     bytesMax: checked.bytes,
   }

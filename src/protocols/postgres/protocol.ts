@@ -12,7 +12,7 @@ import { SallyportError } from '../../core/errors.ts'
 import type { Target } from '../../core/target.ts'
 import { CatalogKeeper, type LoadedCatalog } from './catalog-load.ts'
 import type { Catalog, Relation } from './catalog.ts'
-import { DeadConnection, execute, NotOpened, StaleCatalog, type GuardKind } from './connector.ts'
+import { DeadConnection, execute, NotOpened, StaleCatalog, type GuardKind, type Held } from './connector.ts'
 import { lost } from './errors.ts'
 import { MaskBindings } from './mask-bindings.ts'
 import { modeOf } from './masking-mode.ts'
@@ -22,6 +22,8 @@ import { endpointOf, planSettings, type PostgresOptions } from './options.ts'
 import type { PostgresPlan } from './plan-types.ts'
 import { refusal } from './plan.ts'
 import { Pool } from './pool.ts'
+import { guardStep, readGuard } from './preview/guard.ts'
+import { previewWrite } from './preview/preview.ts'
 import { withoutValues } from './shown.ts'
 import { UpstreamConnection } from './connection.ts'
 import { WireBackend } from './wire/backend.ts'
@@ -175,6 +177,7 @@ export function postgresProtocol(planner: Planner): PostgresProtocol {
             secret,
             catalog,
             isPaged: isPaged(call, plan, permit),
+            ...heldBy(backend, plan, permit, secret),
           },
           guard,
         )
@@ -203,6 +206,29 @@ export function postgresProtocol(planner: Planner): PostgresProtocol {
         if (!meansTheSame(plan, again)) throw stale(call, permit)
         plan = again
       }
+    }
+  }
+
+  /** What the approvers of the call saw, which its execution must find (C14). */
+  function heldBy(
+    backend: Backend,
+    plan: PostgresPlan,
+    permit: Permit,
+    secret: Secret,
+  ): { readonly held: Held } | undefined {
+    if (permit.guard === undefined) return undefined
+    const guard = readGuard(permit.guard)
+    const step = guard === undefined ? undefined : guardStep(plan, guard)
+    // Fail closed: what cannot be compared is not what was approved.
+    if (step === undefined) throw new SallyportError('ERR_APPROVAL_STALE', 'The preview cannot be compared any more.')
+    return {
+      held: {
+        step,
+        async look() {
+          const { catalog } = await catalogNow(backend, plan.masks, async () => secret, permit.signal)
+          if (catalog.fingerprint !== plan.fingerprint) throw new StaleCatalog(true)
+        },
+      },
     }
   }
 
@@ -271,6 +297,7 @@ export function postgresProtocol(planner: Planner): PostgresProtocol {
         else {
           const refused = refusal(plan)
           if (refused !== undefined) throw refused
+          if (permit.guard !== undefined) throw notThroughThisDoor()
           const target = wireTarget(call, payload, readSecret, permit, plan)
           for await (const chunk of executeWire(call, payload, plan, permit, target)) yield chunk
         }
@@ -279,6 +306,22 @@ export function postgresProtocol(planner: Planner): PostgresProtocol {
         if (permit.signal.aborted && error === permit.signal.reason) throw reasonOf(permit.signal)
         throw error instanceof DeadConnection ? lost(call.target.name, error) : error
       }
+    },
+
+    async preview(call, plan, { masks, secret, signal }) {
+      const backend = backendOf(call.target)
+      if (backend.options.preview === 'off') {
+        return { sections: [], missing: 'There is no preview: the configuration of this target switches it off.' }
+      }
+      const used = await secret()
+      const catalog = backend.keeper.latest ?? (await catalogNow(backend, plan.masks, async () => used, signal))
+      const { options, pool } = backend
+      const of = { target: call.target.name, options, pool, plan, catalog, masks, secret: used, signal }
+      const preview = await previewWrite(of)
+      if (!(call.payload instanceof WireCall) || preview.guard === undefined) return preview
+      // Fail closed: a guard nobody compares would promise what it does not keep.
+      const { guard: _, ...unguarded } = preview
+      return { ...unguarded, missing: UNGUARDED_WIRE }
     },
 
     async describe(call, context: PlanContext) {
@@ -304,6 +347,17 @@ export function postgresProtocol(planner: Planner): PostgresProtocol {
       backends.clear()
     },
   }
+}
+
+const UNGUARDED_WIRE = 'The execution is not held to these rows: it comes through the PostgreSQL door.'
+
+/** The same call was asked through a door that compares its rows, and would now run through one that does not. */
+function notThroughThisDoor(): SallyportError {
+  return new SallyportError(
+    'ERR_APPROVAL_STALE',
+    'The call was approved by the rows it changes, which only query_database compares. Run it there, or ask again.',
+    { facts: { noEffect: true } },
+  )
 }
 
 /** What `txid_status()` answers; it is NULL for a transaction so long ago that nothing is known of it any more. */

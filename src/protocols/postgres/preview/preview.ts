@@ -1,0 +1,398 @@
+/**
+ * What a write would change: the statement runs in a transaction that is rolled back, on a connection of its own (C14).
+ *
+ * Besides the number of rows it finds which rows those are, as they were before, for the sample approvers see and for the
+ * guard that the execution is held to. Read `escapes.ts` for what is not tried, `affected.ts` for how rows are found
+ * without being touched, and `guard.ts` for what is compared.
+ *
+ * @packageDocumentation
+ */
+import type { Secret } from '../../../core/call.ts'
+import type { Cell } from '../../../core/chunk.ts'
+import type { ColumnMask } from '../../../core/decision.ts'
+import { SallyportError } from '../../../core/errors.ts'
+import type { Preview, PreviewSection } from '../../../core/preview.ts'
+import type { LoadedCatalog } from '../catalog-load.ts'
+import { FINGERPRINT_GUARD_SQL } from '../catalog-sql.ts'
+import type { Catalog, Relation } from '../catalog.ts'
+import type { UpstreamConnection } from '../connection.ts'
+import { lost, rejected, sqlstateOf } from '../errors.ts'
+import type { Outcome, Step } from '../exchange.ts'
+import { pinned, quoteIdentifier, resourceName } from '../names.ts'
+import type { PostgresOptions } from '../options.ts'
+import { wholePinGuard } from '../pins.ts'
+import type { PostgresPlan } from '../plan-types.ts'
+import type { Pool } from '../pool.ts'
+import { affectedBy, type Affected } from './affected.ts'
+import { defaulted, escapesOfDefault, understand, type Understood } from './escapes.ts'
+import { digestStep, GUARDED_ROWS_MAX, mentioned, writeGuard } from './guard.ts'
+
+/** What a preview is made with. */
+export interface PreviewOf {
+  readonly target: string
+  readonly options: PostgresOptions
+  readonly pool: Pool
+  readonly plan: PostgresPlan
+  readonly catalog: LoadedCatalog
+  /** Masks nobody is excepted from. */
+  readonly masks: readonly ColumnMask[]
+  readonly secret: Secret
+  readonly signal: AbortSignal
+}
+
+/** Less than what the gateway waits, so that the backend says itself that it takes too long. */
+const TIMEOUT_MS = 8_000
+/** A preview must not stand in the way of others, nor wait for them. */
+const LOCK_TIMEOUT_MS = 2_000
+const SAMPLE_ROWS = 10
+const SAMPLE_COLUMNS = 12
+/** A guard lists its columns by name, and has a bound. */
+const LIST_CHARS_MAX = 6_000
+const PORTAL = 'preview'
+
+/** Tries the statement and takes it back. @throws SallyportError when it could not be tried. */
+export async function previewWrite(of: PreviewOf): Promise<Preview> {
+  const understood = understand(of.plan, of.catalog.catalog)
+  if (understood.kind === 'nothing') return { sections: [] }
+  if (understood.kind === 'none') return missing(understood.why)
+  const { connection } = await of.pool.lease(of.secret, of.signal)
+  const abort = (): void => void (cancelling = connection.cancel(of.signal.reason))
+  let cancelling: Promise<void> | undefined
+  of.signal.addEventListener('abort', abort, { once: true })
+  try {
+    return await new Trial(of, understood, connection).run()
+  } finally {
+    of.signal.removeEventListener('abort', abort)
+    await cancelling
+    // Fail closed: a connection whose transaction could not be ended is not used again.
+    const ended = connection.isInTransaction ? await connection.run([{ do: 'run', sql: 'ROLLBACK' }]) : undefined
+    of.pool.release(connection, ended?.failure !== undefined)
+  }
+}
+
+function missing(why: string): Preview {
+  return { sections: [], missing: `There is no preview: ${why}.` }
+}
+
+/** One statement on trial. */
+class Trial {
+  readonly #of: PreviewOf
+  readonly #connection: UpstreamConnection
+  readonly #catalog: Catalog
+  readonly #target: Extract<Understood, { kind: 'understood' }>['target']
+  readonly #understood: Extract<Understood, { kind: 'understood' }>
+  readonly #relation: Relation
+  readonly #affected: Affected | undefined
+
+  constructor(of: PreviewOf, understood: Extract<Understood, { kind: 'understood' }>, connection: UpstreamConnection) {
+    this.#of = of
+    this.#connection = connection
+    this.#catalog = of.catalog.catalog
+    this.#understood = understood
+    this.#target = understood.target
+    this.#relation = understood.target.relation
+    this.#affected = affectedBy(of.plan.sql)
+  }
+
+  async run(): Promise<Preview> {
+    const { plan } = this.#of
+    await this.#open()
+    const escaping = plan.kind === 'insert' ? await this.#escapingDefault() : undefined
+    if (escaping !== undefined) return missing(escaping)
+    const list = this.#comparedList()
+    const found = list === undefined ? undefined : await this.#find(list)
+    const before = await this.#sampleBefore()
+    const countsBefore = await this.#changeCounts()
+    const tag = await this.#execute()
+    const count = Number(/(\d+)$/.exec(tag)?.[1] ?? 0)
+    const sections = [await this.#section(count, before), ...this.#cascades(countsBefore, await this.#changeCounts())]
+    const why = this.#whyUnguarded(found?.count, count)
+    return {
+      sections,
+      ...(why === undefined && found !== undefined && list !== undefined
+        ? { guard: writeGuard({ list, ...found }) }
+        : {}),
+      ...(why !== undefined && { missing: `The execution is not held to these rows: ${why}.` }),
+    }
+  }
+
+  /** Takes the locks of the statement, and makes sure that it still means what it was planned as. */
+  async #open(): Promise<void> {
+    const { plan, options } = this.#of
+    const timeoutMs = Math.min(TIMEOUT_MS, options.statementTimeoutMs)
+    const steps: Step[] = [
+      { do: 'run', sql: 'BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE' },
+      wholePinGuard(options, timeoutMs, plan),
+      { do: 'run', sql: `SELECT pg_catalog.set_config('lock_timeout', '${LOCK_TIMEOUT_MS}', true)` },
+      { do: 'open', portal: PORTAL, sql: plan.sql, params: plan.params, onFields: () => undefined },
+      { do: 'run', sql: FINGERPRINT_GUARD_SQL, params: [plan.fingerprint] },
+    ]
+    const outcome = await this.#connection.run(steps)
+    const step = outcome.failure?.step
+    if (step === steps.length - 1 || step === 1) {
+      throw new SallyportError('ERR_UPSTREAM_REJECTED', 'the schema or the session changed while it was made.')
+    }
+    this.#throwFailure(outcome)
+  }
+
+  /** A default that leaves something behind, such as a number of a sequence. */
+  async #escapingDefault(): Promise<string | undefined> {
+    const relation = this.#relation
+    const columns = new Set(defaulted(this.#target))
+    if (columns.size === 0) return undefined
+    const rows = await this.#ask(
+      `SELECT a.attname, a.attidentity, pg_catalog.pg_get_expr(d.adbin, d.adrelid)
+       FROM pg_catalog.pg_attribute AS a LEFT JOIN pg_catalog.pg_attrdef AS d
+         ON d.adrelid OPERATOR(pg_catalog.=) a.attrelid AND d.adnum OPERATOR(pg_catalog.=) a.attnum
+       WHERE a.attrelid OPERATOR(pg_catalog.=) ${relation.oid}::pg_catalog.oid
+         AND a.attnum OPERATOR(pg_catalog.>) 0::pg_catalog.int2`,
+    )
+    for (const [name, identity, expression] of rows) {
+      if (typeof name !== 'string' || !columns.has(name)) continue
+      const where = `the default of ${resourceName(relation)}.${name}`
+      if (identity !== '' && identity !== null) return `${where} takes a number of a sequence, and keeps it`
+      const why = typeof expression === 'string' ? escapesOfDefault(this.#catalog, expression) : undefined
+      if (why !== undefined) return `${where}: ${why}`
+    }
+    return undefined
+  }
+
+  /** The rows as approvers may see them, with the columns that say which they are. */
+  async #find(list: string): Promise<{ readonly count: number; readonly digest: string } | undefined> {
+    if (this.#affected === undefined) return undefined
+    let found: { readonly count: number; readonly digest: string } | undefined
+    const { params } = this.#of.plan
+    const step = digestStep(this.#affected, list, params, (count, digest) => (found = { count, digest }))
+    this.#throwFailure(await this.#connection.run([step]))
+    return found
+  }
+
+  async #sampleBefore(): Promise<readonly (readonly Cell[])[]> {
+    const columns = this.#sampled()
+    if (this.#affected === undefined || this.#affected.kind === 'insert' || columns.length === 0) return []
+    const { alias } = this.#affected
+    const list = columns.map((name, at) => `${column(alias, name)}::pg_catalog.text AS c${at}`).join(', ')
+    const { params } = this.#of.plan
+    const unused = mentioned(this.#affected, params)
+    return this.#ask(
+      `SELECT DISTINCT met.*${unused} FROM (${this.#affected.select(list)}) AS met ORDER BY 1 LIMIT ${SAMPLE_ROWS}`,
+      params,
+    )
+  }
+
+  async #execute(): Promise<string> {
+    let tag = ''
+    const step: Step = {
+      do: 'fetch',
+      portal: PORTAL,
+      rowsMax: 0,
+      onRow: () => undefined,
+      onDone: (text) => (tag = text ?? ''),
+    }
+    this.#throwFailure(await this.#connection.run([step]))
+    return tag
+  }
+
+  async #section(count: number, before: readonly (readonly Cell[])[]): Promise<PreviewSection> {
+    const { kind } = this.#of.plan
+    const title = `${kind.toUpperCase()} ${resourceName(this.#relation)}: ${rows(count)}`
+    const columns = this.#sampled()
+    const hidden = this.#hidden()
+    const keys = columns.filter((name) => this.#relation.primaryKey.includes(name))
+    const others = columns.filter((name) => !keys.includes(name))
+    if (before.length === 0) return { title }
+    const more = count > before.length ? { more: count - before.length } : {}
+    if (kind !== 'update') {
+      const table = {
+        columns: [...columns, ...hidden],
+        rows: before.map((row) => [...row.slice(0, columns.length), ...hidden.map(() => MASKED)]),
+      }
+      return { title, table, ...more }
+    }
+    const after = await this.#sampleAfter(columns, keys, before)
+    const table = {
+      columns: [
+        ...keys,
+        ...others.flatMap((name) => (after === undefined ? [name] : [name, `${name} after`])),
+        ...hidden,
+      ],
+      rows: before.map((row, index) => [
+        ...keys.map((name) => row[columns.indexOf(name)] ?? null),
+        ...others.flatMap((name) => {
+          const at = columns.indexOf(name)
+          return after === undefined ? [row[at] ?? null] : [row[at] ?? null, after[index]?.[at] ?? null]
+        }),
+        ...hidden.map(() => MASKED),
+      ]),
+    }
+    return { title, table, ...more }
+  }
+
+  /** The same rows after the statement, found by their key; `undefined` where that may be another one by now. */
+  async #sampleAfter(
+    columns: readonly string[],
+    keys: readonly string[],
+    before: readonly (readonly Cell[])[],
+  ): Promise<readonly (readonly Cell[] | undefined)[] | undefined> {
+    const { primaryKey } = this.#relation
+    if (keys.length === 0 || keys.length < primaryKey.length || keys.some((name) => this.#target.updated.has(name))) {
+      return undefined
+    }
+    const typed = keys.map((name) => this.#relation.columns.find((known) => known.name === name)?.type ?? 'text')
+    const list = columns.map((name) => `${column('t', name)}::pg_catalog.text`).join(', ')
+    const keyList = keys.map((name) => column('t', name)).join(', ')
+    const given = before.map((row) => keys.map((name) => row[columns.indexOf(name)] ?? null))
+    const tuples = given.map(
+      (_, index) => `(${typed.map((type, at) => `$${index * keys.length + at + 1}::${type}`).join(', ')})`,
+    )
+    const found = await this.#ask(
+      `SELECT ${list} FROM ${pinned(this.#relation)} AS t WHERE (${keyList}) IN (${tuples.join(', ')})`,
+      given.flat(),
+    )
+    const keyOf = (row: readonly Cell[]): string => JSON.stringify(keys.map((name) => row[columns.indexOf(name)]))
+    const byKey = new Map(found.map((row) => [keyOf(row), row]))
+    return before.map((row) => byKey.get(keyOf(row)))
+  }
+
+  /** Rows of other tables changed so far in this transaction, by foreign keys. */
+  async #changeCounts(): Promise<ChangeCounts> {
+    const own = new Set<number>([this.#relation.oid, ...this.#relation.children])
+    const oids = [...new Set(this.#understood.effects.changes.map(({ relation }) => relation.oid))]
+    const others = oids.filter((oid) => !own.has(oid))
+    if (others.length === 0) return new Map()
+    const counts = await this.#ask(
+      `SELECT o::pg_catalog.text, pg_catalog.pg_stat_get_xact_tuples_updated(o)::pg_catalog.text,
+         pg_catalog.pg_stat_get_xact_tuples_deleted(o)::pg_catalog.text
+       FROM pg_catalog.unnest($1::pg_catalog.oid[]) AS o`,
+      [`{${others.join(',')}}`],
+    )
+    return new Map(counts.map(([oid, updated, deleted]) => [Number(oid), [Number(updated), Number(deleted)]]))
+  }
+
+  #cascades(before: ChangeCounts, after: ChangeCounts): readonly PreviewSection[] {
+    return [...after].flatMap(([oid, [updated, deleted]]) => {
+      const relation = this.#catalog.relationsByOid.get(oid)
+      const [updatedBefore, deletedBefore] = before.get(oid) ?? [0, 0]
+      const name = relation === undefined ? String(oid) : resourceName(relation)
+      const said = (verb: string, count: number): readonly PreviewSection[] =>
+        count === 0 ? [] : [{ title: `${verb} ${name}, by a foreign key: ${rows(count)}, counted only` }]
+      return [...said('UPDATE', updated - updatedBefore), ...said('DELETE', deleted - deletedBefore)]
+    })
+  }
+
+  /** Why the execution will not be compared with this preview. */
+  #whyUnguarded(found: number | undefined, count: number): string | undefined {
+    const { plan } = this.#of
+    if (plan.kind === 'insert') {
+      if (/\bconflict\b/i.test(plan.sql)) return 'which rows exist already may change until it runs'
+      // The rows stand in the statement itself.
+      if (this.#affected === undefined) return undefined
+      if (!this.#understood.isTimeless) return 'the statement reads a clock, and inserts other values at another time'
+    }
+    if (found === undefined)
+      return 'which they are cannot be told from the statement, or the database role may not read it'
+    if (found > GUARDED_ROWS_MAX) return `there are more than ${GUARDED_ROWS_MAX}`
+    if (plan.kind !== 'insert' && found !== count) return 'others changed some of them while the preview was made'
+    return undefined
+  }
+
+  /** SQL of what tells the rows apart and of what approvers are shown of them; `undefined` when it cannot be read. */
+  #comparedList(): string | undefined {
+    if (this.#affected === undefined) return undefined
+    const { alias, kind } = this.#affected
+    if (kind === 'insert') return `${quoteIdentifier(alias)}.*`
+    const { primaryKey, children, kind: relationKind } = this.#relation
+    const isKeyed =
+      primaryKey.length > 0 &&
+      primaryKey.every((name) => this.#isReadable(name)) &&
+      (children.length === 0 || relationKind === 'partitioned_table')
+    if (!isKeyed && !this.#isAllReadable()) return undefined
+    const identity = isKeyed ? [] : ['tableoid', 'ctid']
+    const named = [...identity, ...this.#compared()].map((name) => column(alias, name)).join(', ')
+    if (named.length <= LIST_CHARS_MAX) return named
+    const version = ['tableoid', 'ctid', 'xmin'].map((name) => column(alias, name)).join(', ')
+    return this.#isAllReadable() ? version : undefined
+  }
+
+  /** Of an UPDATE its key and what it reads and writes; of a DELETE everything. Never what is masked for anybody. */
+  #compared(): readonly string[] {
+    const { columns, primaryKey } = this.#relation
+    const { read, updated } = this.#target
+    const isMeant = (name: string): boolean =>
+      this.#of.plan.kind === 'delete' || primaryKey.includes(name) || read.has(name) || updated.has(name)
+    return columns.map(({ name }) => name).filter((name) => isMeant(name) && this.#isReadable(name))
+  }
+
+  #sampled(): readonly string[] {
+    const compared = this.#compared()
+    const isKey = (name: string): boolean => this.#relation.primaryKey.includes(name)
+    const isWritten = (name: string): boolean => this.#target.updated.has(name)
+    return [
+      ...compared.filter(isKey),
+      ...compared.filter((name) => !isKey(name) && isWritten(name)),
+      ...compared.filter((name) => !isKey(name) && !isWritten(name)),
+    ].slice(0, SAMPLE_COLUMNS)
+  }
+
+  /** Masked columns whose values change, so that approvers know that they do. */
+  #hidden(): readonly string[] {
+    const { kind } = this.#of.plan
+    return this.#relation.columns
+      .map(({ name }) => name)
+      .filter((name) => (kind === 'delete' || this.#target.updated.has(name)) && this.#isMasked(name))
+      .slice(0, SAMPLE_COLUMNS)
+  }
+
+  #isMasked(name: string): boolean {
+    const { schema, name: table } = this.#relation
+    return this.#of.masks.some((mask) => mask.schema === schema && mask.table === table && mask.column === name)
+  }
+
+  #isReadable(name: string): boolean {
+    if (this.#isMasked(name)) return false
+    if (this.#isAllReadable()) return true
+    const columns = this.#catalog.rights?.readable.get(this.#relation.oid)
+    const attnum = this.#relation.columns.find((known) => known.name === name)?.attnum
+    return columns instanceof Set && attnum !== undefined && columns.has(attnum)
+  }
+
+  #isAllReadable(): boolean {
+    const { rights } = this.#catalog
+    if (rights === undefined || rights.powers.includes('superuser')) return true
+    return rights.readable.get(this.#relation.oid) === 'all'
+  }
+
+  async #ask(sql: string, params: readonly Cell[] = []): Promise<readonly (readonly Cell[])[]> {
+    const found: Cell[][] = []
+    this.#throwFailure(await this.#connection.run([{ do: 'run', sql, params, onRow: (cells) => found.push(cells) }]))
+    return found
+  }
+
+  #throwFailure(outcome: Outcome): void {
+    this.#of.signal.throwIfAborted()
+    const { failure } = outcome
+    if (failure !== undefined && outcome.kind === 'ready') {
+      const code = sqlstateOf(failure.report)
+      if (code === '57014') throw new SallyportError('ERR_TIMEOUT', 'it took too long.')
+      if (code === '55P03') throw new SallyportError('ERR_UPSTREAM_REJECTED', 'others hold locks on the rows.')
+      // Of a database with masks only what the SQLSTATE says: an approver sees no more than anybody.
+      const { message } = rejected(failure.report, this.#of.masks.length > 0, false)
+      throw new SallyportError('ERR_UPSTREAM_REJECTED', `the statement would fail: ${message}`)
+    }
+    if (outcome.kind === 'lost') throw lost(this.#of.target, outcome.cause)
+  }
+}
+
+/** Rows changed so far, by relation. */
+type ChangeCounts = ReadonlyMap<number, readonly [updated: number, deleted: number]>
+
+/** Stands for a value that is masked for somebody. */
+const MASKED = '•'
+
+function column(alias: string, name: string): string {
+  return `${quoteIdentifier(alias)}.${quoteIdentifier(name)}`
+}
+
+function rows(count: number): string {
+  return count === 1 ? '1 row' : `${count} rows`
+}
