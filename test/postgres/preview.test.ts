@@ -1,6 +1,5 @@
 /** C14: what a write would change is shown before anybody is asked, and its execution is held to it. */
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
-import type { Chunk } from '../../src/core/chunk.ts'
 import type { ColumnMask } from '../../src/core/decision.ts'
 import { SallyportError } from '../../src/core/errors.ts'
 import type { Preview } from '../../src/core/preview.ts'
@@ -87,7 +86,7 @@ describe.each(SERVERS)('C14: the preview of a write, on PostgreSQL %s', (server)
       const permit = { ...permitOf(signal), ...(guard !== undefined && { guard }) }
       try {
         let status = ''
-        for await (const chunk of protocol.execute(call, plan, permit, secret) as AsyncIterable<Chunk>) {
+        for await (const chunk of protocol.execute(call, plan, permit, secret)) {
           if (chunk.kind === 'exit') status = chunk.status
         }
         return status
