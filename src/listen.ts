@@ -1,7 +1,8 @@
 import { readFile } from 'node:fs/promises'
-import { createServer as createHttpServer, type RequestListener, type Server } from 'node:http'
+import { createServer as createHttpServer, type IncomingMessage, type RequestListener, type Server } from 'node:http'
 import { createServer as createHttpsServer, type Server as HttpsServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
+import type { Duplex } from 'node:stream'
 import type { Config, ListenAddress } from './config.ts'
 import { SallyportError } from './core/errors.ts'
 
@@ -15,6 +16,17 @@ export interface Listener {
   close(graceMs: number): Promise<void>
 }
 
+/**
+ * Takes over a connection whose client asks for another protocol. What goes on as HTTP after all is handed back with
+ * `resume`, the request as its first bytes.
+ */
+export type UpgradeListener = (
+  request: IncomingMessage,
+  socket: Duplex,
+  head: Buffer,
+  resume: (socket: Duplex) => void,
+) => void
+
 /** A client has this long to send its headers, and this long to send its whole request. */
 const HEADERS_MS = 10_000
 const REQUEST_MS = 60_000
@@ -24,6 +36,7 @@ const CONNECTIONS_MAX = 4096
  * Opens a listener.
  *
  * @param name how messages name the setting: `listen.mcp`.
+ * @param upgrade without it no other protocol is ever spoken: such a request is one like any other.
  * @throws SallyportError `ERR_CONFIG_INVALID` that names the port, or the file of key or certificate.
  */
 export async function listen(
@@ -31,6 +44,7 @@ export async function listen(
   handler: RequestListener,
   address: ListenAddress,
   tls: Config['tls'],
+  upgrade?: UpgradeListener,
 ): Promise<Listener> {
   const limits = {
     headersTimeout: HEADERS_MS,
@@ -41,6 +55,12 @@ export async function listen(
   const secure = tls === undefined ? undefined : createHttpsServer({ ...limits, ...(await contextOf(tls)) }, handler)
   const server: Server | HttpsServer = secure ?? createHttpServer(limits, handler)
   server.maxConnections = CONNECTIONS_MAX
+  if (upgrade !== undefined) {
+    const again = secure === undefined ? 'connection' : 'secureConnection'
+    server.on('upgrade', (request: IncomingMessage, socket: Duplex, head: Buffer) => {
+      upgrade(request, socket, head, (plain) => void server.emit(again, plain))
+    })
+  }
   const { port } = await opened(server, name, address)
   const host = address.host.includes(':') ? `[${address.host}]` : address.host
   let closed: Promise<void> | undefined

@@ -12,7 +12,8 @@ import { describe } from './gateway/describe.ts'
 import { govern } from './gateway/gateway.ts'
 import { listen, type Listener } from './listen.ts'
 import type { Target } from './core/target.ts'
-import { createHttpListener } from './protocols/http/listener.ts'
+import { createHttpListener, type HttpListenerDeps } from './protocols/http/listener.ts'
+import { createUpgradeListener } from './protocols/http/listener-websocket.ts'
 import { openPostgresDoor } from './main-postgres.ts'
 import type { PostgresOptions } from './protocols/postgres/options.ts'
 import { shuttingDown } from './traffic.ts'
@@ -121,15 +122,16 @@ async function openHttp(
   closers: Closers,
 ): Promise<Listener | undefined> {
   if (config.listen.http === undefined) return undefined
-  const handler = createHttpListener({
+  const deps: HttpListenerDeps = {
     authenticate: (token) => identity.authenticate(token),
     sessions,
     run: (call) => traffic.count(call, govern(call, rooms)),
     target: (name) => targets.get(name),
     holdMs: config.approvals.holdMs,
     onFault: (error) => log.error({ door: 'http', code: error.code, err: error.cause }, error.message),
-  })
-  const listener = await listen('listen.http', handler, config.listen.http, config.tls)
+  }
+  const handler = createHttpListener(deps)
+  const listener = await listen('listen.http', handler, config.listen.http, config.tls, createUpgradeListener(deps))
   closers.add('listen.http', () => listener.close(GRACE_MS))
   return listener
 }

@@ -56,6 +56,8 @@ export interface VerbSpec {
   readonly verb: string
   readonly class: ActionClass
   readonly summary: string
+  /** Set for what no wildcard and no class reaches: a rule has to name it. */
+  readonly byNameOnly?: true
   /** Attributes of a part with this verb, by name. */
   readonly attributes: Readonly<Record<string, AttributeSpec>>
 }

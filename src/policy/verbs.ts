@@ -85,7 +85,7 @@ export function selectVerbs(entry: string, vocabulary: Vocabulary): Selected {
 
 function understood(vocabulary: Vocabulary, wanted: (spec: VerbSpec) => boolean): string[] {
   return [...vocabulary.verbs.values()]
-    .filter((spec) => !isUnknownVerb(spec.verb, vocabulary) && wanted(spec))
+    .filter((spec) => !isUnknownVerb(spec.verb, vocabulary) && spec.byNameOnly !== true && wanted(spec))
     .map(({ verb }) => verb)
 }
 

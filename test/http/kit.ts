@@ -14,7 +14,8 @@ import { DETECTORS } from '../../src/masking/detectors/index.ts'
 import { createMasking } from '../../src/masking/masking.ts'
 import { loadPolicy } from '../../src/policy/load.ts'
 import { createHttp, HTTP_SETTINGS } from '../../src/protocols/http/index.ts'
-import { createHttpListener } from '../../src/protocols/http/listener.ts'
+import { createHttpListener, type HttpListenerDeps } from '../../src/protocols/http/listener.ts'
+import { createUpgradeListener } from '../../src/protocols/http/listener-websocket.ts'
 import { taxonomy } from '../../src/protocols/http/taxonomy.ts'
 import { httpRequest } from '../../tools/http_request.ts'
 import type { Answer } from '../../tools/answer.ts'
@@ -38,6 +39,8 @@ export interface HttpKit {
   call(payload: unknown, more?: Partial<Call>): Call
   /** The HTTP door over the same gateway; {@link TOKEN} is who may come in. */
   readonly door: RequestListener
+  /** What takes over a connection at that door. */
+  readonly upgrade: ReturnType<typeof createUpgradeListener>
   /** Errors nobody foresaw. */
   readonly faults: SallyportError[]
   close(): Promise<void>
@@ -120,20 +123,22 @@ export function httpKit(options: {
   const ask: HttpKit['ask'] = (args) =>
     httpRequest.answer(govern(of(args), rooms), { target: 'service', bytesMax: 64 * 1024 * 1024, fence: '---' })
   const faults: SallyportError[] = []
+  const deps: HttpListenerDeps = {
+    authenticate: async (token) => {
+      if (token === TOKEN) return AGENT
+      throw new SallyportError('ERR_UNAUTHENTICATED', 'The token is not known.')
+    },
+    sessions: { join: async () => session },
+    run: (one) => govern(one, rooms),
+    target: (name) => (name === target.name ? target : undefined),
+    holdMs: 10,
+    onFault: (error) => faults.push(error),
+  }
   return {
     target,
     faults,
-    door: createHttpListener({
-      authenticate: async (token) => {
-        if (token === TOKEN) return AGENT
-        throw new SallyportError('ERR_UNAUTHENTICATED', 'The token is not known.')
-      },
-      sessions: { join: async () => session },
-      run: (one) => govern(one, rooms),
-      target: (name) => (name === target.name ? target : undefined),
-      holdMs: 10,
-      onFault: (error) => faults.push(error),
-    }),
+    door: createHttpListener(deps),
+    upgrade: createUpgradeListener(deps),
     recorded: () => JSON.stringify(entries),
     ask,
     async failure(args) {

@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs'
 import type { LookupAddress } from 'node:dns'
+import type { LookupFunction } from 'node:net'
 import { Pool } from 'undici'
 import { SallyportError } from '../../core/errors.ts'
 import type { HttpOptions } from './options.ts'
@@ -7,9 +8,19 @@ import type { HttpOptions } from './options.ts'
 /** Services an open target may keep connections to at once; the one used longest ago makes room. */
 const POOLS_MAX = 128
 /** Fields of a response's header together; a service that needs more is not one an agent reads. */
-const HEADER_BYTES_MAX = 32 * 1024
+export const HEADER_BYTES_MAX = 32 * 1024
 /** An idle connection is given up before most services do it, so that a request rarely meets a closing one. */
 const KEEP_ALIVE_MS = 4000
+
+/** Settings of a connection: pinned to one address, its certificate always verified. */
+export interface Connecting {
+  readonly timeout: number
+  readonly rejectUnauthorized: true
+  readonly autoSelectFamily: false
+  readonly ca?: string
+  readonly servername?: string
+  readonly lookup: LookupFunction
+}
 
 /** Connections of one target, each to an address that was judged, under the name it was judged for. */
 export class Pools {
@@ -43,8 +54,29 @@ export class Pools {
     await Promise.all(pools.map((pool) => pool.destroy()))
   }
 
-  #open(url: URL, { address, family }: LookupAddress): Pool {
-    const { connectionsMax, connectTimeoutMs, responseTimeoutMs, tls } = this.#options
+  /**
+   * How a connection to one address is made.
+   *
+   * @throws SallyportError `ERR_CONFIG_INVALID` when the file with authorities cannot be read.
+   */
+  connecting({ address, family }: LookupAddress): Connecting {
+    const { connectTimeoutMs, tls } = this.#options
+    return {
+      timeout: connectTimeoutMs,
+      rejectUnauthorized: true,
+      autoSelectFamily: false,
+      ...(tls.caFile !== undefined && { ca: this.#authorities(tls.caFile) }),
+      ...(tls.serverName !== undefined && { servername: tls.serverName }),
+      // Whatever the name means by now, the connection goes to the address that was judged.
+      lookup: (_host, { all }, done) => {
+        if (all === true) done(null, [{ address, family }])
+        else done(null, address, family)
+      },
+    }
+  }
+
+  #open(url: URL, address: LookupAddress): Pool {
+    const { connectionsMax, responseTimeoutMs } = this.#options
     return new Pool(url.origin, {
       connections: connectionsMax,
       pipelining: 1,
@@ -54,18 +86,7 @@ export class Pools {
       bodyTimeout: responseTimeoutMs,
       keepAliveTimeout: KEEP_ALIVE_MS,
       keepAliveMaxTimeout: KEEP_ALIVE_MS,
-      connect: {
-        timeout: connectTimeoutMs,
-        rejectUnauthorized: true,
-        autoSelectFamily: false,
-        ...(tls.caFile !== undefined && { ca: this.#authorities(tls.caFile) }),
-        ...(tls.serverName !== undefined && { servername: tls.serverName }),
-        // Whatever the name means by now, the connection goes to the address that was judged.
-        lookup: (_host, { all }, done) => {
-          if (all === true) done(null, [{ address, family }])
-          else done(null, address, family)
-        },
-      },
+      connect: this.connecting(address),
     })
   }
 

@@ -33,7 +33,7 @@ export interface Sending {
 }
 
 /** A service that is reached under several addresses is tried at so many. */
-const ADDRESSES_TRIED_MAX = 4
+export const ADDRESSES_TRIED_MAX = 4
 
 /** A body up to this size is one piece. */
 const WHOLE_BYTES_MAX = 64 * 1024
@@ -95,7 +95,12 @@ async function request(sending: Sending): Promise<Answered> {
   throw mapError(undefined, permit.signal, false)
 }
 
-function sentHeaders({ request, streams }: HttpPlan, options: HttpOptions, secret: Secret): Record<string, string> {
+/** Headers of the request as it is sent, with the credential. */
+export function sentHeaders(
+  { request, streams }: HttpPlan,
+  options: HttpOptions,
+  secret: Secret,
+): Record<string, string> {
   const headers: Record<string, string> = Object.fromEntries(request.headers)
   headers['accept-encoding'] = 'gzip, deflate, br'
   if ((request.body !== undefined || streams) && headers['content-type'] === undefined) {
@@ -122,7 +127,8 @@ function basicOf({ user = '', value }: Secret): string {
   return Buffer.from(`${user}:${value}`, 'utf8').toString('base64')
 }
 
-function secretsOf(secret: Secret, { auth }: HttpOptions): readonly string[] {
+/** What an answer must not hold. */
+export function secretsOf(secret: Secret, { auth }: HttpOptions): readonly string[] {
   if (auth.kind === 'none') return []
   return auth.kind === 'basic' ? [secret.value, basicOf(secret)] : [secret.value]
 }

@@ -8,7 +8,7 @@ import type { IncomingMessage } from 'node:http'
 import { SallyportError } from '../../core/errors.ts'
 import { isForwarded, type HeaderList } from './headers.ts'
 import type { HttpOptions } from './options.ts'
-import type { HttpPayload } from './request.ts'
+import type { HttpPayload, Upgrade } from './request.ts'
 
 /** The first segment names the target; what follows is the service's, as it was written. */
 const PLACE = /^\/([a-z0-9][a-z0-9._-]{0,62})(\/[^#]*)?$/u
@@ -79,7 +79,7 @@ function forwardedHeaders(request: IncomingMessage, options: HttpOptions): Heade
  *
  * @throws SallyportError `ERR_INVALID_INPUT`, `ERR_DENIED`
  */
-export function checkRequest(request: IncomingMessage): void {
+export function checkRequest(request: IncomingMessage, isWebSocket = false): void {
   const lengths = valuesOf(request, 'content-length')
   const codings = valuesOf(request, 'transfer-encoding')
   // Node's parser refuses these as well; a request is cheap to look at twice, and smuggling is not.
@@ -93,11 +93,35 @@ export function checkRequest(request: IncomingMessage): void {
   if (valuesOf(request, 'content-encoding').some((coding) => coding.trim().toLowerCase() !== 'identity')) {
     throw invalid('Send the body without a content coding: what is judged must be what the service reads.')
   }
-  if (valuesOf(request, 'upgrade').length > 0 && !/^h2c$/iu.test(valuesOf(request, 'upgrade')[0] ?? '')) {
+  if (!isWebSocket && valuesOf(request, 'upgrade').length > 0 && upgradeOf(request) !== 'h2c') {
     throw new SallyportError('ERR_DENIED', 'Another protocol on this connection could not be judged.', {
       facts: { construct: 'http.upgrade' },
     })
   }
+}
+
+/** The protocol a client would like to go on in, in lower case; '' for none or several. */
+export function upgradeOf(request: IncomingMessage): string {
+  const values = valuesOf(request, 'upgrade')
+  return values.length === 1 ? (values[0] ?? '').trim().toLowerCase() : ''
+}
+
+/**
+ * Reads what asks for a WebSocket (RFC 6455, section 4.2.1).
+ *
+ * @throws SallyportError `ERR_INVALID_INPUT`
+ */
+export function webSocketOf(request: IncomingMessage): Upgrade {
+  const one = (name: string): string => valuesOf(request, name).join('\n')
+  const hasBody = valuesOf(request, 'transfer-encoding').length > 0 || Number(one('content-length') || '0') !== 0
+  if (request.method !== 'GET' || request.httpVersion !== '1.1' || hasBody) {
+    throw invalid('A WebSocket begins with GET over HTTP/1.1, without a body.')
+  }
+  if (!/^[+/0-9A-Za-z]{22}==$/u.test(one('sec-websocket-key')) || one('sec-websocket-version') !== '13') {
+    throw invalid('A WebSocket needs Sec-WebSocket-Key and Sec-WebSocket-Version: 13.')
+  }
+  const offered = valuesOf(request, 'sec-websocket-protocol').flatMap((value) => value.split(','))
+  return { protocols: offered.map((name) => name.trim()).filter((name) => name !== '') }
 }
 
 function valuesOf({ rawHeaders }: IncomingMessage, wanted: string): readonly string[] {

@@ -16,6 +16,7 @@ import { receiveBody } from './listener-body.ts'
 import { problemOf, type HeldFacts } from './listener-errors.ts'
 import { checkRequest, payloadOf, placeOf, tokenOf } from './listener-request.ts'
 import type { HttpOptions } from './options.ts'
+import type { HttpPayload } from './request.ts'
 
 /** What the HTTP door needs of the gateway. */
 export interface HttpListenerDeps {
@@ -70,17 +71,56 @@ async function serve(
   signal: AbortSignal,
   held: { now?: HeldFacts },
 ): Promise<void> {
+  const asked = await receive(request, deps)
+  const body = await receiveBody(request, asked.options)
+  const payload = { ...asked.payload, ...(body.whole !== undefined && { body: body.whole.toString('base64') }) }
+  const call: Call = {
+    ...(await callOf(request, asked, deps)),
+    payload,
+    ...(body.input !== undefined && { input: body.input }),
+    signal,
+    hold: { waitMs: deps.holdMs, onHeld: (facts) => void (held.now = facts) },
+  }
+  const answering = { response, target: asked.target.name, signal, isHead: request.method === 'HEAD' }
+  await writeAnswer(deps.run(call), answering)
+}
+
+/** A request whose sender and target are known. */
+export interface Received {
+  readonly principal: Principal
+  readonly target: Target
+  readonly options: HttpOptions
+  readonly payload: HttpPayload
+}
+
+/**
+ * Finds out who sends a request and what for; reads no body.
+ *
+ * @throws SallyportError `ERR_UNAUTHENTICATED`, `ERR_INVALID_INPUT`, `ERR_DENIED`, `ERR_UNKNOWN_TARGET`
+ */
+export async function receive(
+  request: IncomingMessage,
+  deps: HttpListenerDeps,
+  isWebSocket = false,
+): Promise<Received> {
   // Nothing is said about a request before it is known who sends it.
   const principal = await deps.authenticate(tokenOf(request))
-  checkRequest(request)
+  checkRequest(request, isWebSocket)
   const place = placeOf(request.url ?? '')
   const target = deps.target(place.target)
   if (target?.protocol !== 'http') {
     throw new SallyportError('ERR_UNKNOWN_TARGET', 'There is no HTTP target of that name.')
   }
   const options = target.options as HttpOptions
-  const payload = payloadOf(request, place.rest, options)
-  const body = await receiveBody(request, options)
+  return { principal, target, options, payload: payloadOf(request, place.rest, options) }
+}
+
+/** What every call of this door has. The end of its session reaches it by its permit. */
+export async function callOf(
+  request: IncomingMessage,
+  { principal, target }: Received,
+  deps: HttpListenerDeps,
+): Promise<Pick<Call, 'id' | 'session' | 'target' | 'tool' | 'reason'>> {
   const run = request.headers['sallyport-run']
   const session = await deps.sessions.join({
     principal,
@@ -88,23 +128,22 @@ async function serve(
     ...(typeof run === 'string' && RUN.test(run) && { run }),
   })
   const reason = request.headers['sallyport-reason']
-  const call: Call = {
+  return {
     id: randomUUID(),
     session,
     target,
     tool: TOOL,
-    payload: { ...payload, ...(body.whole !== undefined && { body: body.whole.toString('base64') }) },
-    ...(body.input !== undefined && { input: body.input }),
-    // The end of the session reaches the call by its permit.
-    signal,
-    hold: { waitMs: deps.holdMs, onHeld: (facts) => void (held.now = facts) },
     ...(typeof reason === 'string' && { reason: reason.slice(0, 2000) }),
   }
-  await writeAnswer(deps.run(call), { response, target: target.name, signal, isHead: request.method === 'HEAD' })
 }
 
 /** Answers with the problem, or breaks the answer that was begun. */
-function refuse(request: IncomingMessage, response: ServerResponse, error: SallyportError, held?: HeldFacts): void {
+export function refuse(
+  request: IncomingMessage,
+  response: ServerResponse,
+  error: SallyportError,
+  held?: HeldFacts,
+): void {
   if (response.destroyed) return
   if (response.headersSent) {
     // Fail closed: what is incomplete must not look complete.

@@ -49,18 +49,19 @@ const METADATA_NAMES = new Set([
  */
 export function planRequest(payload: unknown, options: HttpOptions, under: PlanUnder): HttpPlan {
   const request = buildRequest(payload, options)
-  const { method, url, headers, bodyDigest } = request
+  const { method, url, headers, bodyDigest, upgrade } = request
   const refused = refusalOf(request, options, under)
   return {
     request,
     streams: under.streams,
-    action: { parts: [partOf(request, under.streams)], attributes: {} },
+    action: { parts: partsOf(request, under.streams), attributes: {} },
     exact: {
       method,
       url: url.href,
       headers: headers.map(([name, value]) => [name, value]),
       body: under.streams ? 'stream' : (bodyDigest ?? null),
       auth: options.auth.kind,
+      ...(upgrade !== undefined && { upgrade: [...upgrade.protocols] }),
     },
     shown: shownRequest(request, options.auth, under.streams),
     masks: under.masks,
@@ -68,10 +69,17 @@ export function planRequest(payload: unknown, options: HttpOptions, under: PlanU
   }
 }
 
+/** A WebSocket is the GET it begins with, and what it becomes: a deny of the one or of the other is enough. */
+function partsOf(request: HttpRequest, streams: boolean): readonly Part[] {
+  const part = partOf(request, streams)
+  return request.upgrade === undefined ? [part] : [part, { ...part, verb: 'http.upgrade' }]
+}
+
 function partOf(request: HttpRequest, streams: boolean): Part {
   const { method, url, host, path, headers, body } = request
   const contentType = headerOf(headers, 'content-type')
-  const facts = streams ? ({ kind: 'opaque', value: null } as const) : readBody(body, contentType)
+  const isBody = streams && request.upgrade === undefined
+  const facts = isBody ? ({ kind: 'opaque', value: null } as const) : readBody(body, contentType)
   const isKnown = METHODS.some((known) => known === method)
   return {
     verb: isKnown ? `http.${method.toLowerCase()}` : 'http.unknown',
@@ -86,7 +94,7 @@ function partOf(request: HttpRequest, streams: boolean): Part {
       headers: headers.map(([name]) => name),
       content_type: mediaTypeOf(contentType) ?? '',
       body_kind: facts.kind,
-      body_bytes: streams ? -1 : (body?.length ?? 0),
+      body_bytes: isBody ? -1 : (body?.length ?? 0),
       body: facts.value,
     },
   }

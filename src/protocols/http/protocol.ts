@@ -8,6 +8,7 @@ import type { Target } from '../../core/target.ts'
 import { SallyportError } from '../../core/errors.ts'
 import type { Lookup } from './connect-addresses.ts'
 import { Pools } from './connect-pool.ts'
+import { talk } from './connect-websocket.ts'
 import { send } from './connector.ts'
 import { EchoFilters } from './echo.ts'
 import type { HttpOptions } from './options.ts'
@@ -54,7 +55,8 @@ export function httpProtocol(lookup: Lookup): Protocol<HttpPlan> {
         throw new SallyportError('ERR_DENIED', refused.message, { facts: { construct: refused.construct } })
       }
       const options = call.target.options as HttpOptions
-      return send({ call, plan, permit, secret, options, lookup, ...upstreamOf(call.target, options) })
+      const sending = { call, plan, permit, secret, options, lookup, ...upstreamOf(call.target, options) }
+      return plan.request.upgrade === undefined ? send(sending) : talk(sending)
     },
 
     async close() {

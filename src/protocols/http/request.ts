@@ -22,6 +22,14 @@ export interface HttpPayload {
   readonly headers?: HeaderList | undefined
   /** The body's bytes in base64; left out when there is none or when it streams as the call's `input`. */
   readonly body?: string | undefined
+  /** Asks for a WebSocket. */
+  readonly upgrade?: Upgrade | undefined
+}
+
+/** A WebSocket that a caller asks for. */
+export interface Upgrade {
+  /** Subprotocols the caller can speak, the one it likes best first. */
+  readonly protocols: readonly string[]
 }
 
 /** The request as it will be sent, but for the secret. */
@@ -36,6 +44,7 @@ export interface HttpRequest {
   readonly body?: Uint8Array
   /** SHA-256 of the body in hexadecimal. */
   readonly bodyDigest?: string
+  readonly upgrade?: Upgrade
 }
 
 const PATH_CHARS_MAX = 8192
@@ -50,6 +59,9 @@ const payloadSchema = z.strictObject({
     .max(HEADERS_MAX)
     .optional(),
   body: z.string().optional(),
+  upgrade: z
+    .strictObject({ protocols: z.array(z.string().regex(/^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}$/u)).max(8) })
+    .optional(),
 })
 
 /** Methods with a meaning of their own (RFC 9110, RFC 5789). CONNECT and TRACE reach past the request. */
@@ -65,8 +77,9 @@ const WITHOUT_BODY = new Set(['GET', 'HEAD', 'OPTIONS'])
 export function buildRequest(payload: unknown, options: HttpOptions): HttpRequest {
   const read = payloadSchema.safeParse(payload)
   if (!read.success) throw invalid('The request needs a method and a path or url, and headers as pairs of texts.')
-  const { method, headers = [], body } = read.data
+  const { method, headers = [], body, upgrade } = read.data
   if (!/^[A-Z]{1,32}$/u.test(method)) throw invalid('The method must be upper-case letters, such as GET or POST.')
+  if (upgrade !== undefined && method !== 'GET') throw invalid('A WebSocket begins with GET.')
   const place = placeOf(read.data, options)
   const bytes = body === undefined ? undefined : Buffer.from(body, 'base64')
   if (bytes !== undefined && bytes.length > 0 && WITHOUT_BODY.has(method)) {
@@ -83,6 +96,7 @@ export function buildRequest(payload: unknown, options: HttpOptions): HttpReques
     method,
     ...place,
     headers: checkHeaders(headers, options),
+    ...(upgrade !== undefined && { upgrade }),
     ...(bytes !== undefined &&
       bytes.length > 0 && { body: bytes, bodyDigest: createHash('sha256').update(bytes).digest('hex') }),
   }

@@ -7,7 +7,7 @@ import type { HttpAuth } from './options.ts'
 
 /** The request as recordings and approvers see it: request line, headers, a blank line, the body, and its digest. */
 export function shownRequest(request: HttpRequest, auth: HttpAuth, streams: boolean): ShownRequest {
-  const { method, url, headers, body, bodyDigest } = request
+  const { method, url, headers, body, bodyDigest, upgrade } = request
   const data: ShownData[] = []
   let text = `${method} ${url.href.slice(0, url.href.length - url.search.length)}`
   const add = (piece: string, form?: ShownData['form']): void => {
@@ -21,7 +21,10 @@ export function shownRequest(request: HttpRequest, auth: HttpAuth, streams: bool
   for (const [name, value] of headers) add(`\n${name}: ${value}`)
   const credential = credentialLine(auth)
   if (credential !== undefined) add(`\n${credential}`)
-  if (streams) add('\n\n[a body that streams]')
+  if (upgrade !== undefined) {
+    add('\nupgrade: websocket')
+    if (upgrade.protocols.length > 0) add(`\nsec-websocket-protocol: ${upgrade.protocols.join(', ')}`)
+  } else if (streams) add('\n\n[a body that streams]')
   if (body !== undefined) {
     const written = textOf(body)
     add('\n\n')

@@ -50,7 +50,14 @@ export const taxonomy: Taxonomy = {
     verb('http.put', 'write', 'Puts a resource in place.'),
     verb('http.patch', 'write', 'Changes a resource.'),
     verb('http.delete', 'write', 'Removes a resource.'),
-    verb('http.upgrade', 'exec', 'Turns the connection into another protocol; what flows then is not judged.'),
+    {
+      ...verb(
+        'http.upgrade',
+        'exec',
+        'Turns the connection into a WebSocket (RFC 6455), besides the `http.get` it begins with; its messages are masked and recorded, not judged. Reached by its own name only.',
+      ),
+      byNameOnly: true,
+    },
     verb('http.unknown', 'unknown', 'A method without an agreed meaning.'),
   ],
   actionAttributes: {},
