@@ -7,6 +7,7 @@ import { SallyportError } from './core/errors.ts'
 import type { Session } from './core/call.ts'
 import { govern, judge } from './gateway/gateway.ts'
 import type { Building } from './main.ts'
+import { isOpenTo } from './policy/open.ts'
 import { createPostgresDoor } from './protocols/postgres/listener.ts'
 import type { PostgresOptions } from './protocols/postgres/options.ts'
 import { selfSigned } from './self-signed.ts'
@@ -42,8 +43,9 @@ export async function openPostgresDoor(building: Building, closers: Closers): Pr
       },
       statementTimeoutMs: ({ options }) => (options as PostgresOptions).statementTimeoutMs,
       openSession: (principal) => sessions.open({ principal, door: 'postgres' }),
-      async connect(target, startup, signal) {
-        return postgres.openWire(target, await rooms.credentials.read(target), startup, signal)
+      async connect(principal, target, startup, signal) {
+        const secret = await rooms.credentials.read(target)
+        return postgres.openWire(target, secret, startup, signal, isOpenTo(policies.current(), principal, target))
       },
       run: (call) => traffic.count(call, govern(call, rooms)),
       judge: (call) => judge(call, rooms),
@@ -51,6 +53,7 @@ export async function openPostgresDoor(building: Building, closers: Closers): Pr
         await approvals.inbox.cancel(session.principal, ticket)
       },
       policyVersion: () => policies.current().version,
+      isOpen: (principal, target) => isOpenTo(policies.current(), principal, target),
       onFault: (error) => log.error({ err: error }, 'the PostgreSQL door met an error'),
     },
     settings,

@@ -146,6 +146,11 @@ export interface PlanContext {
   /** Reads the target's secret, for look-ups in its catalog. Each use reads it anew. */
   readonly secret: () => Promise<Secret>
   readonly signal: AbortSignal
+  /**
+   * Set when the policy lets this caller do anything here, what is not understood included, and has nothing to watch: no
+   * mask, limit, condition or denial. Whatever the plan says is then allowed, so it may say that it understood nothing.
+   */
+  readonly isOpen?: true
   /** Addresses of hosts, for an explanation that must not ask DNS. Never set for a call that is to run. */
   readonly resolve?: Readonly<Record<string, readonly string[]>>
 }

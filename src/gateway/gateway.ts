@@ -25,6 +25,7 @@ import type { ProtocolName } from '../core/target.ts'
 import type { Credentials } from '../credentials/credentials.ts'
 import type { Masking } from '../masking/masking.ts'
 import { decide } from '../policy/decide.ts'
+import { isOpenTo } from '../policy/open.ts'
 import type { Policy } from '../policy/policy.ts'
 import { withWarning, type Claim, type Permits } from './permits.ts'
 import { previewOf } from './preview.ts'
@@ -165,6 +166,7 @@ export async function judge(
     masks: policy.masksFor(call.session.principal, call.target),
     secret,
     signal: call.signal,
+    ...(isOpenTo(policy, call.session.principal, call.target) && { isOpen: true }),
     ...(resolve !== undefined && { resolve }),
   })
   const startedAt = performance.now()

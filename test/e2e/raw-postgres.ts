@@ -17,7 +17,7 @@ export interface Heard {
 }
 
 /** Ends a turn: ReadyForQuery, unless told. The connection's end ends it too. */
-type Until = (letter: string, count: number) => boolean
+type Until = (letter: string, count: number, words: string) => boolean
 
 /** One connection. */
 export class RawClient {
@@ -82,7 +82,7 @@ export class RawClient {
         words.push(report.get('M') ?? '')
       }
       if (piece.letter === 'D') rows.push(decodeTextRow(piece.body))
-      if (until(piece.letter, letters.length)) break
+      if (until(piece.letter, letters.length, piece.letter === 'N' ? piece.body.toString('utf8') : '')) break
     }
     return { letters, bodies, codes, messages: words, rows }
   }

@@ -212,12 +212,13 @@ export async function openGateway(
           },
         }
       },
-      connect: async (to, settings, signal) =>
+      connect: async (_principal, to, settings, signal) =>
         protocol.openWire(to, { user: role.user, value: role.password }, settings, signal),
       run: (call) => govern(call, allowing),
       judge: (call) => judge(call, allowing),
       withdraw: async () => undefined,
       policyVersion: () => allowing.policy().version,
+      isOpen: () => false,
       onFault: (error) => log.error({ err: error }, 'door'),
     }
   }

@@ -62,10 +62,11 @@ export class UpstreamConnection {
     secret: Secret,
     signal: AbortSignal,
     settings: Readonly<Record<string, string>> = {},
+    unpinned: readonly string[] = [],
   ): Promise<UpstreamConnection> {
     signal.throwIfAborted()
     const ssl = await tlsOptions(upstream)
-    const opened = new UpstreamConnection(upstream, secret, ssl, settings)
+    const opened = new UpstreamConnection(upstream, secret, ssl, settings, unpinned)
     const abort = (): void => opened.destroy(signal.reason)
     signal.addEventListener('abort', abort, { once: true })
     try {
@@ -87,11 +88,12 @@ export class UpstreamConnection {
     secret: Secret,
     ssl: ConnectionOptions | false,
     settings: Readonly<Record<string, string>>,
+    unpinned: readonly string[],
   ) {
     this.target = target
     this.#options = options
     this.#ssl = ssl
-    const given = new Set(Object.keys(settings).map((name) => name.toLowerCase()))
+    const given = new Set([...Object.keys(settings), ...unpinned].map((name) => name.toLowerCase()))
     this.#pins = Object.fromEntries(
       Object.entries(pinnedSettings(options)).filter(([name]) => !given.has(name.toLowerCase())),
     )

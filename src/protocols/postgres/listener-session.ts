@@ -12,6 +12,7 @@ import { randomBytes, randomUUID } from 'node:crypto'
 import type { Call, Judged, Session } from '../../core/call.ts'
 import type { Chunk } from '../../core/chunk.ts'
 import { SallyportError } from '../../core/errors.ts'
+import type { Principal } from '../../core/principal.ts'
 import type { Target } from '../../core/target.ts'
 import { errorResponse } from './listener-errors.ts'
 import type { Bind } from './messages/bind.ts'
@@ -46,6 +47,8 @@ export interface SessionRooms {
   withdraw(ticket: string, session: Session): Promise<void>
   /** The policy that decides now. */
   policyVersion(): string
+  /** Whether the policy lets this caller do anything there, and has nothing to watch. */
+  isOpen(principal: Principal, target: Target): boolean
   /** Told of errors nobody foresaw. */
   onFault(error: unknown): void
 }
@@ -114,6 +117,10 @@ export class ClientSession {
   /** Set when something ran that may have changed the settings the session is pinned to. */
   #isDoubtful = false
   #drift: string | undefined
+  /** Whether the policy that decides now lets everything through: what a text means then decides nothing. */
+  #isOpen = false
+  /** Set when something ran that nobody looked into, so that nothing is known of what the session holds. */
+  #isUnknown = false
   /** Set when something ran that may have changed the catalog, until the next statement was planned with it. */
   #hasChanged = false
   /** The portal whose messages were taken and not answered yet. */
@@ -225,7 +232,8 @@ export class ClientSession {
       await this.#handle(message)
     } catch (error) {
       await this.#refuse(error)
-      if (message.type === 'Query') await this.#ready()
+      // These two end themselves: no Sync comes after them.
+      if (message.type === 'Query' || message.type === 'FunctionCall') await this.#ready()
       else if (message.type === 'Sync') await this.#ready()
       else this.#isSkipping = true
     }
@@ -275,7 +283,7 @@ export class ClientSession {
     this.#statements.delete('')
     await this.#checkPins()
     await loadParser()
-    const split = this.#drift === undefined ? splitStatements(sql) : undefined
+    const split = this.#drift === undefined && !this.#isOpen ? splitStatements(sql) : undefined
     if (split?.ok === true && split.statements.length > 1) {
       // One implicit transaction, as a Query message has it: the Sync comes after the last.
       for (const { text } of split.statements) await this.#statement(text, true)
@@ -305,6 +313,12 @@ export class ClientSession {
 
   /** After whatever may have changed what a text means, the session itself is asked (C7). */
   async #checkPins(): Promise<void> {
+    this.#isOpen = this.#rooms.isOpen(this.#session.principal, this.#target)
+    if (this.#isOpen) {
+      this.#isUnknown = true
+      return
+    }
+    if (this.#isUnknown) this.#lookAnew()
     if (!this.#isDoubtful && this.#drift === undefined) return
     if (this.#backend.status === 'E' || this.#backend.isFailed) return
     this.#drift = await this.#backend.drift()
@@ -314,6 +328,20 @@ export class ClientSession {
     throw new SallyportError('ERR_UNAUTHENTICATED', `The session's setting ${this.#drift} is not as it was pinned.`, {
       facts: { sqlstate: '57P01' },
     })
+  }
+
+  /** From now on it counts again what the session holds: all that was taken for granted is asked or made anew. */
+  #lookAnew(): void {
+    this.#isUnknown = false
+    this.#isDoubtful = true
+    this.#hasChanged = true
+    this.#forgetSent()
+  }
+
+  /** What was prepared at the backend may be gone, or be something else. */
+  #forgetSent(): void {
+    for (const statement of this.#statements.values()) if (statement.sent !== undefined) statement.sent = ''
+    this.#backend.doubt()
   }
 
   async #parse({ name, sql, paramTypes }: Parse): Promise<void> {
@@ -565,6 +593,7 @@ export class ClientSession {
   #took(plan: PostgresPlan | undefined): void {
     if (plan === undefined) return
     this.#isUnderMasks = isUnderMasks(plan)
+    if (this.#isOpen) return
     for (const done of plan.statements ?? [plan]) {
       const effect = done.session
       if (done.action.parts.some(({ verb }) => DOUBTFUL.has(verb))) this.#isDoubtful = true
@@ -575,9 +604,7 @@ export class ClientSession {
       const ranCode = done.action.parts.some(({ verb }) => RUNS_CODE.has(verb))
       const isDoubtful =
         ranCode || done.kind === 'unknown' || effect?.does === 'deallocate' || effect?.does === 'discard'
-      if (!isDoubtful) continue
-      for (const statement of this.#statements.values()) if (statement.sent !== undefined) statement.sent = ''
-      this.#backend.doubt()
+      if (isDoubtful) this.#forgetSent()
     }
   }
 

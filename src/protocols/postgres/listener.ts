@@ -31,7 +31,12 @@ export interface PostgresDoorRooms extends LoginRooms, SessionRooms {
   /** @throws SallyportError `ERR_SHUTTING_DOWN`, `ERR_RECORDING_FAILED` */
   openSession(principal: Principal): Promise<OwnedSession>
   /** Opens the client's own backend connection. */
-  connect(target: Target, settings: Readonly<Record<string, string>>, signal: AbortSignal): Promise<WireBackend>
+  connect(
+    principal: Principal,
+    target: Target,
+    settings: Readonly<Record<string, string>>,
+    signal: AbortSignal,
+  ): Promise<WireBackend>
 }
 
 /** The bounds of the door. */
@@ -147,7 +152,7 @@ export function createPostgresDoor(rooms: PostgresDoorRooms, limits: PostgresDoo
     const owned = await rooms.openSession(principal)
     try {
       const until = AbortSignal.any([client.gone, closing.signal, owned.session.signal])
-      const backend = await rooms.connect(target, settings, until)
+      const backend = await rooms.connect(principal, target, settings, until)
       return { target, owned, backend }
     } catch (error) {
       await owned.close()

@@ -29,7 +29,7 @@ import { UpstreamConnection } from './connection.ts'
 import { WireBackend } from './wire/backend.ts'
 import { executeWire, type WireTarget } from './wire/execute.ts'
 import { WireCall } from './wire/payload.ts'
-import { planWire } from './wire/plan-wire.ts'
+import { planAsWritten, planWire } from './wire/plan-wire.ts'
 
 /** Works out what a payload means. Pure. */
 export type Planner = (
@@ -59,6 +59,7 @@ export interface PostgresProtocol extends Protocol<PostgresPlan> {
    * Opens the backend connection of one client. Its calls carry a `WireCall` that names it.
    *
    * @param settings start-up settings of the client, already checked.
+   * @param isOpen set when the policy lets this client do anything: it then has the server's own `search_path`.
    * @throws SallyportError `ERR_UPSTREAM_UNREACHABLE`, `ERR_UPSTREAM_AUTH`, `ERR_CREDENTIAL_MISSING`, `ERR_SHUTTING_DOWN`
    */
   openWire(
@@ -66,6 +67,7 @@ export interface PostgresProtocol extends Protocol<PostgresPlan> {
     secret: Secret,
     settings: Readonly<Record<string, string>>,
     signal: AbortSignal,
+    isOpen?: boolean,
   ): Promise<WireBackend>
 }
 
@@ -255,6 +257,7 @@ export function postgresProtocol(planner: Planner): PostgresProtocol {
   /** While its transaction is idle, what a wire call was planned with is compared when it runs; else it is looked at now. */
   async function planOnWire(call: Call, wire: WireCall, context: PlanContext): Promise<PostgresPlan> {
     const backend = backendOf(call.target)
+    if (context.isOpen === true) return planOpen(backend, wire, context)
     const mustLook = wire.followsChange || wire.backend.status === 'T' || wire.backend.isOpen
     const known = mustLook ? undefined : backend.keeper.latest
     const under = { masks: context.masks, ...planSettings(backend.options) }
@@ -269,12 +272,22 @@ export function postgresProtocol(planner: Planner): PostgresProtocol {
     return planWire(wire, catalog, under)
   }
 
+  /** What may be anything is never held to a catalog: the one seen last tells as much of it as there is to tell. */
+  async function planOpen(backend: Backend, wire: WireCall, context: PlanContext): Promise<PostgresPlan> {
+    const { catalog } = backend.keeper.latest ?? (await catalogNow(backend, [], context.secret, context.signal))
+    return planAsWritten(wire, catalog, { masks: [], ...planSettings(backend.options) })
+  }
+
   return {
     name: 'postgres',
 
-    async openWire(target, secret, settings, signal) {
+    async openWire(target, secret, settings, signal, isOpen = false) {
       const { options } = backendOf(target)
-      const connection = await UpstreamConnection.open({ target: target.name, options }, secret, signal, settings)
+      const upstream = { target: target.name, options }
+      // Names then mean what they mean at the server, temporary tables first. Should the policy ask what they mean after
+      // all, the path is not the pinned one and nothing the session sends is understood (C7).
+      const unpinned = isOpen ? ['search_path'] : []
+      const connection = await UpstreamConnection.open(upstream, secret, signal, settings, unpinned)
       return new WireBackend(target.name, connection.handOver())
     },
 

@@ -44,6 +44,8 @@ export async function* executeWire(
       return
     } catch (error) {
       if (!(error instanceof StaleCatalog || error instanceof NotOpened)) throw error
+      // What was not understood says nothing of a catalog, so no other one could make it right.
+      if (error instanceof NotOpened && plan.kind === 'unknown') throw error.rejection
       const isRetryable = wire.backend.status === 'I'
       if (isRetryable) await wire.backend.sync()
       const fresh = await target.look()

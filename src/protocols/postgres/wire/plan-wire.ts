@@ -16,7 +16,28 @@ export async function planWire(wire: WireCall, catalog: Catalog, under: PlanUnde
       : planUnread(sql, params, catalog, inSession, `The session's setting ${wire.drift} is not as it was pinned.`)
   wire.plan = made
   if (portal === undefined || params.length === 0) return made
-  return { ...made, exact: { ...(made.exact as Readonly<Record<string, Canonical>>), ...boundAs(wire) } }
+  return withValues(made, wire)
+}
+
+/**
+ * The plan of a call that may be anything: sent as its client wrote it, and never held to a catalog that others change
+ * meanwhile. What is known of it is told as far as the catalog that was seen last can tell.
+ */
+export async function planAsWritten(wire: WireCall, catalog: Catalog, under: PlanUnder): Promise<PostgresPlan> {
+  await loadParser()
+  const { sql, params, session } = wire
+  const inSession: PlanUnder = { ...under, door: 'session', session }
+  const reason = 'The policy lets everything through, so it was sent as it was written.'
+  const unread = planUnread(sql, params, catalog, inSession, reason)
+  const read = wire.drift === undefined ? planStatement({ sql, params }, catalog, inSession) : unread
+  const parts = read.action.parts.filter(({ verb }) => verb !== 'sql.unknown')
+  const made = { ...unread, action: { ...unread.action, parts: [...parts, ...unread.action.parts] } }
+  wire.plan = made
+  return wire.portal === undefined || params.length === 0 ? made : withValues(made, wire)
+}
+
+function withValues(plan: PostgresPlan, wire: WireCall): PostgresPlan {
+  return { ...plan, exact: { ...(plan.exact as Readonly<Record<string, Canonical>>), ...boundAs(wire) } }
 }
 
 /** The very bytes that are bound, and what the client says they are (C11): one text can stand for different values. */

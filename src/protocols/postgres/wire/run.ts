@@ -152,8 +152,9 @@ class QueryRun implements Run {
       await feed(this.#execution, answer)
     }
     this.#isBusy = false
-    await finish(this.#execution, answer)
+    // What came before an error is the client's, too: rows, notices, the statements before the one that failed.
     for (const chunk of answer.flush()) yield chunk
+    await finish(this.#execution, answer)
   }
 
   stop(why: unknown): void {
@@ -386,7 +387,7 @@ class PortalRun implements Run {
 
   async *#described(): AsyncGenerator<Chunk, void, undefined> {
     const end = yield* this.#answer.until('TnE', this.#execution.wire)
-    await this.#throwIfFailed(end.letter)
+    yield* this.#throwIfFailed(end.letter)
     this.#done()
     if (!this.#hidden.includes(end.letter)) for (const chunk of this.#answer.pass(end)) yield chunk
     if (this.#portal.commands.length === 0) for (const chunk of this.#answer.flush()) yield chunk
@@ -396,7 +397,7 @@ class PortalRun implements Run {
     if (this.#isProbing) {
       this.#isProbing = false
       const probe = yield* this.#answer.until('TnE', this.#execution.wire)
-      await this.#throwIfFailed(probe.letter)
+      yield* this.#throwIfFailed(probe.letter)
     }
     for (;;) {
       const end = yield* this.#answer.until('CIsEG', this.#execution.wire)
@@ -408,7 +409,7 @@ class PortalRun implements Run {
         this.#backend.send([this.#portal.withSync ? SYNC : FLUSH])
         continue
       }
-      await this.#throwIfFailed(end.letter)
+      yield* this.#throwIfFailed(end.letter)
       this.#portal.state = end.letter === 's' ? 'suspended' : 'complete'
       this.#portal.tag = this.#answer.tag
       this.#done()
@@ -425,9 +426,11 @@ class PortalRun implements Run {
     this.#isBusy = this.#sent > 0
   }
 
-  async #throwIfFailed(letter: string): Promise<void> {
+  /** Throws what went wrong, once what came before it was handed on. */
+  async *#throwIfFailed(letter: string): AsyncGenerator<Chunk, void, undefined> {
     if (letter !== 'E' && this.#answer.stopped === undefined) return
     this.#isBusy = false
+    for (const chunk of this.#answer.flush()) yield chunk
     await finish(this.#execution, this.#answer)
   }
 }
