@@ -287,6 +287,56 @@ describe('policy', () => {
   })
 })
 
+describe('a policy that lets everything through', () => {
+  const OPEN = `
+targets: [db]
+rules:
+  - {id: all, effect: allow, principals: [group:agents], actions: ["sql.*", sql.unknown], resources: ["**"]}
+`
+
+  it('C4: passes on what is not understood; C7: once it does not, nothing is taken for granted', async () => {
+    await policy('', OPEN)
+    const { client } = await RawClient.login(world.wirePort, token)
+    await client.say(query('create temp table orders (id int)'))
+    expect((await client.say(query('select count(*) from orders'))).rows).toEqual([['0']])
+    expect((await client.say(query('select 1; select 2'))).letters).toBe('TDCTDCZ')
+    await client.say(parse('select count(*) from orders', 'kept'), SYNC)
+    expect((await client.say(bind({ statement: 'kept' }), execute(), SYNC)).rows).toEqual([['0']])
+    await client.say(query('prepare anything as select ssn from people'))
+    await policy(MASK)
+    for (const heard of [
+      await client.say(bind({ statement: 'kept' }), execute(), SYNC),
+      await client.say(query('execute anything')),
+      await client.say(query('select id from orders')),
+    ]) {
+      expect(heard).toMatchObject({ codes: ['42501'], rows: [] })
+    }
+    await policy('')
+    client.end()
+  })
+
+  it('C7: ends a session whose text means something else when that begins to matter', async () => {
+    await policy('', OPEN)
+    const { client } = await RawClient.login(world.wirePort, token)
+    await client.say(query('set standard_conforming_strings = off'))
+    expect((await client.say(query(String.raw`select '\' ; '`))).rows).toEqual([["' ; "]])
+    await policy('')
+    const heard = await client.say(query(String.raw`select '\'' ; select ssn from people; --'`))
+    expect(heard).toMatchObject({ codes: ['57P01'], rows: [] })
+    client.end()
+  })
+
+  it('C2: holds from the moment it is another policy, in the middle of a transaction, too', async () => {
+    await policy('', OPEN)
+    const { client } = await RawClient.login(world.wirePort, token)
+    await client.say(query('begin'))
+    await client.say(query('select ssn from people'))
+    await policy('')
+    expect((await client.say(query('drop table nobody_has'))).codes).toEqual(['42501'])
+    client.end()
+  })
+})
+
 describe('limits', () => {
   it('C5: rows count over all FETCHes of a cursor statement by statement, and over all pages of a portal', async () => {
     await policy('')
@@ -389,6 +439,16 @@ describe('the protocol', () => {
       const heard = await client.say(query('select id, says() from orders where id = 100'))
       expect(heard.rows).toEqual([['100', '1']])
     }
+    client.end()
+  })
+
+  it('what came before an error is told: rows, notices, the statements before', async () => {
+    await policy('')
+    const { client } = await RawClient.login(world.wirePort, token)
+    const heard = await client.say(query('select 1 / (3 - n) from generate_series(1, 5) n'))
+    expect(heard).toMatchObject({ letters: 'TDDEZ', codes: ['22012'], rows: [['0'], ['1']] })
+    const paged = await client.say(parse('select 1 / (3 - n) from generate_series(1, 5) n'), bind(), execute(), SYNC)
+    expect(paged).toMatchObject({ letters: '12DDEZ', codes: ['22012'] })
     client.end()
   })
 

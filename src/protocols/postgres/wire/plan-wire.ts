@@ -1,4 +1,5 @@
 import type { Canonical } from '../../../core/call.ts'
+import { SallyportError } from '../../../core/errors.ts'
 import type { Catalog } from '../catalog.ts'
 import { loadParser, planStatement, planUnread, type PlanUnder, type PostgresPlan } from '../plan.ts'
 import type { WireCall } from './payload.ts'
@@ -29,11 +30,25 @@ export async function planAsWritten(wire: WireCall, catalog: Catalog, under: Pla
   const inSession: PlanUnder = { ...under, door: 'session', session }
   const reason = 'The policy lets everything through, so it was sent as it was written.'
   const unread = planUnread(sql, params, catalog, inSession, reason)
-  const read = wire.drift === undefined ? planStatement({ sql, params }, catalog, inSession) : unread
-  const parts = read.action.parts.filter(({ verb }) => verb !== 'sql.unknown')
+  const read = wire.drift === undefined ? readAnyway(wire, catalog, inSession) : undefined
+  const parts = (read ?? unread).action.parts.filter(({ verb }) => verb !== 'sql.unknown')
   const made = { ...unread, action: { ...unread.action, parts: [...parts, ...unread.action.parts] } }
   wire.plan = made
   return wire.portal === undefined || params.length === 0 ? made : withValues(made, wire)
+}
+
+/** What is wrong with a request the server is to say. */
+function readAnyway(
+  { sql, params, isUnbound }: WireCall,
+  catalog: Catalog,
+  under: PlanUnder,
+): PostgresPlan | undefined {
+  try {
+    return planStatement(isUnbound ? { sql } : { sql, params }, catalog, under)
+  } catch (error) {
+    if (error instanceof SallyportError) return undefined
+    throw error
+  }
 }
 
 function withValues(plan: PostgresPlan, wire: WireCall): PostgresPlan {
