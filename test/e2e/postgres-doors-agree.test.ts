@@ -14,7 +14,7 @@ import { decodeBackendKeyData } from '../../src/protocols/postgres/messages/sess
 import { encodeStartup } from '../../src/protocols/postgres/messages/startup.ts'
 import { CORPUS, CORPUS_GRANTS, CORPUS_POLICY, CORPUS_SCHEMA } from './postgres-corpus.ts'
 import { RawClient, type Heard } from './raw-postgres.ts'
-import { callTool, openWorld, type World } from './world.ts'
+import { callTool, openWorld, type ToolResult, type World } from './world.ts'
 
 /** What differs by design, and why. Nothing else may. */
 const BY_DESIGN: readonly (readonly [which: (tool: Outcome, wire: Outcome, sql: string) => boolean, why: string])[] = [
@@ -71,7 +71,7 @@ async function throughTool(token: string): Promise<void> {
 
 async function toolOutcome(token: string, sql: string): Promise<Outcome> {
   const { structuredContent: said = {} } = await callTool(world.mcpUrl, token, 'query_database', { target: 'db', sql })
-  const { status, rows = [], truncated, sqlstate, reason } = said as typeof said & Record<string, unknown>
+  const { status, rows = [], truncated, sqlstate, reason }: ToolResult['structuredContent'] & object = said
   const why = String(reason)
   if (status === 'ok') return { is: 'ok', rows: rows.map((row) => row.map(asText)), cut: truncated === true }
   if (status === 'pending_approval') return { is: 'held' }
@@ -82,7 +82,8 @@ async function toolOutcome(token: string, sql: string): Promise<Outcome> {
 /** A JSON value as PostgreSQL writes it. */
 function asText(value: unknown): string | null {
   if (value === null) return null
-  return typeof value === 'boolean' ? (value ? 't' : 'f') : String(value)
+  if (typeof value === 'boolean') return value ? 't' : 'f'
+  return typeof value === 'string' ? value : JSON.stringify(value)
 }
 
 async function throughWire(lane: string, token: string, messages: (sql: string) => readonly Buffer[]): Promise<void> {
@@ -179,7 +180,8 @@ describe.each(['simple', 'extended'])('query_database and the %s protocol', (lan
   it('C5: put the same verdict, rules, parts and obligations on the record', () => {
     const [tool = [], wire = []] = [decisions.get('tool'), decisions.get(lane)]
     expect([tool.length, wire.length]).toEqual([CORPUS.length, CORPUS.length])
-    for (const [index, sql] of CORPUS.entries()) expect(judged(wire[index]), sql).toEqual(judged(tool[index]))
+    for (const [index, sql] of CORPUS.entries())
+      expect({ sql, ...judged(wire[index]) }).toEqual({ sql, ...judged(tool[index]) })
   })
 
   it('end every call alike on the record', () => {
