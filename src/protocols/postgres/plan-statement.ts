@@ -10,19 +10,21 @@ import { text, unwrap, type Ast } from './ast.ts'
 import type { CatalogFunction } from './catalog.ts'
 import { effectsOf, type Effects } from './effects.ts'
 import { isBuiltin } from './functions.ts'
+import { LiteralWatch, watching } from './literal-watch.ts'
 import { refuseLock, refuseUnderMasks, type Trusted } from './mask-rules.ts'
 import type { BoundMasks } from './masks.ts'
 import { parse, type Parsed } from './parse.ts'
 import { partsOf } from './parts.ts'
 import { basePlan, exactOf, notUnderstood, refusedBy, refusedPlan, whileMasked, type Planning } from './plan-base.ts'
-import { recall, remember, type RememberedPlan } from './plan-memory.ts'
+import { isWorthWatching, memoryOf, recall, recallLike, remember } from './plan-memory.ts'
 import type { Request } from './plan-request.ts'
 import { planSeveral } from './plan-several.ts'
 import type { PlanUnder, PostgresPlan, StatementKind } from './plan-types.ts'
 import { rewrite } from './rewrite.ts'
 import { TooManySteps, type Use } from './scope.ts'
 import { EMPTY_SESSION, type KeptStatement, type SessionEffect } from './session.ts'
-import { shownPlainly, shownWithoutValues, withoutParams } from './shown.ts'
+import { shapeOf } from './shape.ts'
+import { shownPlainly, shownWithoutValues } from './shown.ts'
 import { Draft } from './statements/draft.ts'
 import { understand } from './statements/index.ts'
 import { relationName } from './statements/objects.ts'
@@ -34,8 +36,12 @@ import { intoOf, walk, walkUtility } from './walk/walk.ts'
 /** Plans a text, which most often holds one statement. */
 export function planOne(planning: Planning): PostgresPlan {
   const { request, under, masks } = planning
-  const remembered = recall(masks, request.sql, boundCount(request), under)
-  if (remembered !== undefined) return planAgain(planning, remembered)
+  const memory = memoryOf(masks, under)
+  const known = recall(memory, planning)
+  if (known !== undefined) return known
+  const shape = shapeOf(request.sql)
+  const like = shape && recallLike(memory, planning, shape)
+  if (like !== undefined) return like
   const parsed = parse(request.sql)
   if (!parsed.ok) return notUnderstood(planning, [], [parsed.message], { count: 0 })
   const [first] = parsed.statements
@@ -44,9 +50,13 @@ export function planOne(planning: Planning): PostgresPlan {
   if (parsed.statements.length > 1) return planSeveral(planning, parsed, planOne)
   if (statement === undefined) return notUnderstood(planning, [], ['The statement is not understood.'])
   try {
-    const made = planParsed({ ...planning, parsed, node: first?.['stmt'] }, statement.type, statement.fields)
-    if (isTimeless(made) && !/\bcurrent\s+of\b/i.test(request.sql))
-      remember(masks, request.sql, boundCount(request), under, made)
+    const { type, fields } = statement
+    const reading = { ...planning, parsed, node: first?.['stmt'] }
+    const isWatched = shape !== undefined && QUERY_KINDS.has(type) && isWorthWatching(memory, shape)
+    const watch = isWatched ? new LiteralWatch(reading.node, shape) : undefined
+    const plan = (): PostgresPlan => planParsed(reading, type, fields)
+    const made = watch === undefined ? plan() : watching(watch, plan)
+    if (isTimeless(made) && !CURSOR.test(request.sql)) remember(memory, request, made, watch)
     return made
   } catch (error) {
     // Thousands of nested expressions parse, yet are too deep to walk.
@@ -54,6 +64,9 @@ export function planOne(planning: Planning): PostgresPlan {
     throw error
   }
 }
+
+/** `WHERE CURRENT OF` may stand in it, which is about a cursor of one session. */
+const CURSOR = /\bcurrent\b[^]*\bof\b/i
 
 /** What a text means that takes too much work to find out. */
 export function tooComplex(planning: Planning, error: RangeError): PostgresPlan {
@@ -74,24 +87,6 @@ function isTimeless(plan: PostgresPlan): boolean {
 }
 
 const TIMELESS = new Set<StatementKind>(['select', 'insert', 'update', 'delete', 'merge', 'show'])
-
-/** A plan without values says nothing of whether they fit. */
-function boundCount({ params, isUnbound }: Request): number {
-  return isUnbound === true ? -1 : params.length
-}
-
-/** The plan of a statement that was planned before, with the values of this call. */
-function planAgain({ request, catalog, under }: Planning, { same, shownText }: RememberedPlan): PostgresPlan {
-  const { sql, params, rowsMax } = request
-  return {
-    ...same,
-    params,
-    exact: exactOf(request, catalog, same.sql, same.objects),
-    shown: shownText === undefined ? shownPlainly(sql, params) : withoutParams(shownText, params),
-    masks: under.masks,
-    ...(rowsMax !== undefined && { rowsMax }),
-  }
-}
 
 /** A text without a statement has no part, so nothing allows it (C3). */
 function nothing(planning: Planning): PostgresPlan {

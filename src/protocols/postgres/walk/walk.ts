@@ -125,6 +125,8 @@ function relationRefs(value: unknown, found: Ast[] = []): readonly Ast[] {
     const node = value as Ast
     if (Object.hasOwn(node, 'relname')) found.push(node)
     for (const name in node) {
+      // Constants hold none, and their values are read by nobody without a reason (`literal-watch.ts`).
+      if (name === 'A_Const') continue
       const child = node[name]
       if (typeof child === 'object' && child !== null) relationRefs(child, found)
     }
