@@ -7,6 +7,7 @@
  * @packageDocumentation
  */
 import { NODES } from './grammar.ts'
+import { step } from './scope.ts'
 
 /** A node's fields as the parser gives them. Fields that hold a default (0, false, "") are absent. */
 export type Ast = Readonly<Record<string, unknown>>
@@ -42,7 +43,11 @@ export function unknownShapes(type: string, fields: Ast): ReadonlySet<string> {
   return found
 }
 
+/** What a node costs, in steps: it is parsed, met by several walks and compared. */
+const NODE_STEPS = 3
+
 function findUnknown(type: string, fields: Ast, found: Set<string>): void {
+  step(NODE_STEPS)
   const grammar = FIELDS.get(type)
   if (grammar === undefined) {
     found.add(type)

@@ -5,6 +5,7 @@
  */
 import { strict as assert } from 'node:assert'
 import { createRequire } from 'node:module'
+import { copiedTokens, mayAssignRows } from './assigned-rows.ts'
 import type { Ast } from './ast.ts'
 
 /** Longest statement that is parsed, in bytes: the parser is synchronous and holds the event loop. */
@@ -125,6 +126,12 @@ export function parse(sql: string): Parsed | Unparsed {
   if (sql === '') return { ok: true, statements: [], bytes }
   const parser = loaded()
   if (parser === undefined) return refused('unavailable', 'The parser starts again; send the statement once more.')
+  if (assignsTooMuch(sql)) {
+    return refused(
+      'too_many_words',
+      'The statement assigns one row to too many columns by SET (a, b) = …; assign each column by itself.',
+    )
+  }
   try {
     const result = parser.parseSync(sql)
     return { ok: true, statements: (result.stmts ?? []) as readonly unknown[] as readonly Ast[], bytes }
@@ -174,6 +181,19 @@ function hasCostlyRuns(text: string): boolean {
   for (const [run] of text.matchAll(OPERATOR_RUN)) cost += run.length ** 2
   return cost > RUN_COST_MAX
 }
+
+/** Tokens that assignments of rows may add to a statement; see `assigned-rows.ts`. */
+const COPIED_TOKENS_MAX = STATEMENT_WORDS_MAX
+
+/** What the scanner cannot read the parser cannot either. */
+function assignsTooMuch(sql: string): boolean {
+  if (!mayAssignRows(sql)) return false
+  const tokens = scan(sql)?.filter(({ tokenType }) => !COMMENT_TYPES.has(tokenType))
+  return tokens !== undefined && copiedTokens(tokens, COPIED_TOKENS_MAX) > COPIED_TOKENS_MAX
+}
+
+/** `SQL_COMMENT` and `C_COMMENT` of the scanner. */
+export const COMMENT_TYPES: ReadonlySet<number> = new Set([275, 276])
 
 /** Words inside of strings count too: where a string ends is for the parser to say. */
 function hasTooManyWords(text: string): boolean {

@@ -1,7 +1,7 @@
 import { SallyportError } from '../../core/errors.ts'
 import { asList, text, type Ast } from './ast.ts'
 import { quoteIdentifier } from './names.ts'
-import { scan, type Token } from './parse.ts'
+import { COMMENT_TYPES, scan, type Token } from './parse.ts'
 import { itemsNamed, type Use } from './scope.ts'
 import type { QualifiedRef, Sample } from './walk/findings.ts'
 
@@ -60,7 +60,6 @@ function isPlainCode(code: number, isFirst: boolean): boolean {
 
 const IDENT = 258
 const UNICODE_IDENT = 259
-const COMMENTS = new Set([275, 276])
 
 /** Finds names in the text. Plain names by a small pattern, anything unusual by PostgreSQL's own scanner. */
 export class Source {
@@ -284,7 +283,7 @@ export class Source {
   }
 
   #significant(): readonly Token[] {
-    this.#tokens ??= scan(this.#sql)?.filter((token) => !COMMENTS.has(token.tokenType))
+    this.#tokens ??= scan(this.#sql)?.filter((token) => !COMMENT_TYPES.has(token.tokenType))
     if (this.#tokens === undefined) throw doubt('the scanner')
     return this.#tokens
   }

@@ -94,16 +94,23 @@ export interface Reading {
 }
 
 /**
- * How many steps the names of one text may take to look up. Each takes some ten nanoseconds and nothing else runs
- * meanwhile; statements that people and their tools write take thousands.
+ * How many steps one text may take: its nodes, and the look-ups of its names. Each takes some ten nanoseconds and nothing
+ * else runs meanwhile; statements that people and their tools write take thousands.
  */
-const STEPS_MAX = 400_000
+export const STEPS_MAX = 400_000
 
-/** Thrown when names take more than {@link STEPS_MAX} steps: joins and sub-selects can make them grow exponentially. */
+/** Thrown when a text takes more than {@link STEPS_MAX} steps: joins and sub-selects can make look-ups grow exponentially. */
 export class TooManySteps extends RangeError {}
 
 // A walk is synchronous, so that one counter serves one text at a time.
 let stepsLeft = Number.POSITIVE_INFINITY
+
+let stepsBefore = 0
+
+/** How many steps the last text took, {@link STEPS_MAX} and a few at most. */
+export function stepsTaken(): number {
+  return stepsBefore
+}
 
 /**
  * Runs `work` with a bound on the steps of all look-ups in it.
@@ -115,6 +122,7 @@ export function withinSteps<T>(work: () => T): T {
   try {
     return work()
   } finally {
+    stepsBefore = STEPS_MAX - stepsLeft
     stepsLeft = Number.POSITIVE_INFINITY
   }
 }
@@ -122,7 +130,7 @@ export function withinSteps<T>(work: () => T): T {
 /** Counts steps that were, or are about to be, taken. */
 export function step(count = 1): void {
   stepsLeft -= count
-  if (stepsLeft < 0) throw new TooManySteps('The names of the statement take too many steps to look up.')
+  if (stepsLeft < 0) throw new TooManySteps('The statement takes too many steps to plan.')
 }
 
 /** System columns of tables (`catalog/heap.c`); no user column can have these names. */

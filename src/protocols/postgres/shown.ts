@@ -1,13 +1,12 @@
 import type { ShownRequest } from '../../core/call.ts'
 import type { Param } from './plan-types.ts'
-import { scan } from './parse.ts'
+import { COMMENT_TYPES, scan } from './parse.ts'
 
 /** What stands for a value in a request that may hold masked data. */
 export const PLACEHOLDER = '•'
 
 /** Token types of constants: number, string, `U&''`, bits, hex, integer (`gram.y`). */
 const CONSTANTS = new Set([260, 261, 262, 263, 264, 266])
-const COMMENTS = new Set([275, 276])
 const TEXTUAL = new Set([261, 262, 263, 264])
 
 /** The request as it was written. */
@@ -63,7 +62,7 @@ function wordsOf(sql: string): readonly string[] | undefined {
   for (const token of tokens) {
     isApart ||= /\s/.test(bytes.toString('utf8', at, token.start))
     at = token.end
-    if (COMMENTS.has(token.tokenType)) {
+    if (COMMENT_TYPES.has(token.tokenType)) {
       isApart = true
       continue
     }
