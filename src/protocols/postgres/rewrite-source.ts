@@ -127,7 +127,7 @@ export class Source {
     }
     const tokens = this.#significant()
     let before = this.#tokenAt(start) - 1
-    let after = tokens.findIndex((token) => token.start >= end)
+    let after = this.#firstFrom(end)
     let span = { start, end }
     while (word(tokens[before]) === '(' && word(tokens[after]) === ')') {
       span = { start: tokens[before--]?.start ?? -1, end: tokens[after++]?.end ?? -1 }
@@ -238,7 +238,20 @@ export class Source {
 
   /** Where the first significant token at or behind a position starts. */
   #nextStart(at: number): number {
-    return this.#significant().find((token) => token.start >= at)?.start ?? -1
+    return this.#significant()[this.#firstFrom(at)]?.start ?? -1
+  }
+
+  /** The index of the first significant token that starts at or behind a position; a text may ask for thousands. */
+  #firstFrom(at: number): number {
+    const tokens = this.#significant()
+    let low = 0
+    let high = tokens.length
+    while (low < high) {
+      const middle = (low + high) >> 1
+      if ((tokens[middle]?.start ?? 0) < at) low = middle + 1
+      else high = middle
+    }
+    return low
   }
 
   #chainEnd(start: number, count: number): number {
