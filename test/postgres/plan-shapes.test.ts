@@ -1,4 +1,5 @@
-import fc from 'fast-check'
+import { array, assert, constantFrom, nat, property } from 'fast-check'
+import { ok } from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { isDeepStrictEqual } from 'node:util'
 import { beforeAll, describe, expect, it } from 'vitest'
@@ -112,18 +113,18 @@ describe('C8: a plan made of one for another text of its shape', () => {
     )
     expect(all.length).toBeGreaterThan(300)
     let made = 0
-    fc.assert(
-      fc.property(
-        fc.constantFrom(...all),
-        fc.array(fc.array(fc.nat(97), { minLength: 3, maxLength: 7 }), { minLength: 4, maxLength: 4 }),
+    assert(
+      property(
+        constantFrom(...all),
+        array(array(nat(97), { minLength: 3, maxLength: 7 }), { minLength: 4, maxLength: 4 }),
         (sql, picks) => {
           const actions = new Set<unknown>()
           for (const text of [sql, ...picks.map((pick) => another(sql, pick))]) {
             for (const masks of [MASKS, []]) {
               const remembered = plan(text, catalog, [...masks])
               const anew = plan(text, { ...catalog }, [...masks])
-              // The quick comparison is enough where it finds no difference.
-              if (!isDeepStrictEqual(remembered, anew)) expect(remembered, text).toEqual(anew)
+              // Much quicker than `toEqual`, and as strict.
+              ok(isDeepStrictEqual(remembered, anew), `${text}\n${JSON.stringify([remembered, anew])}`)
               if (typeof remembered === 'string') continue
               if (actions.has(remembered.action)) made += 1
               actions.add(remembered.action)
