@@ -27,16 +27,27 @@ export type UpgradeListener = (
   resume: (socket: Duplex) => void,
 ) => void
 
+/** What one listener has besides. */
+export interface ListenOptions {
+  /** Without it no other protocol is ever spoken: such a request is one like any other. */
+  readonly upgrade?: UpgradeListener
+  /** How long a client may take for its headers, and for its whole request, in milliseconds. */
+  readonly headersMs?: number
+  readonly requestMs?: number
+  /** How often connections are looked at for that. */
+  readonly checkMs?: number
+}
+
 /** A client has this long to send its headers, and this long to send its whole request. */
 const HEADERS_MS = 10_000
 const REQUEST_MS = 60_000
+const CHECK_MS = 5_000
 const CONNECTIONS_MAX = 4096
 
 /**
  * Opens a listener.
  *
  * @param name how messages name the setting: `listen.mcp`.
- * @param upgrade without it no other protocol is ever spoken: such a request is one like any other.
  * @throws SallyportError `ERR_CONFIG_INVALID` that names the port, or the file of key or certificate.
  */
 export async function listen(
@@ -44,13 +55,13 @@ export async function listen(
   handler: RequestListener,
   address: ListenAddress,
   tls: Config['tls'],
-  upgrade?: UpgradeListener,
+  { upgrade, headersMs = HEADERS_MS, requestMs = REQUEST_MS, checkMs = CHECK_MS }: ListenOptions = {},
 ): Promise<Listener> {
   const limits = {
-    headersTimeout: HEADERS_MS,
-    requestTimeout: REQUEST_MS,
+    headersTimeout: headersMs,
+    requestTimeout: requestMs,
     keepAliveTimeout: 5_000,
-    connectionsCheckingInterval: 5_000,
+    connectionsCheckingInterval: checkMs,
   }
   const secure = tls === undefined ? undefined : createHttpsServer({ ...limits, ...(await contextOf(tls)) }, handler)
   const server: Server | HttpsServer = secure ?? createHttpServer(limits, handler)

@@ -13,6 +13,7 @@ import { govern } from './gateway/gateway.ts'
 import { listen, type Listener } from './listen.ts'
 import type { Target } from './core/target.ts'
 import { createHttpListener, type HttpListenerDeps } from './protocols/http/listener.ts'
+import { Slots } from './protocols/http/listener-slots.ts'
 import { createUpgradeListener } from './protocols/http/listener-websocket.ts'
 import { openPostgresDoor } from './main-postgres.ts'
 import type { PostgresOptions } from './protocols/postgres/options.ts'
@@ -128,10 +129,13 @@ async function openHttp(
     run: (call) => traffic.count(call, govern(call, rooms)),
     target: (name) => targets.get(name),
     holdMs: config.approvals.holdMs,
+    slots: new Slots(),
     onFault: (error) => log.error({ door: 'http', code: error.code, err: error.cause }, error.message),
   }
   const handler = createHttpListener(deps)
-  const listener = await listen('listen.http', handler, config.listen.http, config.tls, createUpgradeListener(deps))
+  const listener = await listen('listen.http', handler, config.listen.http, config.tls, {
+    upgrade: createUpgradeListener(deps),
+  })
   closers.add('listen.http', () => listener.close(GRACE_MS))
   return listener
 }

@@ -15,6 +15,7 @@ import { createMasking } from '../../src/masking/masking.ts'
 import { loadPolicy } from '../../src/policy/load.ts'
 import { createHttp, HTTP_SETTINGS } from '../../src/protocols/http/index.ts'
 import { createHttpListener, type HttpListenerDeps } from '../../src/protocols/http/listener.ts'
+import { Slots } from '../../src/protocols/http/listener-slots.ts'
 import { createUpgradeListener } from '../../src/protocols/http/listener-websocket.ts'
 import { taxonomy } from '../../src/protocols/http/taxonomy.ts'
 import { httpRequest } from '../../tools/http_request.ts'
@@ -27,6 +28,9 @@ export const SECRET = 'sk_live/Secr3t+Value&=42'
 
 /** The only token the door knows. */
 export const TOKEN = 'spt_token_of_the_loop'
+
+/** Requests of one caller the door takes at once. */
+export const SLOTS = 32
 
 export interface HttpKit {
   readonly target: Target
@@ -132,6 +136,7 @@ export function httpKit(options: {
     run: (one) => govern(one, rooms),
     target: (name) => (name === target.name ? target : undefined),
     holdMs: 10,
+    slots: new Slots(SLOTS),
     onFault: (error) => faults.push(error),
   }
   return {

@@ -103,6 +103,15 @@ describe('open egress', () => {
     'http://exa mple.com/',
     '/x',
     'gopher://x',
+    // One reader's host is another's path, user or fragment.
+    'http://example.com\\@evil.example/',
+    'http://example.com\\x',
+    'http://example.com/#@evil.example/',
+    'http://example.com/x#y',
+    'http://example.com/ä',
+    'http://ex\tample.com/',
+    'http://example.com/\n',
+    'http://example.com/\u0000',
   ]) {
     it(`refuses ${url}`, () => expect(refusal({ method: 'GET', url }, open)).toBe('ERR_INVALID_INPUT'))
   }

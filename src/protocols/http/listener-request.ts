@@ -80,12 +80,15 @@ function forwardedHeaders(request: IncomingMessage, options: HttpOptions): Heade
  * @throws SallyportError `ERR_INVALID_INPUT`, `ERR_DENIED`
  */
 export function checkRequest(request: IncomingMessage, isWebSocket = false): void {
+  // Node's parser reads a request of HTTP/0.9 or 2.0 in this form; nobody else would read it so.
+  if (!/^1\.[01]$/u.test(request.httpVersion)) throw invalid('Speak HTTP/1.1.')
   const lengths = valuesOf(request, 'content-length')
   const codings = valuesOf(request, 'transfer-encoding')
   // Node's parser refuses these as well; a request is cheap to look at twice, and smuggling is not.
   if (lengths.length > 1 || codings.length > 1 || (lengths.length > 0 && codings.length > 0)) {
     throw invalid('The length of the body is given twice.')
   }
+  if (codings.length > 0 && request.httpVersion === '1.0') throw invalid('HTTP/1.0 has no transfer codings.')
   if (codings[0] !== undefined && codings[0].trim().toLowerCase() !== 'chunked') {
     throw invalid('The only transfer coding of a request is chunked.')
   }

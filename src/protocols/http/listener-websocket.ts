@@ -48,9 +48,11 @@ async function converse(request: IncomingMessage, socket: Duplex, head: Buffer, 
   socket.once('close', leave)
   const held: { now?: HeldFacts } = {}
   const talk = new Talk(request, socket, head)
+  let give = (): void => undefined
   try {
     const isWebSocket = upgradeOf(request) === 'websocket'
     const asked = await receive(request, deps, isWebSocket)
+    give = deps.slots.take(asked.principal.id)
     const call: Call = {
       ...(await callOf(request, asked, deps)),
       payload: { ...asked.payload, upgrade: webSocketOf(request) },
@@ -74,6 +76,7 @@ async function converse(request: IncomingMessage, socket: Duplex, head: Buffer, 
     if (talk.isOpen) talk.end(error.code === 'ERR_SHUTTING_DOWN' ? 1001 : 1008, error.code)
     else answerWith(request, socket, error, held.now)
   } finally {
+    give()
     socket.off('close', leave)
     talk.finish()
   }

@@ -14,6 +14,7 @@ import type { Sessions } from '../../gateway/sessions.ts'
 import { writeAnswer } from './listener-answer.ts'
 import { receiveBody } from './listener-body.ts'
 import { problemOf, type HeldFacts } from './listener-errors.ts'
+import type { Slots } from './listener-slots.ts'
 import { checkRequest, payloadOf, placeOf, tokenOf } from './listener-request.ts'
 import type { HttpOptions } from './options.ts'
 import type { HttpPayload } from './request.ts'
@@ -28,6 +29,8 @@ export interface HttpListenerDeps {
   target(name: string): Target | undefined
   /** How long a request waits for a person before it is answered with its ticket, in milliseconds. */
   readonly holdMs: number
+  /** Shared by all that serves this door. */
+  readonly slots: Slots
   /** Told of errors nobody foresaw. Never a payload. */
   readonly onFault: (error: SallyportError) => void
 }
@@ -72,17 +75,22 @@ async function serve(
   held: { now?: HeldFacts },
 ): Promise<void> {
   const asked = await receive(request, deps)
-  const body = await receiveBody(request, asked.options)
-  const payload = { ...asked.payload, ...(body.whole !== undefined && { body: body.whole.toString('base64') }) }
-  const call: Call = {
-    ...(await callOf(request, asked, deps)),
-    payload,
-    ...(body.input !== undefined && { input: body.input }),
-    signal,
-    hold: { waitMs: deps.holdMs, onHeld: (facts) => void (held.now = facts) },
+  const give = deps.slots.take(asked.principal.id)
+  try {
+    const body = await receiveBody(request, asked.options)
+    const payload = { ...asked.payload, ...(body.whole !== undefined && { body: body.whole.toString('base64') }) }
+    const call: Call = {
+      ...(await callOf(request, asked, deps)),
+      payload,
+      ...(body.input !== undefined && { input: body.input }),
+      signal,
+      hold: { waitMs: deps.holdMs, onHeld: (facts) => void (held.now = facts) },
+    }
+    const answering = { response, target: asked.target.name, signal, isHead: request.method === 'HEAD' }
+    await writeAnswer(deps.run(call), answering)
+  } finally {
+    give()
   }
-  const answering = { response, target: asked.target.name, signal, isHead: request.method === 'HEAD' }
-  await writeAnswer(deps.run(call), answering)
 }
 
 /** A request whose sender and target are known. */
