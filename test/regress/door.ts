@@ -280,7 +280,7 @@ async function pgRegress(suite: {
     dlpath: libraries,
     inputdir: regress,
     outputdir: output,
-    'max-concurrent-tests': String(concurrency),
+    'max-connections': String(concurrency),
     encoding: 'UTF8',
   }
   const args = ['--use-existing', ...Object.entries(flags).map(([name, value]) => `--${name}=${value}`), ...what]

@@ -28,6 +28,20 @@ const CAPABILITIES = [
     present: () => runs('psql', ['--version']),
   },
   {
+    name: 'pgbench',
+    why: 'a client that speaks all three ways of asking',
+    fix: 'apt-get install postgresql-15',
+    debian: 'postgresql-15',
+    present: () => runs('pgbench', ['--version']),
+  },
+  {
+    name: 'psycopg2',
+    why: 'the driver most of Python uses',
+    fix: 'apt-get install python3-psycopg2',
+    debian: 'python3-psycopg2',
+    present: () => runs('/usr/bin/python3', ['-c', 'import psycopg2']),
+  },
+  {
     name: 'prlimit',
     why: 'a disk that is full',
     fix: 'apt-get install util-linux',

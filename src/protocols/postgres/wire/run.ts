@@ -86,7 +86,9 @@ interface Run {
 function runOf(execution: WireExecution, answer: Answer): Run {
   const { plan, wire } = execution
   if (wire.portal !== undefined) return new PortalRun(execution, answer, wire.portal)
-  if (!needsGuard(plan) && !wire.isPart) return new QueryRun(execution, answer)
+  // What runs only outside a transaction cannot share one with a guard.
+  const isAlone = plan.outsideTransaction === true && wire.backend.status === 'I'
+  if ((!needsGuard(plan) || isAlone) && !wire.isPart) return new QueryRun(execution, answer)
   // A Query message whose statement touches tables: sent in the extended protocol, answered as a Query is.
   const portal: PortalRequest = {
     statement: { sql: wire.sql, paramTypes: [], upstreamName: '', wanted: plan.sql, sent: undefined, isAnswered: true },
@@ -138,6 +140,11 @@ class QueryRun implements Run {
   async *chunks(): AsyncGenerator<Chunk, void, undefined> {
     const { plan, wire } = this.#execution
     const answer = this.#answer
+    if (needsGuard(plan)) {
+      // As near before it as can be: whatever changes the catalog in between, the names that are sent are pinned.
+      const { catalog } = await this.#execution.look()
+      if (catalog.fingerprint !== plan.fingerprint) throw new StaleCatalog(true)
+    }
     this.#isBusy = true
     wire.backend.send([encodeQuery({ type: 'Query', sql: plan.sql })])
     wire.backend.isSyncSent = true

@@ -1,0 +1,220 @@
+/** Clients as they are, through the PostgreSQL door: psql's own commands, pgbench in its three protocols, psycopg2. */
+import { spawn } from 'node:child_process'
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import path from 'node:path'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { has } from '../setup/needs.ts'
+import { openWorld, type World } from './world.ts'
+
+const SCHEMA = `
+  CREATE TABLE public.orders (id int PRIMARY KEY, item text);
+  INSERT INTO public.orders SELECT n, 'item ' || n FROM generate_series(1, 2500) n;
+  CREATE TABLE public.people (id int PRIMARY KEY, name text, ssn text);
+  INSERT INTO public.people VALUES (1, 'Ada', '111-11-1111'), (2, 'Bob', '222-22-2222');
+  CREATE VIEW public.seen AS SELECT id FROM public.orders;
+  CREATE TABLE public.pgbench_accounts (aid int PRIMARY KEY, bid int, abalance int, filler char(84));
+  INSERT INTO public.pgbench_accounts SELECT n, 1, 0, '' FROM generate_series(1, 100000) n;
+  CREATE TABLE public.pgbench_branches (bid int PRIMARY KEY, bbalance int, filler char(88));
+  INSERT INTO public.pgbench_branches VALUES (1, 0, '');
+`
+const GRANTS = 'GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO $role'
+const POLICY = `
+targets: [db]
+rules:
+  - {id: client, effect: allow, principals: [group:agents], actions: ["bundle:sql.client"]}
+  - {id: read, effect: allow, principals: [group:agents], actions: [sql.select], resources: ["public.*"]}
+  - {id: write, effect: allow, principals: [group:agents], actions: [sql.insert, sql.update], resources: [public.orders]}
+  - {id: session, effect: allow, principals: [group:agents], resources: ["-", "**"],
+     actions: [sql.begin, sql.commit, sql.rollback, sql.savepoint, sql.copy, sql.cursor, sql.prepare]}
+  - {id: sleep, effect: allow, principals: [group:agents], actions: [sql.call], resources: ["pg_catalog.pg_sleep(*)"]}
+masks:
+  - {columns: [public.people.ssn], transform: redact}
+`
+const SSN = /\d{3}-\d{2}-\d{4}/u
+
+let world: World
+let token = ''
+let dir = ''
+
+beforeAll(async () => {
+  world = await openWorld({ schema: SCHEMA, grants: GRANTS, policy: POLICY })
+  token = await world.token({ principal: 'loop', kind: 'agent', owner: 'maria', groups: ['agents'], roles: ['caller'] })
+  dir = await mkdtemp(path.join(tmpdir(), 'sallyport-clients-'))
+}, 60_000)
+afterAll(async () => {
+  await world?.close()
+  await rm(dir, { recursive: true, force: true })
+})
+
+interface Ran {
+  readonly code: number | null
+  readonly out: string
+  readonly err: string
+}
+
+function client(
+  command: string,
+  args: readonly string[],
+  input = '',
+  onOutput?: (out: string, kill: () => void) => void,
+) {
+  const child = spawn(command, args, {
+    cwd: dir,
+    env: {
+      PATH: process.env['PATH'],
+      PGHOST: '127.0.0.1',
+      PGPORT: String(world.wirePort),
+      PGUSER: 'loop',
+      PGDATABASE: 'db',
+      PGPASSWORD: token,
+      PGCLIENTENCODING: 'UTF8',
+      LC_ALL: 'C',
+      HOME: '/nonexistent',
+    },
+  })
+  let out = ''
+  let err = ''
+  child.stdout.on('data', (data: Buffer) => {
+    out += data.toString()
+    onOutput?.(out, () => child.kill('SIGINT'))
+  })
+  child.stderr.on('data', (data: Buffer) => (err += data.toString()))
+  child.stdin.end(input)
+  return new Promise<Ran>((resolve) => child.on('close', (code) => resolve({ code, out, err })))
+}
+
+describe.runIf(has('psql'))('psql', () => {
+  const psql = (input: string, onOutput?: (out: string, kill: () => void) => void): Promise<Ran> =>
+    client('psql', ['-X', '-A', '-t'], input, onOutput)
+
+  it('copies out masked and copies in with \\copy', async () => {
+    const { err, out } = await psql(
+      '\\copy people to people.txt\n\\copy (select id, item from orders where id < 3 order by id) to orders.csv csv\n' +
+        '\\copy orders from stdin\n9001\tnine\n\\.\nselect item from orders where id = 9001;\n',
+    )
+    expect({ err, out }).toEqual({ err: '', out: 'COPY 2\nCOPY 2\nCOPY 1\nnine\n' })
+    expect(await readFile(path.join(dir, 'people.txt'), 'utf8')).toBe('1\tAda\t[masked]\n2\tBob\t[masked]\n')
+    expect(await readFile(path.join(dir, 'orders.csv'), 'utf8')).toBe('1,item 1\n2,item 2\n')
+    await writeFile(path.join(dir, 'more.csv'), '9002,two\n9003,three\n')
+    const more = await psql('\\copy orders from more.csv csv\n')
+    expect(more).toEqual({ code: 0, err: '', out: 'COPY 2\n' })
+  })
+
+  it.each(['\\d', '\\dt', '\\d people', '\\dn', '\\df', '\\dv', '\\di', '\\du', '\\conninfo', '\\encoding'])(
+    'answers %s without an error',
+    async (command) => {
+      const { err, out, code } = await psql(`${command}\n`)
+      expect({ err, code }).toEqual({ err: '', code: 0 })
+      expect(out).not.toMatch(SSN)
+    },
+  )
+
+  it('describes a statement with \\gdesc, and keeps values with \\gset', async () => {
+    const { err, out } = await psql(
+      "select id, ssn from people \\gdesc\nselect max(id) as top from people \\gset\nselect :top, :'top';\n",
+    )
+    expect({ err, out }).toEqual({ err: '', out: 'id|integer\nssn|text\n2|2\n' })
+  })
+
+  it('repeats a statement with \\watch until it is interrupted', async () => {
+    let isKilled = false
+    const { out } = await psql('select id, ssn from people where id = 1 \\watch 0.05\n', (seen, kill) => {
+      if (isKilled || seen.split('[masked]').length < 4) return
+      isKilled = true
+      kill()
+    })
+    expect(out.split('1|[masked]').length).toBeGreaterThan(3)
+    expect(out).not.toMatch(SSN)
+  })
+
+  it('cancels a statement with Ctrl-C', async () => {
+    const asleep = async (): Promise<number> => {
+      const { rows } = await world.db.admin.query<{ n: number }>(
+        `SELECT count(*)::int AS n FROM pg_stat_activity WHERE datname = $1 AND state = 'active' AND query LIKE '%sleep(60)%' AND pid <> pg_backend_pid()`,
+        [world.db.name],
+      )
+      return rows[0]?.n ?? 0
+    }
+    let interrupt: (() => void) | undefined
+    const ran = psql('\\echo here\nselect 1;\nselect pg_sleep(60);\n', (_, kill) => (interrupt = kill))
+    await expect.poll(asleep, { timeout: 30_000 }).toBe(1)
+    interrupt?.()
+    expect((await ran).err).toContain('canceling statement due to user request')
+    expect(await asleep()).toBe(0)
+  })
+})
+
+describe.runIf(has('pgbench'))('pgbench', () => {
+  it.each(['simple', 'extended', 'prepared'])('runs its select-only script in the %s protocol', async (protocol) => {
+    const args = ['-n', '-S', '-s', '1', '-M', protocol, '-c', '2', '-t', '50', '--random-seed=7']
+    const { code, err, out } = await client('pgbench', args)
+    expect({ code, err: err.includes('ERROR') }).toEqual({ code: 0, err: false })
+    expect(out).toContain('number of transactions actually processed: 100/100')
+  })
+
+  it('runs a pipeline of its own', async () => {
+    await writeFile(
+      path.join(dir, 'pipe.sql'),
+      '\\startpipeline\nselect id from orders where id = 1;\nselect ssn from people where id = 2;\n\\endpipeline\n',
+    )
+    const { code, out } = await client('pgbench', ['-n', '-M', 'extended', '-f', 'pipe.sql', '-t', '20'])
+    expect(code).toBe(0)
+    expect(out).toContain('number of transactions actually processed: 20/20')
+  })
+})
+
+const PSYCOPG2 = `
+import io, json, psycopg2
+told = {}
+with psycopg2.connect('') as db:
+    with db.cursor() as c:
+        c.execute('select name, ssn from people where id = %s', (1,))
+        told['plain'] = c.fetchall()
+        c.executemany('insert into orders values (%s, %s)', [(8001, 'a'), (8002, 'b')])
+        told['many'] = c.rowcount
+    with db.cursor(name='page') as c:
+        c.itersize = 700
+        c.execute('select id from orders where id <= 2500 order by id')
+        told['paged'] = sum(1 for _ in c)
+    with db.cursor(name='masked', scrollable=True) as c:
+        c.execute('select ssn from people order by id')
+        c.fetchone(); c.scroll(-1)
+        told['named'] = c.fetchall()
+    with db.cursor() as c:
+        out = io.StringIO()
+        c.copy_expert('copy people to stdout', out)
+        told['out'] = out.getvalue()
+        c.copy_expert('copy orders from stdin', io.StringIO('8003\\tc\\n'))
+        told['in'] = c.rowcount
+db.commit()
+try:
+    with db.cursor() as c:
+        c.execute('delete from people')
+except psycopg2.Error as e:
+    told['refused'] = e.pgcode
+    db.rollback()
+with db.cursor() as c:
+    c.execute('savepoint s'); c.execute('select 1'); c.execute('rollback to s')
+    c.execute('select count(*) from orders where id between 8001 and 8003')
+    told['kept'] = c.fetchone()[0]
+db.close()
+print(json.dumps(told))
+`
+
+describe.runIf(has('psycopg2'))('psycopg2', () => {
+  it('reads, writes, pages through cursors at the server, copies, and is refused in its own words', async () => {
+    const { out, err } = await client('/usr/bin/python3', ['-c', PSYCOPG2])
+    expect(err).toBe('')
+    expect(JSON.parse(out)).toEqual({
+      plain: [['Ada', '[masked]']],
+      many: 2,
+      paged: 2500,
+      named: [['[masked]'], ['[masked]']],
+      out: '1\tAda\t[masked]\n2\tBob\t[masked]\n',
+      in: 1,
+      refused: '42501',
+      kept: 3,
+    })
+  })
+})
