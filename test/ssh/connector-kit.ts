@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs'
 import type { Call, Ending, Session } from '../../src/core/call.ts'
 import type { Chunk } from '../../src/core/chunk.ts'
-import type { SallyportError } from '../../src/core/errors.ts'
+import { SallyportError } from '../../src/core/errors.ts'
 import type { Principal } from '../../src/core/principal.ts'
 import type { SessionRecording } from '../../src/core/recording.ts'
 import type { Target } from '../../src/core/target.ts'
@@ -39,12 +39,20 @@ export interface SshKit {
   readonly rooms: Rooms
   readonly session: Session
   readonly endings: Ending[]
+  /** What was recorded: one value for each call that ended, its output put together by channel. */
+  readonly recorded: unknown[]
   call(payload: unknown, more?: Partial<Call>): Call
   run(payload: unknown, more?: Partial<Call>): Promise<Ran>
   close(): Promise<void>
 }
 
-export function sshKit(sshd: TestSshd, yaml = ALLOW_ALL, more: Partial<Record<string, unknown>> = {}): SshKit {
+/** @param now the limits' clock, in milliseconds. */
+export function sshKit(
+  sshd: TestSshd,
+  yaml = ALLOW_ALL,
+  more: Partial<Record<string, unknown>> = {},
+  now: () => number = () => performance.now(),
+): SshKit {
   const options: SshOptions = sshOptions(
     sshSchema.parse({ host: '127.0.0.1', port: sshd.port, user: sshd.user, host_keys: [sshd.fingerprint], ...more }),
   )
@@ -64,14 +72,27 @@ export function sshKit(sshd: TestSshd, yaml = ALLOW_ALL, more: Partial<Record<st
   })
   if (policy === undefined) throw new Error(JSON.stringify(problems))
   const endings: Ending[] = []
+  const recorded: unknown[] = []
   const recording: SessionRecording = {
-    begin: () => ({
-      decided: async () => undefined,
-      approval: async () => undefined,
-      shown: async () => undefined,
-      close: async (ending) => void endings.push(ending),
-    }),
-    refused: async () => undefined,
+    begin: () => {
+      const events: unknown[] = []
+      const output: Record<string, string> = {}
+      return {
+        decided: async ({ decision, shown, isReduced, reason }) =>
+          void events.push({ decision, shown, isReduced, reason }),
+        approval: async (event) => void events.push(event),
+        shown: async (chunk) => {
+          if (chunk.kind !== 'data') events.push(chunk)
+          else if ('bytes' in chunk) output[chunk.channel] = `${output[chunk.channel] ?? ''}${latin1(chunk.bytes)}`
+          else events.push(chunk.rows)
+        },
+        close: async (ending, error) => {
+          endings.push(ending)
+          recorded.push({ events, output, ending, code: error?.code, message: error?.message, facts: error?.facts })
+        },
+      }
+    },
+    refused: async ({ tool, target, error }) => void recorded.push({ tool, target, code: error.code }),
     close: async () => undefined,
   }
   const ended = new AbortController()
@@ -82,8 +103,8 @@ export function sshKit(sshd: TestSshd, yaml = ALLOW_ALL, more: Partial<Record<st
     protocols: { ssh },
     policy: () => policy,
     permits: createPermits({
-      approvals: { consent: () => Promise.reject(new Error('nobody answers')) },
-      limits: createLimits({ now: () => performance.now() }),
+      approvals: { consent },
+      limits: createLimits({ now }),
       policyVersion: () => policy.version,
       isCurrent: async () => true,
     }),
@@ -97,6 +118,7 @@ export function sshKit(sshd: TestSshd, yaml = ALLOW_ALL, more: Partial<Record<st
     rooms,
     session,
     endings,
+    recorded,
     call: (payload, extra = {}) => ({
       id: `c${count++}`,
       session,
@@ -128,4 +150,15 @@ export function sshKit(sshd: TestSshd, yaml = ALLOW_ALL, more: Partial<Record<st
     },
   }
   return self
+}
+
+/** Nobody answers here; a call whose input is still to come cannot even be asked for, as at the real desk. */
+async function consent(call: Call): Promise<never> {
+  throw call.input === undefined
+    ? new SallyportError('ERR_APPROVAL_PENDING', 'Nobody answers here.')
+    : new SallyportError('ERR_DENIED', 'Nobody can see its input.', { facts: { construct: 'input.stream' } })
+}
+
+function latin1(bytes: Uint8Array): string {
+  return Buffer.from(bytes).toString('latin1')
 }

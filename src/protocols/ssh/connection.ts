@@ -4,6 +4,7 @@ import type { Secret } from '../../core/call.ts'
 import { SallyportError } from '../../core/errors.ts'
 import { algorithms, fingerprintOf } from './algorithms.ts'
 import { levelOf, notAccepted, reasonOf, unpinned, unreachable } from './errors.ts'
+import { refuseTinyPackets } from './library.ts'
 import type { SshOptions } from './options.ts'
 
 /** Where to connect. */
@@ -58,6 +59,7 @@ export async function connect({ target, options }: Upstream, secret: Secret, sig
     const closed = once(client, 'close').then(() => Promise.reject(new Error('closed')))
     closed.catch(() => undefined)
     client.connect(config)
+    refuseTinyPackets(client, () => client.destroy())
     await Promise.race([once(client, 'ready'), closed])
     if (signal.aborted) throw reasonOf(signal)
     return client

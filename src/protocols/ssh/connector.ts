@@ -10,6 +10,7 @@ import type { BytesChunk, Chunk } from '../../core/chunk.ts'
 import { SallyportError } from '../../core/errors.ts'
 import { quoteWord } from './characters.ts'
 import { lost, reasonOf, refused } from './errors.ts'
+import { roomIn, socketOf } from './library.ts'
 import type { SshOptions } from './options.ts'
 import { ChannelOutput } from './output.ts'
 import type { SshRequest } from './plan.ts'
@@ -49,7 +50,7 @@ export async function* runCommand(
   let isOver = false
   signal.signal.addEventListener('abort', stop, { once: true })
   if (signal.signal.aborted) stop()
-  const feeding = feed(channel, call, request, permit)
+  const feeding = feed(lease.client, channel, call, request, permit)
   feeding.catch((error: unknown) => output.fail(SallyportError.from(error)))
   try {
     let shown = 0
@@ -144,13 +145,20 @@ function open(
 }
 
 /** Sends the input. One that nobody has seen is not sent to a call that somebody approved (C11). */
-async function feed(channel: ClientChannel, call: Call, request: ExecRequest, permit: Permit): Promise<void> {
+async function feed(
+  client: Client,
+  channel: ClientChannel,
+  call: Call,
+  request: ExecRequest,
+  permit: Permit,
+): Promise<void> {
   if (request.stdin !== undefined) channel.write(request.stdin)
   const isApproved = permit.decision.effect === 'require_approval'
   if (call.input !== undefined && !isApproved) {
     for await (const bytes of call.input) {
       if (channel.destroyed || !channel.writable) return
       if (!channel.write(bytes)) await drained(channel)
+      await roomIn(socketOf(client))
     }
   }
   if (channel.writable) channel.end()

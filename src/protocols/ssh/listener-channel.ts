@@ -1,10 +1,12 @@
 import { randomUUID } from 'node:crypto'
+import type { Socket } from 'node:net'
 import type { ServerChannel } from 'ssh2'
 import type { Call, Session } from '../../core/call.ts'
 import type { Chunk } from '../../core/chunk.ts'
 import { SallyportError, type ErrorCode } from '../../core/errors.ts'
 import type { Target } from '../../core/target.ts'
 import { hiddenCharacter } from './characters.ts'
+import { roomIn } from './library.ts'
 import { scriptShell, wrapScript } from './listener-script.ts'
 import type { Typing } from './typed.ts'
 import { SCRIPT_CHARS_MAX } from './syntax.ts'
@@ -41,6 +43,7 @@ const EXIT_DENIED = 126
 /** Runs what was asked for on a channel and tells the client how it ended. Never throws. */
 export async function serveChannel(
   channel: ServerChannel,
+  socket: Socket,
   asked: Asked,
   session: Session,
   target: Target,
@@ -53,11 +56,11 @@ export async function serveChannel(
   try {
     const call = await callOf(channel, asked, session, target, deps, gone.signal)
     try {
-      for await (const chunk of deps.run(call)) await show(channel, chunk)
+      for await (const chunk of deps.run(call)) await show(channel, socket, chunk)
     } catch (error) {
       const again = withoutInput(call, error)
       if (again === undefined) throw error
-      for await (const chunk of deps.run(again)) await show(channel, chunk)
+      for await (const chunk of deps.run(again)) await show(channel, socket, chunk)
     }
     channel.removeListener('close', leave)
     channel.end()
@@ -136,7 +139,8 @@ function inputOf(channel: ServerChannel): AsyncIterable<Uint8Array> {
   return channel.iterator({ destroyOnReturn: false }) as AsyncIterable<Uint8Array>
 }
 
-async function show(channel: ServerChannel, chunk: Chunk): Promise<void> {
+async function show(channel: ServerChannel, socket: Socket, chunk: Chunk): Promise<void> {
+  await roomIn(socket)
   switch (chunk.kind) {
     case 'data':
       if (chunk.channel === 'rows' || chunk.channel === 'stdin') return

@@ -8,6 +8,7 @@
  * @packageDocumentation
  */
 import { randomUUID } from 'node:crypto'
+import type { Socket } from 'node:net'
 import type { SFTPWrapper } from 'ssh2'
 import type { Call } from '../../core/call.ts'
 import { SallyportError } from '../../core/errors.ts'
@@ -15,6 +16,7 @@ import type { Target } from '../../core/target.ts'
 import type { OwnedSession } from '../../gateway/sessions.ts'
 import type { Chunk } from '../../core/chunk.ts'
 import type { ChannelDeps } from './listener-channel.ts'
+import { exitWell, roomIn, unsentAnswers } from './library.ts'
 import { ReadFile, TargetRefused, WriteFile, type OpenFile } from './listener-files.ts'
 import type { SftpPayload } from './payload.ts'
 import { STATUS } from './sftp-channel.ts'
@@ -39,12 +41,19 @@ interface Directory {
 type Handle = Directory | OpenFile
 
 /** Serves one channel until it closes. */
-export function serveSftp(sftp: SFTPWrapper, session: Promise<OwnedSession>, target: Target, deps: ChannelDeps): void {
-  new SftpDoor(sftp, session, target, deps).listen()
+export function serveSftp(
+  sftp: SFTPWrapper,
+  socket: Socket,
+  session: Promise<OwnedSession>,
+  target: Target,
+  deps: ChannelDeps,
+): void {
+  new SftpDoor(sftp, socket, session, target, deps).listen()
 }
 
 class SftpDoor {
   readonly #sftp: SFTPWrapper
+  readonly #socket: Socket
   readonly #session: Promise<OwnedSession>
   readonly #target: Target
   readonly #deps: ChannelDeps
@@ -52,9 +61,11 @@ class SftpDoor {
   readonly #handles = new Map<string, Handle>()
   #count = 0
   #pending = 0
+  #reads: Promise<void> = Promise.resolve()
 
-  constructor(sftp: SFTPWrapper, session: Promise<OwnedSession>, target: Target, deps: ChannelDeps) {
+  constructor(sftp: SFTPWrapper, socket: Socket, session: Promise<OwnedSession>, target: Target, deps: ChannelDeps) {
     this.#sftp = sftp
+    this.#socket = socket
     this.#session = session
     this.#target = target
     this.#deps = deps
@@ -76,9 +87,11 @@ class SftpDoor {
       this.#answer(id, async () => {
         const file = this.#file(handle)
         if (!(file instanceof ReadFile)) return sftp.status(id, STATUS.FAILURE, 'This file is not open for reading.')
-        const bytes = await file.read(offset, length)
-        if (bytes === undefined) sftp.status(id, STATUS.EOF)
-        else sftp.data(id, bytes)
+        await this.#inTurn(async () => {
+          const bytes = await file.read(offset, length)
+          if (bytes === undefined) sftp.status(id, STATUS.EOF)
+          else sftp.data(id, bytes)
+        })
       })
     })
     sftp.on('WRITE', (id, handle, offset, data) => {
@@ -135,11 +148,17 @@ class SftpDoor {
     this.#sftp.end()
   }
 
+  /** One read after the other, each when the client has taken what was read before. */
+  #inTurn(run: () => Promise<void>): Promise<void> {
+    const result = this.#reads.then(() => roomIn(this.#socket)).then(run)
+    this.#reads = result.catch(() => undefined)
+    return result
+  }
+
   /** Runs what answers a request, and answers with what it throws. */
   #answer(id: number, run: () => Promise<unknown>): void {
-    const unsent: unknown = (this.#sftp as unknown as { readonly _buffer?: readonly unknown[] })._buffer?.length
     // A client that asks on and on without reading must not fill the memory of everybody.
-    if (++this.#pending > REQUESTS_MAX || (typeof unsent === 'number' && unsent > UNSENT_MAX)) {
+    if (++this.#pending > REQUESTS_MAX || unsentAnswers(this.#sftp) > UNSENT_MAX) {
       this.#leave()
       return
     }
@@ -277,15 +296,6 @@ class SftpDoor {
     if (open === undefined) throw new Refusal('FAILURE', 'This is no open file.')
     return open.path
   }
-}
-
-/** Says that the subsystem ended with 0, which the library has no words for here. */
-function exitWell(sftp: SFTPWrapper): void {
-  const { _protocol: protocol, outgoing } = sftp as unknown as {
-    readonly _protocol: { exitStatus(channel: number, status: number): void }
-    readonly outgoing: { readonly id: number; readonly state: string }
-  }
-  if (outgoing.state === 'open') protocol.exitStatus(outgoing.id, 0)
 }
 
 /** What the target, or the door, answers instead of doing it. */

@@ -17,7 +17,7 @@ import { algorithms } from './algorithms.ts'
 import { serveChannel, type Asked, type ChannelDeps } from './listener-channel.ts'
 import { Guard } from './listener-guard.ts'
 import { serveSftp } from './listener-sftp.ts'
-import { guardParser } from './sftp-channel.ts'
+import { guardParser, refuseTinyPackets } from './library.ts'
 import { size, Typing } from './typed.ts'
 import { answerLogin, ATTEMPTS_MAX, type Logins } from './listener-login.ts'
 
@@ -47,6 +47,8 @@ const CHANNELS_MAX = 10
 const CONNECTIONS_MAX = 32
 /** Input of one channel that may wait here; a client that keeps to the window it was given has less. */
 const UNREAD_MAX = 6 * 1024 * 1024
+/** Answers that may wait in a socket. What targets say is held back long before. */
+const UNSENT_BYTES_MAX = 8 * 1024 * 1024
 /** Variables that only choose a language. They are accepted, and left behind: the target speaks its own. */
 const IGNORED_ENV = /^(?:LANG|LC_[A-Z]{1,20}|COLORTERM|NO_COLOR)$/u
 
@@ -68,6 +70,7 @@ export async function createSshListener(deps: SshListenerDeps): Promise<SshListe
   function welcome(connection: Connection, socket: Socket, address: string, known: () => void): void {
     const door = new Door(connection, socket)
     open.add(door)
+    refuseTinyPackets(connection, () => socket.destroy())
     let failures = 0
     const onFailure = (): void => {
       guard.failed(address)
@@ -189,7 +192,7 @@ export async function createSshListener(deps: SshListenerDeps): Promise<SshListe
     const target = deps.target(door.targetName)
     // Requests come at once; whoever serves them asks for the session when one is to run.
     if (target?.protocol !== 'ssh' || door.owned === undefined) sftp.end()
-    else serveSftp(sftp, door.owned, target, deps)
+    else serveSftp(sftp, door.socket, door.owned, target, deps)
   }
 
   async function run(door: Door, channel: ServerChannel, asked: Asked): Promise<void> {
@@ -212,7 +215,7 @@ export async function createSshListener(deps: SshListenerDeps): Promise<SshListe
       channel.end()
       return
     }
-    await serveChannel(channel, asked, owned.session, target, deps)
+    await serveChannel(channel, door.socket, asked, owned.session, target, deps)
   }
 
   return {
@@ -273,6 +276,8 @@ class Door {
     // The library takes whatever a client sends, also beyond the window it was given; nobody's memory is for that.
     socket.on('data', () => {
       for (const channel of this.#watched) if (channel.readableLength > UNREAD_MAX) socket.destroy()
+      // Whoever asks for answers must read them; the library puts them all into the socket.
+      if (socket.writableLength > UNSENT_BYTES_MAX) socket.destroy()
     })
   }
 

@@ -78,7 +78,9 @@ export function planSsh(raw: unknown, input: PlanInput): SshPlan {
 }
 
 function planExec(payload: Extract<SshPayload, { kind: 'exec' }>, account: Account, input: PlanInput): SshPlan {
-  const { argv, command, stdin, max_bytes: bytesMax, timeout_ms: timeoutMs, env = {} } = payload
+  const { argv, command, max_bytes: bytesMax, timeout_ms: timeoutMs, env = {} } = payload
+  // No input and input that is empty are one thing to a command, so they are one to an approval (C11).
+  const stdin = payload.stdin === '' ? undefined : payload.stdin
   if ((argv === undefined) === (command === undefined)) {
     return nothing('A command is given either as its words or as one text.', input)
   }

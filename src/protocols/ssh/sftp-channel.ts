@@ -1,6 +1,7 @@
 import type { Client, SFTPWrapper } from 'ssh2'
 import { SallyportError } from '../../core/errors.ts'
 import { lost, reasonOf, refused } from './errors.ts'
+import { guardParser } from './library.ts'
 
 /** Opens the file transfer subsystem on a connection. */
 export function openSftp(client: Client, target: string, signal: AbortSignal): Promise<SFTPWrapper> {
@@ -28,20 +29,6 @@ export function openSftp(client: Client, target: string, signal: AbortSignal): P
       reject(lost(target, cause))
     }
   })
-}
-
-/** Keeps what the library throws over a malformed packet from ending more than its own connection. */
-export function guardParser(sftp: unknown, end: () => void): void {
-  const parser = sftp as { push(data: Buffer | null): unknown }
-  const push = parser.push.bind(parser)
-  parser.push = (data) => {
-    try {
-      return push(data)
-    } catch {
-      end()
-      return true
-    }
-  }
 }
 
 /** How a target answers a request it does not carry out, by the numbers of the protocol (draft-ietf-secsh-filexfer-02, section 7). */

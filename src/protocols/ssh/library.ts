@@ -1,0 +1,86 @@
+/**
+ * What the doors need of ssh2 beyond its documented interface, all of it here. The version is pinned exactly, and a test
+ * fails when what is read here is no longer there.
+ *
+ * @packageDocumentation
+ */
+import type { Socket } from 'node:net'
+import type { Client, Connection, SFTPWrapper } from 'ssh2'
+
+/** Keeps what the library throws over a malformed packet from ending more than its own connection. */
+export function guardParser(sftp: unknown, end: () => void): void {
+  const parser = sftp as { push(data: Buffer | null): unknown }
+  const push = parser.push.bind(parser)
+  parser.push = (data) => {
+    try {
+      return push(data)
+    } catch {
+      end()
+      return true
+    }
+  }
+}
+
+/** Says that the subsystem ended with 0, which the library has no words for here. */
+export function exitWell(sftp: SFTPWrapper): void {
+  const { _protocol: protocol, outgoing } = sftp as unknown as {
+    readonly _protocol: { exitStatus(channel: number, status: number): void }
+    readonly outgoing: { readonly id: number; readonly state: string }
+  }
+  if (outgoing.state === 'open') protocol.exitStatus(outgoing.id, 0)
+}
+
+/** How many answers wait because the client's window is full. */
+export function unsentAnswers(sftp: SFTPWrapper): number {
+  return (sftp as unknown as { readonly _buffer: readonly unknown[] })._buffer.length
+}
+
+/** Smallest packets a peer may ask for. Everybody must take 32,768 bytes (RFC 4253, section 6.1). */
+const PACKET_BYTES_MIN = 1024
+
+/**
+ * Ends a connection whose peer wants tiny packets on a channel. With a size of 0 the library would cut what it sends into
+ * pieces of nothing for ever, and with a size of 1 each byte would cost a packet.
+ */
+export function refuseTinyPackets(peer: Client | Connection, end: () => void): void {
+  const { _handlers: handlers } = (peer as unknown as { readonly _protocol: { readonly _handlers: Handlers } })
+    ._protocol
+  for (const name of ['CHANNEL_OPEN', 'CHANNEL_OPEN_CONFIRMATION'] as const) {
+    const handle = handlers[name]
+    handlers[name] = (protocol, info) => {
+      if (info.packetSize < PACKET_BYTES_MIN) end()
+      else handle?.(protocol, info)
+    }
+  }
+}
+
+type Handlers = Record<
+  'CHANNEL_OPEN' | 'CHANNEL_OPEN_CONFIRMATION',
+  ((protocol: unknown, info: { readonly packetSize: number }) => void) | undefined
+>
+
+/** The socket under a client's connection. */
+export function socketOf(client: Client): Socket {
+  return (client as unknown as { readonly _sock: Socket })._sock
+}
+
+/** What may wait in a socket before nothing more is put there. */
+const WAITING_BYTES_MAX = 1024 * 1024
+
+/**
+ * Resolves when little enough waits in the socket. The library holds back only what does not fit the peer's window, and a
+ * peer may claim any window and then not read.
+ */
+export async function roomIn(socket: Socket): Promise<void> {
+  while (socket.writableLength > WAITING_BYTES_MAX && !socket.destroyed) {
+    await new Promise<void>((resolve) => {
+      const over = (): void => {
+        socket.removeListener('drain', over)
+        socket.removeListener('close', over)
+        resolve()
+      }
+      socket.once('drain', over)
+      socket.once('close', over)
+    })
+  }
+}
