@@ -302,11 +302,15 @@ describe('C11: an approval is bound to', () => {
     const all = [
       exact({}),
       exact({ command: 'ls ' }),
-      exact({ stdin: '' }),
       exact({ stdin: 'x' }),
+      exact({ stdin: 'y' }),
       exact({ env: { LANG: 'C' } }),
     ]
     expect(new Set(all).size).toBe(all.length)
+  })
+
+  it('not whether input that is empty was given', () => {
+    expect(exact({ stdin: '' })).toBe(exact({}))
   })
 
   it('not the time limit or how much output is wanted', () => {

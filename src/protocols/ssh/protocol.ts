@@ -13,6 +13,7 @@ import { runCommand } from './connector.ts'
 import { reasonOf } from './errors.ts'
 import type { SshOptions } from './options.ts'
 import { planSsh, type SshPlan } from './plan.ts'
+import { previewOf } from './preview.ts'
 import { withoutValues } from './shown.ts'
 import { Upstreams } from './upstreams.ts'
 
@@ -56,6 +57,8 @@ export function createSsh(): Protocol<SshPlan> {
     },
 
     withoutValues,
+
+    preview: async (_call, plan) => previewOf(plan),
 
     execute: run,
 
