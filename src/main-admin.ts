@@ -4,7 +4,7 @@ import { SallyportError } from './core/errors.ts'
 import type { AdminRooms, PolicyStatus, SessionFacts } from './doors/admin/rooms.ts'
 import type { Building } from './main.ts'
 import { formatProblems } from './policy/problem.ts'
-import { list, partsOf, transcript } from './recording/index.ts'
+import { list, partsOf, replay, transcript } from './recording/index.ts'
 
 /** What the admin door needs, made from the rooms. */
 export function adminRooms(building: Building, isOpen: () => boolean): AdminRooms {
@@ -21,6 +21,7 @@ export function adminRooms(building: Building, isOpen: () => boolean): AdminRoom
     recordings: {
       list: async () => (await list(config.recordings.dir)).map(({ file: _file, ...facts }) => facts),
       show: (session, resultBytesMax) => showRecording(config.recordings.dir, session, resultBytesMax),
+      replay: (session) => replayRecording(config.recordings.dir, session),
     },
     metrics: () => metrics.render(),
     isReady: async () => isOpen() && (await isWritable(config.recordings.dir)) && (await building.isShareable()),
@@ -54,6 +55,14 @@ function sessionFacts({ sessions, rooms }: Building): readonly SessionFacts[] {
         ...(judged.plan.masking !== undefined && { masking: judged.plan.masking }),
       })),
   }))
+}
+
+async function replayRecording(dir: string, session: string): Promise<AsyncIterable<string>> {
+  const parts = await partsOf(dir, session)
+  if (parts.length === 0) throw new SallyportError('ERR_INVALID_INPUT', 'There is no recording of that session.')
+  return (async function* () {
+    for (const { file } of parts) for await (const event of replay(path.resolve(file))) yield JSON.stringify(event)
+  })()
 }
 
 async function showRecording(dir: string, session: string, resultBytesMax: number): Promise<AsyncIterable<string>> {

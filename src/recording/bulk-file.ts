@@ -35,6 +35,12 @@ export interface BulkFile {
   readonly file: AppendFile
 }
 
+/** Which frame of its call it is, and when it was recorded: milliseconds since 1970. */
+interface Spot {
+  readonly n: number
+  readonly t: number
+}
+
 /** Where a frame lies and, when its payload was shortened, how long that was. */
 interface FramePlace {
   readonly at: number
@@ -45,15 +51,15 @@ interface FramePlace {
  * Spells one chunk as it lies in a sidecar: a line of JSON that says what follows, the payload, a newline. A frame that
  * is not kept has no place, and is spelled only to be hashed.
  */
-function frameOf(call: string, n: number, chunk: Chunk, payload: Uint8Array, place?: FramePlace): Uint8Array {
-  return Buffer.concat([Buffer.from(headOf(call, n, chunk, payload, place)), payload, NEWLINE])
+function frameOf(call: string, spot: Spot, chunk: Chunk, payload: Uint8Array, place?: FramePlace): Uint8Array {
+  return Buffer.concat([Buffer.from(headOf(call, spot, chunk, payload, place)), payload, NEWLINE])
 }
 
-function headOf(call: string, n: number, chunk: Chunk, payload: Uint8Array, place?: FramePlace): string {
+function headOf(call: string, { n, t }: Spot, chunk: Chunk, payload: Uint8Array, place?: FramePlace): string {
   const at = place === undefined ? '' : `"at":${place.at},`
   const channel = chunk.kind === 'data' ? `,"channel":"${chunk.channel}"` : ''
   const of = place?.of === undefined ? '' : `,"of":${place.of}`
-  return `{${at}"call":${encodeJson(call)},"n":${n},"kind":"${chunk.kind}"${channel},"bytes":${payload.length}${of}}\n`
+  return `{${at}"call":${encodeJson(call)},"n":${n},"t":${t},"kind":"${chunk.kind}"${channel},"bytes":${payload.length}${of}}\n`
 }
 
 const NEWLINE = Buffer.from('\n')
@@ -91,6 +97,7 @@ export class CallBulk {
   readonly #keepMax: number
   readonly #depth: RecordDepth
   readonly #sidecar: () => BulkFile
+  readonly #now: () => number
   /** Over every frame shown so far, kept or not; `#frames` and `#bytes` count the same frames. */
   readonly #shown: Hash = createHash('sha256')
   #frames = 0
@@ -104,8 +111,10 @@ export class CallBulk {
   #failure: unknown
   #inFlight: Promise<void> | undefined
 
-  constructor(call: string, depth: RecordDepth, sidecar: () => BulkFile) {
+  /** @param now milliseconds since 1970. */
+  constructor(call: string, depth: RecordDepth, sidecar: () => BulkFile, now: () => number) {
     this.#call = call
+    this.#now = now
     this.#depth = depth
     this.#keepMax = depth === 'full' ? Infinity : depth === 'digest' ? 0 : depth.headBytes
     this.#sidecar = sidecar
@@ -114,28 +123,28 @@ export class CallBulk {
   /** Records one chunk. Resolves when what is kept of it is in the file. @throws SallyportError `ERR_RECORDING_FAILED`. */
   async add(chunk: Chunk, sync: boolean): Promise<void> {
     if (this.#failure !== undefined) throw this.#failure
-    const n = this.#next++
+    const spot: Spot = { n: this.#next++, t: this.#now() }
     const payload = payloadOf(chunk)
     if (this.#cut !== undefined) {
-      this.#countUnkept(n, chunk, payload)
+      this.#countUnkept(spot, chunk, payload)
       return
     }
     // What the columns are called is no data: it is kept with any amount of it.
     const counted = chunk.kind === 'head' && this.#keepMax > 0 ? 0 : payload.length
     if (this.#keptPayload + counted <= this.#keepMax) {
       this.#keptPayload += counted
-      await this.#keep(n, chunk, payload, undefined, sync)
+      await this.#keep(spot, chunk, payload, undefined, sync)
       return
     }
     this.#cut = this.#depth === 'digest' ? 'digest' : 'head'
     const beginning = beginningOf(chunk, payload, this.#keepMax - this.#keptPayload)
     if (beginning !== undefined) {
-      await this.#keep(n, chunk, beginning, payload, sync)
+      await this.#keep(spot, chunk, beginning, payload, sync)
       return
     }
     // Of a call of which nothing is kept, nobody asks for the hash of what is.
     if (this.#kept !== undefined) this.#keptHash = this.#shown.copy().digest('hex')
-    this.#countUnkept(n, chunk, payload)
+    this.#countUnkept(spot, chunk, payload)
   }
 
   /** Resolves when no frame is on its way any more: only then can be said how many there are. */
@@ -171,8 +180,8 @@ export class CallBulk {
   }
 
   /** Counts a frame that is only hashed, without putting it together. */
-  #countUnkept(n: number, chunk: Chunk, payload: Uint8Array): void {
-    const head = headOf(this.#call, n, chunk, payload)
+  #countUnkept(spot: Spot, chunk: Chunk, payload: Uint8Array): void {
+    const head = headOf(this.#call, spot, chunk, payload)
     this.#shown.update(head).update(payload).update(NEWLINE)
     this.#frames++
     this.#bytes += Buffer.byteLength(head) + payload.length + NEWLINE.length
@@ -180,7 +189,7 @@ export class CallBulk {
 
   /** Writes one frame; `whole` is the payload it was shortened from. Hashes follow what is in the file. */
   async #keep(
-    n: number,
+    spot: Spot,
     chunk: Chunk,
     payload: Uint8Array,
     whole: Uint8Array | undefined,
@@ -188,7 +197,7 @@ export class CallBulk {
   ): Promise<void> {
     try {
       const bulk = this.#kept?.bulk ?? this.#sidecar()
-      const frame = frameOf(this.#call, n, chunk, payload, { at: bulk.file.next, of: whole?.length })
+      const frame = frameOf(this.#call, spot, chunk, payload, { at: bulk.file.next, of: whole?.length })
       const written = bulk.file.append(frame, {
         sync,
         onWritten: (offset) => {
@@ -201,7 +210,7 @@ export class CallBulk {
             this.#count(frame)
           } else {
             this.#keptHash = this.#shown.copy().update(frame).digest('hex')
-            this.#count(frameOf(this.#call, n, chunk, whole))
+            this.#count(frameOf(this.#call, spot, chunk, whole))
           }
         },
       })

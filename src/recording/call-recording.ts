@@ -37,7 +37,7 @@ export class LiveCall implements CallRecording {
     this.#id = id
     this.#session = session
     this.#startedAtMs = context.now()
-    this.#bulk = new CallBulk(id, call.target.record, () => log.bulk())
+    this.#bulk = new CallBulk(id, call.target.record, () => log.bulk(), context.now)
   }
 
   async decided(judged: Judged): Promise<void> {

@@ -182,6 +182,8 @@ export async function endsWithSeal(file: string): Promise<boolean> {
 export interface FrameHead {
   readonly call: string
   readonly n: number
+  /** When it was recorded: milliseconds since 1970. Absent in recordings of before it was kept. */
+  readonly t?: number | undefined
   readonly kind: string
   readonly channel?: string | undefined
   readonly bytes: number
@@ -194,6 +196,7 @@ const frameHead = z.strictObject({
   at: z.int().nonnegative(),
   call: z.string(),
   n: z.int().nonnegative(),
+  t: z.int().nonnegative().optional(),
   kind: z.enum(['head', 'data', 'notice', 'exit']),
   channel: z.string().optional(),
   bytes: z.int().nonnegative(),
@@ -236,7 +239,8 @@ export async function walkFrames(path: string, visitor: FrameVisitor, until = In
 
 const NEWLINE = Buffer.from('\n')
 
-function parseFrameHead(line: Buffer, offset: number): FrameHead | undefined {
+/** Reads the first line of a frame that should lie at `offset`. */
+export function parseFrameHead(line: Buffer, offset: number): FrameHead | undefined {
   if (line.at(-1) !== 10) return undefined
   try {
     const { at, ...head } = frameHead.parse(JSON.parse(line.toString('utf8')))

@@ -84,6 +84,7 @@ export async function openAdmin(changes: Partial<AdminRooms> = {}) {
     policy: { status: () => status, reload: async () => status },
     recordings: {
       list: async () => [],
+      replay: async () => Readable.from([]),
       show: async () => Readable.from(['a transcript', 'of two lines']),
     },
     metrics: () => 'sallyport_up 1\n',

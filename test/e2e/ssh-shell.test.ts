@@ -79,6 +79,38 @@ masks:
     expect(kept).not.toContain('ana@example.com')
   }, 60_000)
 
+  it('can be played, and exported with its input and sizes, without anything that acts on a terminal', async () => {
+    const shell = open()
+    shell.type('exec bash --norc --noediting\n')
+    shell.type("PS1=; stty -echo; printf 'rea''dy\\n'\n")
+    await shell.says('ready')
+    shell.type("printf '\\033]0;own''ed\\007\\033[6n\\033[31mre''d\\033[0m\\n'; exit\n")
+    await once(shell.child, 'close')
+    const { token } = await world.caller('auditor', [], { kind: 'person', roles: ['auditor'] })
+    const { recordings } = await world
+      .admin(token)
+      .get<{ recordings: readonly { session?: string; door?: string }[] }>('/v1/recordings')
+    const { session = '' } = recordings.findLast(({ door }) => door === 'ssh') ?? {}
+    const played = world.cli(['recordings', 'play', session, '--speed', '1000', '--idle', '0.01'], token)
+    expect(played.stderr).toContain('# ssh.shell: interactive shell')
+    expect(played.stdout).toContain('\u001b[31mred\u001b[0m')
+    expect(played.stdout).toContain('\\u{1b}]0;owned\\u{7}\\u{1b}[6n')
+    const exported = world.cli(['recordings', 'export', session, '--format', 'asciicast'], token)
+    const [header, ...events] = exported.stdout
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line) as unknown)
+    expect(header).toMatchObject({ version: 2, title: session })
+    const of = (kind: string): string =>
+      (events as [number, string, string][]).flatMap(([, each, text]) => (each === kind ? [text] : [])).join('')
+    expect(of('o')).toContain('\u001b[31mred')
+    expect(of('o')).not.toContain('\u001b]')
+    expect(of('i')).toContain('stty -echo')
+    const times = (events as [number][]).map(([time]) => time)
+    expect(times).toEqual([...times].sort((a, b) => a - b))
+    expect(world.cli(['recordings', 'verify']).code).toBe(0)
+  }, 60_000)
+
   it('ends, with what runs in it, when an operator kills its session', async () => {
     const shell = open()
     shell.type('echo sta""rted\n')

@@ -49,7 +49,8 @@ export interface SshWorld {
   start(program: 'ssh' | 'scp' | 'sftp', keyFile: string, words: readonly string[]): ChildProcess
   /** All lines of all session recordings. */
   recorded(): Promise<readonly Readonly<Record<string, unknown>>[]>
-  cli(words: readonly string[]): Output
+  /** Runs the command line; with a token also against this gateway. */
+  cli(words: readonly string[], token?: string): Output
   close(): Promise<void>
 }
 
@@ -74,8 +75,10 @@ targets:
 ${config}`,
   )
   const env = { PATH: process.env['PATH'], HOME: dir }
-  const cli = (words: readonly string[]): Output => {
-    const ran = spawnSync(process.execPath, [CLI, ...words], { cwd: dir, env, encoding: 'utf8' })
+  let adminUrl = ''
+  const cli = (words: readonly string[], token?: string): Output => {
+    const own = token === undefined ? env : { ...env, SALLYPORT_TOKEN: token, SALLYPORT_ADMIN_URL: adminUrl }
+    const ran = spawnSync(process.execPath, [CLI, ...words], { cwd: dir, env: own, encoding: 'utf8' })
     return { code: ran.status, stdout: ran.stdout, stderr: ran.stderr }
   }
   const made = cli(['operator', 'olga', '--json'])
@@ -93,6 +96,7 @@ ${config}`,
     })
     child.once('exit', (code) => reject(new Error(`The gateway ended with ${code}: ${log}`)))
   })
+  adminUrl = urls.admin
   const sshPort = Number(new URL(urls.ssh).port)
   const operator = adminClient(urls.admin, operatorToken)
   const clientWords = (program: string, keyFile: string, words: readonly string[]): string[] => {

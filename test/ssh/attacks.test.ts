@@ -30,6 +30,7 @@ targets: [box]
 rules:
   - {id: tools, effect: allow, principals: [group:agents], actions: [ssh.exec], resources: [{argv: [{in: [uname, cat, wc, printf, "true", "false", id, ls, tr, seq, sleep, printenv]}, {rest: any}]}]}
   - {id: words, effect: allow, principals: [group:agents], actions: [ssh.builtin, ssh.assign], resources: ["**"]}
+  - {id: not-that, effect: deny, actions: [ssh.exec], resources: [{argv: [cat, /etc/shadow]}]}
 `
 
 /** What a client's connection can do besides the interface of its library. */

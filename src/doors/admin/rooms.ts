@@ -110,6 +110,12 @@ export interface RecordingDesk {
    * @throws SallyportError `ERR_INVALID_INPUT` when there is none of that id.
    */
   show(session: string, resultBytesMax: number): Promise<AsyncIterable<string>>
+  /**
+   * What happened in one session with its times, an event a line, as JSON.
+   *
+   * @throws SallyportError `ERR_INVALID_INPUT` when there is none of that id.
+   */
+  replay(session: string): Promise<AsyncIterable<string>>
 }
 
 /** One recording, as lists show it. */

@@ -230,6 +230,13 @@ export const ROUTES: readonly Route[] = [
   },
   {
     method: 'get',
+    path: '/v1/recordings/:id/replay',
+    audience: ['auditor'],
+    act: 'recording.replay',
+    handle: async ({ id }, rooms) => ({ lines: await rooms.recordings.replay(id) }),
+  },
+  {
+    method: 'get',
     path: '/v1/recordings/:id',
     audience: ['auditor'],
     act: 'recording.show',

@@ -11,7 +11,7 @@ import { SallyportError } from '../../core/errors.ts'
 import { drained } from './connector.ts'
 import { lost, reasonOf, refused } from './errors.ts'
 import type { SshOptions } from './options.ts'
-import { ChannelOutput } from './output.ts'
+import { ChannelOutput, type HeadChunk } from './output.ts'
 import type { SshRequest } from './plan.ts'
 import { readTyped } from './typed.ts'
 import type { Lease } from './upstreams.ts'
@@ -40,8 +40,13 @@ export async function* runShell(
   const typing = type(channel, output, call)
   typing.catch((error: unknown) => output.fail(SallyportError.from(error)))
   try {
+    yield sizeOf(request)
     let shown = 0
     for (let chunk = await output.next(); chunk !== undefined; chunk = await output.next()) {
+      if (chunk.kind === 'head') {
+        yield chunk
+        continue
+      }
       const isTyped = chunk.channel === 'stdin'
       const room = isTyped ? chunk.bytes.length : Math.min(chunk.bytes.length, bytesMax - shown)
       if (!isTyped) shown += room
@@ -75,12 +80,18 @@ async function hungUp(channel: ClientChannel): Promise<void> {
   channel.destroy()
 }
 
+/** The size of the terminal, for whoever plays the recording. */
+function sizeOf({ columns, rows }: { readonly columns: number; readonly rows: number }): HeadChunk {
+  return { kind: 'head', attributes: { columns: String(columns), rows: String(rows) } }
+}
+
 /** Sends what is typed, each piece after it was recorded. */
 async function type(channel: ClientChannel, output: ChannelOutput, call: Call): Promise<void> {
   for await (const piece of call.input ?? []) {
     if (channel.destroyed || !channel.writable) return
     const typed = readTyped(piece)
     if (typed.kind === 'window') {
+      output.push(sizeOf(typed))
       channel.setWindow(typed.rows, typed.columns, 0, 0)
       continue
     }

@@ -56,6 +56,7 @@ export async function* runCommand(
     let shown = 0
     let isCut = false
     for (let chunk = await output.next(); chunk !== undefined; chunk = await output.next()) {
+      if (chunk.kind === 'head') continue
       const { bytes } = chunk
       const room = Math.min(bytes.length, bytesMax - shown)
       shown += room

@@ -1,8 +1,11 @@
 import type { ClientChannel } from 'ssh2'
-import type { BytesChunk } from '../../core/chunk.ts'
+import type { BytesChunk, Chunk } from '../../core/chunk.ts'
 
 /** How much may wait here before the target is asked to wait. */
 const QUEUE_BYTES_MAX = 256 * 1024
+
+/** Says something of what follows, such as the size of a terminal. */
+export type HeadChunk = Extract<Chunk, { kind: 'head' }>
 
 /** How a channel ended: with a code, by a signal, or without saying. */
 export interface Ended {
@@ -13,7 +16,7 @@ export interface Ended {
 /** Output of a channel, in the order it came, pulled: while nobody pulls, the target waits. */
 export class ChannelOutput {
   readonly #channel: ClientChannel
-  readonly #queue: BytesChunk[] = []
+  readonly #queue: (BytesChunk | HeadChunk)[] = []
   #bytes = 0
   #isPaused = false
   #isClosed = false
@@ -39,10 +42,10 @@ export class ChannelOutput {
   }
 
   /** Adds a chunk of another source, such as what was typed. */
-  push(chunk: BytesChunk): void {
-    if (chunk.bytes.length === 0 || this.#isDiscarding) return
+  push(chunk: BytesChunk | HeadChunk): void {
+    if (this.#isDiscarding || (chunk.kind === 'data' && chunk.bytes.length === 0)) return
     this.#queue.push(chunk)
-    this.#bytes += chunk.bytes.length
+    this.#bytes += lengthOf(chunk)
     if (this.#bytes > QUEUE_BYTES_MAX && !this.#isPaused) {
       this.#isPaused = true
       this.#channel.pause()
@@ -74,12 +77,12 @@ export class ChannelOutput {
   }
 
   /** Resolves with the next chunk, or `undefined` when the channel is closed. */
-  async next(): Promise<BytesChunk | undefined> {
+  async next(): Promise<BytesChunk | HeadChunk | undefined> {
     for (;;) {
       if (this.#failure !== undefined) throw this.#failure
       const chunk = this.#queue.shift()
       if (chunk !== undefined) {
-        this.#bytes -= chunk.bytes.length
+        this.#bytes -= lengthOf(chunk)
         if (this.#isPaused && this.#bytes === 0) {
           this.#isPaused = false
           this.#channel.resume()
@@ -99,4 +102,8 @@ export class ChannelOutput {
   #tellTaken(): void {
     for (const tell of this.#onTaken.splice(0)) tell()
   }
+}
+
+function lengthOf(chunk: BytesChunk | HeadChunk): number {
+  return chunk.kind === 'data' ? chunk.bytes.length : 0
 }
