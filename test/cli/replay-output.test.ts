@@ -4,6 +4,12 @@ import { SafeOutput } from '../../src/cli/replay-output.ts'
 
 const E = '\u001b'
 
+/** Sequences that may pass, and the line feed. */
+const LISTED = new RegExp(
+  `${E}\\[[\\d;:]*[A-HJKLMPSTXade\`fmr@]|${E}\\[\\?(?:(?:1|7|25|47|104[789])(?:;|(?=[hl])))+[hl]|\\n`,
+  'gu',
+)
+
 function filtered(...pieces: readonly string[]): string {
   const safe = new SafeOutput()
   return pieces.map((piece) => safe.filter(piece)).join('') + safe.end()
@@ -79,10 +85,7 @@ describe('what a terminal showed, on another terminal', () => {
         expect(filtered(...places.slice(1).map((end, index) => characters.slice(places[index], end).join('')))).toBe(
           shown,
         )
-        const rest = shown.replaceAll(
-          /\u001b\[[\d;:]*[A-HJKLMPSTXade`fmr@]|\u001b\[\?(?:(?:1|7|25|47|104[789])(?:;|(?=[hl])))+[hl]|\n/gu,
-          '',
-        )
+        const rest = shown.replaceAll(LISTED, '')
         expect(rest).not.toMatch(/\p{Cc}/u)
       }),
       { numRuns: 2000 },

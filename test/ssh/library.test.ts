@@ -63,11 +63,11 @@ describe('the library under the SSH door', () => {
   it('throws over a malformed packet of a file transfer, which then ends only its own connection', async () => {
     let isEnded = false
     const served = new Promise<SFTPWrapper>((resolve) => {
-      void pair((session) => session.on('sftp', (accept: () => SFTPWrapper) => resolve(accept()))).then(
-        ({ client }) => {
-          client.subsys('sftp', () => undefined)
-        },
-      )
+      const ask = async (): Promise<void> => {
+        const { client } = await pair((session) => session.on('sftp', (accept: () => SFTPWrapper) => resolve(accept())))
+        client.subsys('sftp', () => undefined)
+      }
+      void ask()
     })
     const sftp = (await served) as SFTPWrapper & { push(data: Buffer): unknown }
     const malformed = Buffer.from('ffffffff00', 'hex')
