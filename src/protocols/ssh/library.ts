@@ -4,7 +4,6 @@
  *
  * @packageDocumentation
  */
-import type { Socket } from 'node:net'
 import type { Client, Connection, SFTPWrapper } from 'ssh2'
 
 /** Keeps what the library throws over a malformed packet from ending more than its own connection. */
@@ -59,9 +58,17 @@ type Handlers = Record<
   ((protocol: unknown, info: { readonly packetSize: number }) => void) | undefined
 >
 
+/** What is looked at of a socket. */
+export interface Outlet {
+  readonly writableLength: number
+  readonly destroyed: boolean
+  once(event: 'drain' | 'close', listener: () => void): unknown
+  removeListener(event: 'drain' | 'close', listener: () => void): unknown
+}
+
 /** The socket under a client's connection. */
-export function socketOf(client: Client): Socket {
-  return (client as unknown as { readonly _sock: Socket })._sock
+export function socketOf(client: Client): Outlet {
+  return (client as unknown as { readonly _sock: Outlet })._sock
 }
 
 /** What may wait in a socket before nothing more is put there. */
@@ -71,7 +78,7 @@ const WAITING_BYTES_MAX = 1024 * 1024
  * Resolves when little enough waits in the socket. The library holds back only what does not fit the peer's window, and a
  * peer may claim any window and then not read.
  */
-export async function roomIn(socket: Socket): Promise<void> {
+export async function roomIn(socket: Outlet): Promise<void> {
   while (socket.writableLength > WAITING_BYTES_MAX && !socket.destroyed) {
     await new Promise<void>((resolve) => {
       const over = (): void => {
