@@ -135,7 +135,7 @@ async function scriptFrom(input: AsyncIterable<Uint8Array>, signal: AbortSignal)
 }
 
 /** What the client sends, pulled. Leaving it unread makes the client wait, and leaves the channel open. */
-function inputOf(channel: ServerChannel): AsyncIterable<Uint8Array> {
+export function inputOf(channel: ServerChannel): AsyncIterable<Uint8Array> {
   return channel.iterator({ destroyOnReturn: false }) as AsyncIterable<Uint8Array>
 }
 
@@ -159,7 +159,7 @@ async function show(channel: ServerChannel, socket: Socket, chunk: Chunk): Promi
 }
 
 /** Writes with back-pressure: while the client does not read, nothing more is pulled from the target. */
-function write(
+export function write(
   channel: ServerChannel,
   stream: ServerChannel | ServerChannel['stderr'],
   bytes: Uint8Array,

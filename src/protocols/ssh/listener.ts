@@ -3,7 +3,8 @@
  * operation and forwarding is a call that is judged before anything of it reaches the target.
  *
  * What a client may ask for and what it gets: `exec` is judged; a script on standard input is judged as the script;
- * environment other than the language is refused, and so are agents, X11 and every forwarding.
+ * environment other than the language is refused, and so are agents, X11 and forwarding back; a connection to somewhere
+ * behind the target is judged like anything else.
  *
  * @packageDocumentation
  */
@@ -17,6 +18,7 @@ import { algorithms } from './algorithms.ts'
 import { serveChannel, type Asked, type ChannelDeps } from './listener-channel.ts'
 import { Guard } from './listener-guard.ts'
 import { serveSftp } from './listener-sftp.ts'
+import { serveForward, type Wanted } from './listener-forward.ts'
 import { guardParser, refuseTinyPackets } from './library.ts'
 import { size, Typing } from './typed.ts'
 import { answerLogin, ATTEMPTS_MAX, type Logins } from './listener-login.ts'
@@ -136,6 +138,13 @@ export async function createSshListener(deps: SshListenerDeps): Promise<SshListe
       if (door.channels >= CHANNELS_MAX) reject()
       else serveSession(door, accept())
     })
+    door.connection.on('tcpip', (accept, reject, wanted) => {
+      if (door.channels >= CHANNELS_MAX) return reject()
+      forward(door, { accept, reject }, wanted).catch((error: unknown) => {
+        deps.onFault(error)
+        door.socket.destroy()
+      })
+    })
   }
 
   /** Answers the requests of one session channel. Each is accepted at once, in the turn it comes in: later is too late. */
@@ -193,6 +202,23 @@ export async function createSshListener(deps: SshListenerDeps): Promise<SshListe
     // Requests come at once; whoever serves them asks for the session when one is to run.
     if (target?.protocol !== 'ssh' || door.owned === undefined) sftp.end()
     else serveSftp(sftp, door.socket, door.owned, target, deps)
+  }
+
+  async function forward(door: Door, answer: Parameters<typeof serveForward>[0], wanted: Wanted): Promise<void> {
+    const target = deps.target(door.targetName)
+    door.channels++
+    try {
+      const owned = await door.owned
+      if (target?.protocol !== 'ssh' || owned === undefined) return answer.reject()
+      const accept = (): ServerChannel => {
+        const channel = answer.accept()
+        door.watch(channel)
+        return channel
+      }
+      await serveForward({ ...answer, accept }, door.socket, wanted, owned.session, target, deps)
+    } finally {
+      door.channels--
+    }
   }
 
   async function run(door: Door, channel: ServerChannel, asked: Asked): Promise<void> {

@@ -27,7 +27,11 @@ export class ChannelOutput {
   ended: Ended | undefined
 
   /** @param strip takes off what does not belong to the output, as soon as it comes. */
-  constructor(channel: ClientChannel, main: 'stdout' | 'pty', strip = (bytes: Uint8Array): Uint8Array => bytes) {
+  constructor(
+    channel: ClientChannel,
+    main: 'stdout' | 'pty' | 'wire',
+    strip = (bytes: Uint8Array): Uint8Array => bytes,
+  ) {
     this.#channel = channel
     channel.on('data', (bytes: Buffer) => this.push({ kind: 'data', channel: main, bytes: strip(bytes) }))
     channel.stderr.on('data', (bytes: Buffer) => this.push({ kind: 'data', channel: 'stderr', bytes }))

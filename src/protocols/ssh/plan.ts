@@ -11,6 +11,7 @@ import { unknownPart } from './findings.ts'
 import type { SshOptions } from './options.ts'
 import { readPayload, type SftpPayload, type SshPayload } from './payload.ts'
 import { binaryProtocol } from './binary-protocol.ts'
+import { destinationOf, forwardParts } from './plan-forward.ts'
 import { sftpParts } from './plan-sftp.ts'
 import type { Attributes } from './sftp-rows.ts'
 import { findCommands } from './walk.ts'
@@ -164,18 +165,16 @@ function planSftp(payload: SftpPayload, account: Account, input: PlanInput): Ssh
 }
 
 function planForward(payload: Extract<SshPayload, { kind: 'forward' }>, input: PlanInput): SshPlan {
-  const { host, port } = payload
-  const part: Part = {
-    verb: 'ssh.forward',
-    resource: { type: 'argv', argv: [`${host}:${port}`] },
-    attributes: { host, port },
-  }
+  const { port } = payload
+  const destination = destinationOf(payload.host, port)
+  // What is sent is the spelling that was judged.
+  const host = destination?.host ?? payload.host
   return {
-    action: actionOf([part], 'forward', true),
+    action: actionOf(forwardParts(payload.host, port), 'forward', true),
     exact: { kind: 'forward', host, port },
-    shown: { text: `forward to ${host}:${port}` },
+    shown: { text: `forward to ${destination?.name ?? `${JSON.stringify(host)} port ${port}`}` },
     masks: input.masks,
-    request: { kind: 'forward', host, port },
+    request: destination === undefined ? { kind: 'nothing' } : { kind: 'forward', host, port },
   }
 }
 

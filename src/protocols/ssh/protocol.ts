@@ -7,6 +7,7 @@
 import type { Call, Permit, Protocol, Secret } from '../../core/call.ts'
 import type { Chunk } from '../../core/chunk.ts'
 import { SallyportError } from '../../core/errors.ts'
+import { runForward } from './connector-forward.ts'
 import { runSftp } from './connector-sftp.ts'
 import { runShell } from './connector-shell.ts'
 import { runCommand } from './connector.ts'
@@ -34,6 +35,7 @@ export function createSsh(): Protocol<SshPlan> {
       if (request.kind === 'exec') yield* runCommand(call, request, permit, lease)
       else if (request.kind === 'shell') yield* runShell(call, request, permit, lease)
       else if (request.kind === 'sftp') yield* runSftp(call, request, permit, lease)
+      else if (request.kind === 'forward') yield* runForward(call, request, permit, lease)
       else throw notRunnable()
       isBroken = false
     } catch (error) {
