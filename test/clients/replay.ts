@@ -11,8 +11,10 @@ import { SallyportError } from '../../src/core/errors.ts'
 import type { Target } from '../../src/core/target.ts'
 import { decide } from '../../src/policy/decide.ts'
 import { loadPolicy } from '../../src/policy/load.ts'
+import { CatalogKeeper } from '../../src/protocols/postgres/catalog-load.ts'
 import { createPostgres, endpointOf, postgresOptions, postgresSchema } from '../../src/protocols/postgres/index.ts'
-import type { PostgresPlan } from '../../src/protocols/postgres/plan.ts'
+import { planStatement, planStatements, type PostgresPlan } from '../../src/protocols/postgres/plan.ts'
+import { afterEffect, type SessionView } from '../../src/protocols/postgres/session.ts'
 import { taxonomy } from '../../src/protocols/postgres/taxonomy.ts'
 import { callOf, permitOf } from '../postgres/connector-kit.ts'
 import { cluster } from '../services/postgres.ts'
@@ -41,6 +43,14 @@ export interface Replay {
   replay(sent: Sent): Promise<Outcome>
   /** What policy says of it, without running it. */
   judge(sent: Sent): Promise<{ readonly plan: PostgresPlan; readonly decision: Decision }>
+  /**
+   * What becomes of each statement of a text in a session that has prepared and declared `held`: why it would not run,
+   * and what the session holds then.
+   */
+  inSession(
+    sent: Sent,
+    held: SessionView,
+  ): Promise<{ readonly refusals: readonly string[]; readonly held: SessionView }>
   close(): Promise<void>
 }
 
@@ -156,8 +166,31 @@ export async function openReplay(): Promise<Replay> {
     return { columns, rows }
   }
 
+  const keeper = new CatalogKeeper({ target: target.name, options })
+
   return {
     judge,
+    async inSession(sent, held) {
+      const { catalog } = await keeper.current(async () => secret, signal)
+      const { sql, params } = payloadOf(sent)
+      const call = callOf(target, { sql }, signal)
+      const under = { masks: MASKS, door: 'session' as const }
+      const statements =
+        params === undefined
+          ? planStatements(sql, catalog, { ...under, session: held }).map(({ plan }) => plan)
+          : [planStatement({ sql, params }, catalog, { ...under, session: held })]
+      const refusals: string[] = []
+      let now = held
+      for (const plan of statements) {
+        const principal = { ...call.session.principal, groups: ['people'] }
+        const session = { id: call.session.id, door: 'test' }
+        const decision = decide(policy, { principal, target, session, action: plan.action, now: 0 })
+        if (decision.effect !== 'allow') refusals.push(reasonOf(plan, decision))
+        else if (plan.refused !== undefined) refusals.push(`${plan.refused.construct} ${plan.refused.message}`)
+        now = afterEffect(now, plan.session)
+      }
+      return { refusals, held: now }
+    },
     async replay(sent) {
       let result: Awaited<ReturnType<typeof governed>>
       try {
@@ -178,6 +211,7 @@ export async function openReplay(): Promise<Replay> {
     },
     async close() {
       await protocol.close()
+      await keeper.close()
       await direct.end()
       await admin.query(`DROP DATABASE ${name} WITH (FORCE)`)
       await admin.query(`DROP DATABASE ${name}_twin WITH (FORCE)`)

@@ -68,7 +68,6 @@ const FINGERPRINT = [
   `COALESCE((SELECT pg_catalog.bit_xor(pg_catalog.hashtextextended(rolsuper::pg_catalog.text || rolcreaterole::pg_catalog.text
     || rolreplication::pg_catalog.text, oid::pg_catalog.int8))::pg_catalog.text FROM pg_catalog.pg_roles
     WHERE pg_catalog.pg_has_role(oid, 'MEMBER'::pg_catalog.text)), '-')`,
-  `pg_catalog.array_to_string(${SEARCH_PATH}, ','::pg_catalog.text)`,
 ].join(` || ' ' ||\n`)
 
 /**

@@ -221,6 +221,8 @@ export interface CatalogRows {
   readonly types: readonly UserType[]
   /** OIDs of functions that event triggers run when a statement defines, changes or drops something. */
   readonly eventFunctions?: readonly number[]
+  /** Set where {@link searchPath} is not the one of the target: what resolves names by itself, later, is not understood. */
+  readonly isPathMoved?: true
   /** Absent where nobody asked, which counts as a role that may read everything. */
   readonly rights?: BackendRights
   /** What the database said of the masks that were tried on it, by their expression: empty, or an SQLSTATE. */

@@ -9,6 +9,7 @@
  * @packageDocumentation
  */
 import { randomBytes, randomUUID } from 'node:crypto'
+import type { Part } from '../../core/action.ts'
 import type { Call, Judged, Session } from '../../core/call.ts'
 import type { Chunk } from '../../core/chunk.ts'
 import { SallyportError } from '../../core/errors.ts'
@@ -30,6 +31,7 @@ import { encodeNotification, encodeParameterStatus, encodeReadyForQuery } from '
 import { violation } from './messages/violation.ts'
 import type { PostgresPlan } from './plan-types.ts'
 import { loadParser } from './parse.ts'
+import { isNameless } from './search-path.ts'
 import { splitStatements } from './split.ts'
 import { afterEffect, EMPTY_SESSION, type SessionView } from './session.ts'
 import type { WireBackend } from './wire/backend.ts'
@@ -84,6 +86,8 @@ const DOUBTFUL: ReadonlySet<string> = new Set([
   'sql.set_role',
   'sql.discard',
 ])
+/** What may bring back settings of before. */
+const ENDS: ReadonlySet<string> = new Set(['sql.commit', 'sql.rollback'])
 /** Verbs of parts that run code of a user. */
 const RUNS_CODE: ReadonlySet<string> = new Set(['sql.call', 'sql.do', 'sql.code'])
 /** PostgreSQL keeps names to 63 bytes and takes two that differ later for one. */
@@ -121,6 +125,12 @@ export class ClientSession {
   #isOpen = false
   /** Set when something ran that nobody looked into, so that nothing is known of what the session holds. */
   #isUnknown = false
+  /** Where the session looks names up, when its client has moved that. */
+  #searchPath: readonly string[] | undefined
+  /** Set once the path was moved: then the end of a transaction or of a savepoint may move it again. */
+  #hasMoved = false
+  /** Set while the transaction has set off code of users that may run at its end. */
+  #owesCode = false
   /** Set when something ran that may have changed the catalog, until the next statement was planned with it. */
   #hasChanged = false
   /** The portal whose messages were taken and not answered yet. */
@@ -281,21 +291,24 @@ export class ClientSession {
   async #query(sql: string): Promise<void> {
     await this.#endPortal('', 'done')
     this.#statements.delete('')
-    await this.#checkPins()
     await loadParser()
-    const split = this.#drift === undefined && !this.#isOpen ? splitStatements(sql) : undefined
+    await this.#checkPins(sql)
+    const isReadable = this.#drift === undefined || this.#drift === 'search_path'
+    const split = isReadable && !this.#isOpen ? splitStatements(sql) : undefined
     if (split?.ok === true && split.statements.length > 1) {
       // One implicit transaction, as a Query message has it: the Sync comes after the last.
-      for (const { text } of split.statements) await this.#statement(text, true)
+      for (const { text } of split.statements) {
+        await this.#checkPins(text)
+        await this.#statement(text, true)
+      }
     } else await this.#statement(sql, false)
     await this.#ready()
   }
 
   async #statement(sql: string, isPart: boolean): Promise<void> {
-    await this.#checkPins()
     const wire = new WireCall(this.#backend, sql, this.#view, {
       isPart,
-      drift: this.#drift,
+      ...this.#pins,
       followsChange: this.#hasChanged,
     })
     this.#looked()
@@ -311,8 +324,16 @@ export class ClientSession {
     if (this.#backend.status === 'I' && !this.#backend.isOpen) this.#hasChanged = false
   }
 
-  /** After whatever may have changed what a text means, the session itself is asked (C7). */
-  async #checkPins(): Promise<void> {
+  /** What a call is planned with besides the catalog. */
+  get #pins() {
+    return { drift: this.#drift, searchPath: this.#searchPath, owesCode: this.#owesCode }
+  }
+
+  /**
+   * After whatever may have changed what a text means, the session itself is asked (C7); and where it looks names up, for
+   * a text that has any, as long as its client has moved that.
+   */
+  async #checkPins(sql?: string): Promise<void> {
     this.#isOpen = this.#rooms.isOpen(this.#session.principal, this.#target)
     if (this.#isOpen) {
       this.#isUnknown = true
@@ -323,6 +344,11 @@ export class ClientSession {
     if (this.#backend.status === 'E' || this.#backend.isFailed) return
     this.#drift = await this.#backend.drift()
     this.#isDoubtful = false
+    this.#searchPath = undefined
+    if (this.#drift === 'search_path') {
+      this.#hasMoved = true
+      if (sql !== undefined && !isNameless(sql)) this.#searchPath = await this.#backend.searchPath()
+    }
     if (this.#drift !== 'standard_conforming_strings' && this.#drift !== 'client_encoding') return
     // Fail closed: not even where one statement ends and the next begins could be told any more.
     throw new SallyportError('ERR_UNAUTHENTICATED', `The session's setting ${this.#drift} is not as it was pinned.`, {
@@ -335,6 +361,8 @@ export class ClientSession {
     this.#isUnknown = false
     this.#isDoubtful = true
     this.#hasChanged = true
+    this.#hasMoved = true
+    this.#owesCode = this.#backend.status !== 'I'
     this.#forgetSent()
   }
 
@@ -349,10 +377,11 @@ export class ClientSession {
     if (name !== '' && this.#statements.has(name)) throw duplicate('42P05', 'prepared statement', name)
     if (this.#statements.size >= KEPT_MAX) throw tooManyKept()
     if (name === '') this.#statements.delete('')
-    await this.#checkPins()
+    await loadParser()
+    await this.#checkPins(sql)
     const wire = new WireCall(this.#backend, sql, this.#view, {
       isUnbound: true,
-      drift: this.#drift,
+      ...this.#pins,
       followsChange: this.#hasChanged,
     })
     this.#looked()
@@ -392,10 +421,10 @@ export class ClientSession {
       isOpened: false,
       tag: '',
     }
-    await this.#checkPins()
+    await this.#checkPins(statement.sql)
     const wire = new WireCall(this.#backend, statement.sql, this.#view, {
       portal: request,
-      drift: this.#drift,
+      ...this.#pins,
       followsChange: this.#hasChanged,
     })
     this.#looked()
@@ -488,6 +517,7 @@ export class ClientSession {
         throw error
       }
     })
+    if (wire.plan !== undefined) this.#began(wire.plan)
     if (request.state !== 'complete') return
     this.#portals.delete(name)
     this.#ended.set(name, request.tag)
@@ -578,7 +608,10 @@ export class ClientSession {
       for (const name of this.#portals.keys()) await this.#endPortal(name, 'done')
       this.#ended.clear()
     }
-    if (status === 'I') this.#endCursors()
+    if (status === 'I') {
+      this.#endCursors()
+      this.#owesCode = false
+    }
     this.#client.write(encodeReadyForQuery(status))
     await this.#client.flush()
   }
@@ -589,14 +622,24 @@ export class ClientSession {
     this.#view = { ...this.#view, cursors }
   }
 
+  /** What a statement may have done to the session as soon as any of it ran. */
+  #began({ action: { parts } }: PostgresPlan): void {
+    if (parts.some(({ verb }) => DOUBTFUL.has(verb) || (this.#hasMoved && ENDS.has(verb)))) this.#isDoubtful = true
+    // Code of a user may have moved the path in a transaction, or in a savepoint, and back.
+    if (parts.some(mayMovePath)) this.#hasMoved = true
+    if (parts.some(({ verb, attributes }) => verb === 'sql.call' && attributes['via'] === 'trigger')) {
+      this.#owesCode = true
+    }
+  }
+
   /** Keeps what a statement that was done has left in the session. */
   #took(plan: PostgresPlan | undefined): void {
     if (plan === undefined) return
     this.#isUnderMasks = isUnderMasks(plan)
+    this.#began(plan)
     if (this.#isOpen) return
     for (const done of plan.statements ?? [plan]) {
       const effect = done.session
-      if (done.action.parts.some(({ verb }) => DOUBTFUL.has(verb))) this.#isDoubtful = true
       if (done.changesCatalog === true) this.#hasChanged = true
       this.#view = afterEffect(this.#view, effect)
       if (effect?.does === 'declare' && effect.hold) this.#held.add(effect.name)
@@ -733,6 +776,11 @@ export class ClientSession {
 /** Whether the backend may ask for COPY data while this runs. What is not understood may do anything. */
 function mayTakeData(plan: PostgresPlan | undefined): boolean {
   return (plan?.statements ?? [plan]).some((one) => one?.session?.does === 'copy_in' || one?.kind === 'unknown')
+}
+
+function mayMovePath({ verb, resource }: Part): boolean {
+  if (verb === 'sql.call') return resource.type !== 'sql' || !resource.name.startsWith('pg_catalog.')
+  return verb === 'sql.unknown' || verb === 'sql.do'
 }
 
 function noticeResponse(severity: string, text: string): Buffer {

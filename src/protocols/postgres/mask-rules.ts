@@ -160,6 +160,18 @@ function refuseUnmet(name: string, unmet: UnmetMasks | undefined): void {
   )
 }
 
+/** The weakest lock is what a dump takes first; restored, its masks would stand where the values were (R20). */
+export function refuseDump(relations: readonly Relation[], masks: BoundMasks): void {
+  const masked = relations.find(({ oid }) => masks.byRelation.has(oid))
+  if (masked === undefined) return
+  const name = resourceName(masked)
+  refuse(
+    'sql.mask.dump',
+    `${name} has masked columns: a dump of it would hold masks, and restoring it would destroy the data.`,
+    `Leave the table out: pg_dump --exclude-table=${name}.`,
+  )
+}
+
 /** PostgreSQL wants a privilege on the whole table for LOCK, which a role that may not read some column does not have. */
 export function refuseLock(relations: readonly Relation[], masks: BoundMasks): void {
   if (masks.mode !== 'enforced') return

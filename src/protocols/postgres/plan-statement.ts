@@ -7,12 +7,13 @@ import type { Part } from '../../core/action.ts'
 import type { Transform } from '../../core/decision.ts'
 import { SallyportError } from '../../core/errors.ts'
 import { text, unwrap, type Ast } from './ast.ts'
-import type { CatalogFunction } from './catalog.ts'
+import type { Catalog, CatalogFunction } from './catalog.ts'
 import { effectsOf, type Effects } from './effects.ts'
 import { isBuiltin } from './functions.ts'
 import { LiteralWatch, watching } from './literal-watch.ts'
-import { refuseLock, refuseUnderMasks, type Trusted } from './mask-rules.ts'
+import { refuseDump, refuseLock, refuseUnderMasks, type Trusted } from './mask-rules.ts'
 import type { BoundMasks } from './masks.ts'
+import { functionName } from './names.ts'
 import { parse, type Parsed } from './parse.ts'
 import { partsOf } from './parts.ts'
 import { basePlan, exactOf, notUnderstood, refusedBy, refusedPlan, whileMasked, type Planning } from './plan-base.ts'
@@ -22,6 +23,7 @@ import { planSeveral } from './plan-several.ts'
 import type { PlanUnder, PostgresPlan, StatementKind } from './plan-types.ts'
 import { rewrite } from './rewrite.ts'
 import { TooManySteps, type Use } from './scope.ts'
+import { withSearchPath } from './search-path.ts'
 import { EMPTY_SESSION, type KeptStatement, type SessionEffect } from './session.ts'
 import { shapeOf } from './shape.ts'
 import { shownPlainly, shownWithoutValues } from './shown.ts'
@@ -29,8 +31,9 @@ import { Draft } from './statements/draft.ts'
 import { understand } from './statements/index.ts'
 import { relationName } from './statements/objects.ts'
 import { changed } from './statements/setting.ts'
+import { ACCESS_SHARE } from './statements/transaction.ts'
 import { refuseUtility, relationsOf } from './statements/under-masks.ts'
-import type { Findings } from './walk/findings.ts'
+import type { Findings, SettingChange } from './walk/findings.ts'
 import { intoOf, walk, walkUtility } from './walk/walk.ts'
 
 /** Plans a text, which most often holds one statement. */
@@ -56,7 +59,8 @@ export function planOne(planning: Planning): PostgresPlan {
     const watch = isWatched ? new LiteralWatch(reading.node, shape) : undefined
     const plan = (): PostgresPlan => planParsed(reading, type, fields)
     const made = watch === undefined ? plan() : watching(watch, plan)
-    if (isTimeless(made) && !CURSOR.test(request.sql)) remember(memory, request, made, watch)
+    const isOwing = planning.under.owesCode === true
+    if (isTimeless(made) && !isOwing && !CURSOR.test(request.sql)) remember(memory, request, made, watch)
     return made
   } catch (error) {
     // Thousands of nested expressions parse, yet are too deep to walk.
@@ -132,10 +136,15 @@ function planQueryStatement(reading: Reading, type: string, fields: Ast, kind: S
   const setting = new Draft(catalog, EMPTY_SESSION, 'free', () => undefined)
   if (into !== undefined) parts.push(madeBy(reading, into))
   for (const { name, value, isLocal } of findings.settings) {
-    changed(setting, name, value, isLocal ? 'transaction' : 'session')
+    changed(setting, name, valueOf(value, request), isLocal ? 'transaction' : 'session')
   }
   parts.push(...setting.parts)
-  const unknowns = [...findings.unknowns, ...fired.unknowns, ...unknownCursors(findings, under)]
+  const unknowns = [
+    ...findings.unknowns,
+    ...fired.unknowns,
+    ...unknownCursors(findings, under),
+    ...underMovedPath(reading, parts, [...findings.functions, ...effects.functions]),
+  ]
   if (findings.settings.length > 1) unknowns.push('more than one setting is changed')
   if (unknowns.length > 0) return notUnderstood(reading, parts, unknowns, { kind })
   checkParams(request, findings)
@@ -190,6 +199,33 @@ function unknownCursors(findings: Findings, { session }: PlanUnder): readonly st
   return findings.cursors
     .filter((name) => session?.cursors.has(name) !== true)
     .map(() => 'a cursor that was not declared in this session')
+}
+
+/** What a setting becomes; of a value that is not there yet nothing is said, and NULL is its default. */
+function valueOf(value: SettingChange['value'], { params, isUnbound }: Request): string | undefined {
+  if (typeof value === 'string') return value
+  return isUnbound === true ? '' : (params[value.param - 1] ?? undefined)
+}
+
+/**
+ * Code of users looks names up where its session does, when it runs. So none runs while that is not where the target
+ * does, and none that may still run at the end of the transaction is overtaken by a change of it.
+ */
+function underMovedPath(
+  { catalog, under }: Planning,
+  parts: readonly Part[],
+  functions: readonly { readonly fn: CatalogFunction }[],
+): readonly string[] {
+  const moves = parts.some(
+    ({ verb, resource, attributes }) =>
+      verb === 'sql.set' && resource.type === 'sql' && resource.name === 'search_path' && attributes['reset'] !== true,
+  )
+  const user = functions.find(({ fn }) => !isBuiltin(fn))?.fn
+  if (user !== undefined && (moves || catalog.isPathMoved === true)) {
+    return [`${functionName(user)} would run while the search path is not the one of the target`]
+  }
+  if (!moves || under.owesCode !== true) return []
+  return ['the search path is moved while a trigger may still run at the end of the transaction']
 }
 
 /** Whether a function is run that may have done anything, to the catalog or to settings. */
@@ -271,6 +307,7 @@ function planUtility(reading: Reading, type: string, fields: Ast, explain?: Ast)
     ...draft.unknowns,
     ...findings.unknowns,
     ...unknownCursors(findings, under),
+    ...underMovedPath(reading, parts, [...findings.functions, ...effects.functions]),
     ...(ran?.unknowns ?? []),
   ]
   const refusedHere = draft.refused ?? refusedAtDoor(under, draft, statement) ?? ran?.refused
@@ -285,7 +322,10 @@ function planUtility(reading: Reading, type: string, fields: Ast, explain?: Ast)
   try {
     const named = [...draft.named, ...relationsOf(catalog, findings.objects)]
     refuseUtility(statement, draft.underMasks, findings, named, masks)
-    if (type === 'LockStmt') refuseLock(named, masks)
+    if (type === 'LockStmt') {
+      if (fields['mode'] === ACCESS_SHARE) refuseDump(named, masks)
+      refuseLock(named, masks)
+    }
     refuseUnderMasks(findings, effects, masks, trustedBy(under))
     if (findings.uses.length > 0) sql = rewrite(request.sql, reading.parsed.bytes, reading.node, findings, masks)
   } catch (error) {
@@ -296,7 +336,8 @@ function planUtility(reading: Reading, type: string, fields: Ast, explain?: Ast)
     ...touched(reading, findings, effects, sql),
     readOnly: draft.isRead && !findings.mayWrite && (ran?.plan?.readOnly ?? true),
     returnsRows: explain !== undefined || draft.returnsRows,
-    ...(draft.effect !== undefined && explain === undefined && { session: kept(draft.effect, request.sql, sql) }),
+    ...(draft.effect !== undefined &&
+      explain === undefined && { session: kept(draft.effect, request.sql, sql, catalog.searchPath) }),
     ...((draft.changesCatalog || disturbs([...findings.functions, ...effects.functions])) && {
       changesCatalog: true,
     }),
@@ -344,9 +385,9 @@ function refusedAtDoor(under: PlanUnder, draft: Draft, statement: string): Postg
 }
 
 /** An effect with what will be known of the statement when its name is used. */
-function kept(effect: SessionEffect, sql: string, sent: string): SessionEffect {
+function kept(effect: SessionEffect, sql: string, sent: string, searchPath: readonly string[]): SessionEffect {
   if (effect.does !== 'prepare' && effect.does !== 'declare') return effect
-  return { ...effect, statement: { text: sql, sent } }
+  return { ...effect, statement: { text: sql, sent, searchPath } }
 }
 
 /** What EXECUTE and FETCH run. */
@@ -367,6 +408,7 @@ function planKept(planning: Planning, { runs, session }: Draft): Ran {
   }
   const plan = planOne({
     ...planning,
+    catalog: runs?.kind === 'cursor' ? asDeclared(planning.catalog, known) : planning.catalog,
     request: { sql: known.text, params: [], isUnbound: true },
     under: { ...planning.under, door: 'session', session: EMPTY_SESSION },
   })
@@ -385,6 +427,12 @@ function planKept(planning: Planning, { runs, session }: Draft): Ran {
     }
   }
   return { parts, unknowns: [], plan }
+}
+
+/** A cursor means what its names meant when it was declared; a prepared statement looks them up each time. */
+function asDeclared(catalog: Catalog, { searchPath }: KeptStatement): Catalog {
+  if (searchPath === undefined || searchPath.join() === catalog.searchPath.join()) return catalog
+  return withSearchPath(catalog, searchPath) ?? catalog
 }
 
 function refusedIn({ refused }: PostgresPlan): { readonly refused?: NonNullable<PostgresPlan['refused']> } {

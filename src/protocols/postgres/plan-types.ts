@@ -92,4 +92,6 @@ export interface PlanUnder {
    */
   readonly door?: 'call' | 'session'
   readonly session?: SessionView
+  /** Whether the transaction has set off code of users that may run at its end, wherever names are looked up then. */
+  readonly owesCode?: boolean
 }

@@ -41,6 +41,8 @@ export type SessionEffect =
 export interface KeptStatement {
   readonly text: string
   readonly sent: string
+  /** Where its names were looked up. */
+  readonly searchPath?: readonly string[]
 }
 
 /** What a plan needs to know of the session. */

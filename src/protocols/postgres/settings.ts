@@ -1,8 +1,5 @@
-/**
- * Settings that say how the server behaves and nothing of what anybody keeps in it. Drivers and psql ask for these;
- * the bundle `sql.client` allows them.
- */
-export const READABLE_SETTINGS: readonly string[] = [
+/** Settings that say how the server behaves and nothing of what anybody keeps in it. Drivers and psql ask for these. */
+const TOLD: readonly string[] = [
   'application_name',
   'block_size',
   'bytea_output',
@@ -44,13 +41,6 @@ export const READABLE_SETTINGS: readonly string[] = [
   'xmloption',
 ]
 
-const readable = new Set(READABLE_SETTINGS)
-
-/** Whether a setting is on the list; names of settings do not depend on case. */
-export function isReadableSetting(name: string): boolean {
-  return readable.has(name.toLowerCase())
-}
-
 /**
  * Settings a client may change without changing what its statements mean, what they may do, or what the server tells of
  * them: how values are written, how long things may take, what is logged to the client.
@@ -88,6 +78,12 @@ export const SETTABLE_SETTINGS: readonly string[] = [
   'plan_cache_mode',
   'quote_all_identifiers',
   'random_page_cost',
+  // Objects of these kinds cannot be used any more; nothing else follows.
+  'restrict_nonsystem_relation_kind',
+  // Rows that policies hide then are an error, for whom they are hidden.
+  'row_security',
+  // Names mean what they mean there: plans are made with it, and code of users does not run meanwhile.
+  'search_path',
   'seq_page_cost',
   'statement_timeout',
   'synchronize_seqscans',
@@ -102,7 +98,17 @@ export const SETTABLE_SETTINGS: readonly string[] = [
   'xmloption',
 ]
 
-const settable = new Set([...SETTABLE_SETTINGS, 'all', 'search_path', 'client_encoding', 'standard_conforming_strings'])
+/** What may be read; the bundle `sql.client` allows it. Whoever may change a setting may as well know what it was. */
+export const READABLE_SETTINGS: readonly string[] = [...new Set([...TOLD, ...SETTABLE_SETTINGS])].sort()
+
+const readable = new Set(READABLE_SETTINGS)
+
+/** Whether a setting is on the list; names of settings do not depend on case. */
+export function isReadableSetting(name: string): boolean {
+  return readable.has(name.toLowerCase())
+}
+
+const settable = new Set([...SETTABLE_SETTINGS, 'all', 'client_encoding', 'standard_conforming_strings'])
 
 /** Whether a database with masks lets it be changed; pinned ones have their own values. */
 export function isSettable(name: string): boolean {

@@ -88,11 +88,27 @@ const MODES = [
   'access exclusive',
 ]
 
+/** The level of the lock that any read takes. */
+export const ACCESS_SHARE = 1
+
 export const lock: Handler = (draft, fields) => {
-  const mode = MODES[typeof fields['mode'] === 'number' ? fields['mode'] : 0] ?? ''
+  const level = typeof fields['mode'] === 'number' ? fields['mode'] : 0
+  const mode = MODES[level] ?? ''
   for (const ref of asList(fields['relations'])) {
-    draft.part('sql.lock_table', relationName(draft, unwrap(ref)?.fields), { mode, nowait: fields['nowait'] === true })
+    const name = relationName(draft, unwrap(ref)?.fields)
+    if (level === ACCESS_SHARE && name !== undefined) read(draft, name)
+    else draft.part('sql.lock_table', name, { mode, nowait: fields['nowait'] === true })
   }
+}
+
+/** This lock is what any read takes, and keeps to the end of the transaction: it is a read of no column. */
+function read(draft: Draft, name: string): void {
+  draft.isRead = true
+  draft.parts.push({
+    verb: 'sql.select',
+    resource: { type: 'sql', name, columns: [] },
+    attributes: { columns_read: [], has_where: false, locking: false, returning: false, via: '' },
+  })
 }
 
 const LISTENING = 'nothing could be delivered after the call that listens'

@@ -3,7 +3,7 @@
  *
  * @packageDocumentation
  */
-import { asList, unwrap, words, type Ast } from '../ast.ts'
+import { asList, text, unwrap, words, type Ast } from '../ast.ts'
 import { findRelation, type CatalogFunction } from '../catalog.ts'
 import { functionsOf, isBuiltin, judgeFunction, makesJson, makesRows } from '../functions.ts'
 import { indexOf, rowFunctions, TRUSTED_OPERATOR_EXTENSIONS } from '../indexes.ts'
@@ -34,6 +34,7 @@ export function refuseOlderNames(walk: Walker, names: readonly string[]): void {
 
 /** A call by name: `f(…)`. */
 export function walkFunctionCall(walk: Walker, fields: Ast): void {
+  if (walk.explained.has(fields)) return
   const name = words(fields['funcname'])
   const last = name?.at(-1)
   if (name === undefined || last === undefined || name.length > 2) {
@@ -129,17 +130,67 @@ export function walkTypeName(walk: Walker, fields: Ast): void {
   }
 }
 
-/** What a call of `set_config` changes, when it says so in constants. */
+/**
+ * The one query by which `set_config` may be told the name of a setting out of a table, which is how `pg_dump` asks for a
+ * setting that older servers do not have: `SELECT set_config(name, 'value', false) FROM pg_settings WHERE name = 'setting'`.
+ * Its condition names the setting.
+ */
+export function explainNamedSetting(walk: Walker, fields: Ast): void {
+  const targets = asList(fields['targetList'])
+  const sources = asList(fields['fromClause'])
+  const call = unwrap(unwrap(targets[0])?.fields['val'])
+  const table = unwrap(sources[0])
+  const where = unwrap(fields['whereClause'])
+  if (targets.length !== 1 || sources.length !== 1 || Object.keys(fields).some((key) => !ONE_SETTING.has(key))) return
+  if (call?.type !== 'FuncCall' || table?.type !== 'RangeVar' || where?.type !== 'A_Expr') return
+  if (words(call.fields['funcname'])?.at(-1) !== 'set_config' || walk.hasUserFunction('set_config')) return
+  if (walk.onObject !== undefined || text(table.fields['relname']) !== 'pg_settings') return
+  const schema = table.fields['schemaname'] === undefined ? undefined : text(table.fields['schemaname'])
+  if (findRelation(walk.catalog, schema, 'pg_settings')?.builtin !== true || table.fields['alias'] !== undefined) return
+  const args = asList(call.fields['args'])
+  const setting = unwrap(where.fields['rexpr'])
+  const isNamed = isNameColumn(args[0]) && isNameColumn(where.fields['lexpr'])
+  if (!isNamed || where.fields['kind'] !== 'AEXPR_OP' || words(where.fields['name'])?.join('.') !== '=') return
+  const change = settingChange([where.fields['rexpr'], ...args.slice(1)])
+  if (
+    change === undefined ||
+    setting?.type !== 'A_Const' ||
+    Object.keys(call.fields).some((key) => !PLAIN_CALL.has(key))
+  )
+    return
+  walk.explained.add(call.fields)
+  walk.settings.push(change)
+}
+
+/** What such a query consists of; anything more makes it another one. */
+const ONE_SETTING = new Set(['targetList', 'fromClause', 'whereClause', 'limitOption', 'op'])
+const PLAIN_CALL = new Set(['funcname', 'args', 'funcformat', 'location'])
+
+function isNameColumn(wrapped: unknown): boolean {
+  const one = unwrap(wrapped)
+  return one?.type === 'ColumnRef' && words(one.fields['fields'])?.join('.') === 'name'
+}
+
+/** What a call of `set_config` changes, when it says so in constants; only what the setting becomes may be a parameter. */
 function settingChange(args: readonly unknown[]): SettingChange | undefined {
   const [name, value, local] = args.map((arg) => unwrap(arg))
-  if (args.length !== 3 || [name, value, local].some((one) => one?.type !== 'A_Const')) return undefined
+  if (args.length !== 3 || [name, local].some((one) => one?.type !== 'A_Const')) return undefined
   const named = asFields(name?.fields['sval'])['sval']
-  // An empty text is left out by the parser.
-  const given = value?.fields['sval'] === undefined ? undefined : (asFields(value.fields['sval'])['sval'] ?? '')
+  const given = givenValue(value)
   const isLocal =
     local?.fields['boolval'] === undefined ? undefined : asFields(local.fields['boolval'])['boolval'] === true
-  if (typeof named !== 'string' || typeof given !== 'string' || isLocal === undefined) return undefined
+  if (typeof named !== 'string' || given === undefined || isLocal === undefined) return undefined
   return { name: named, value: given, isLocal }
+}
+
+function givenValue(value: ReturnType<typeof unwrap>): SettingChange['value'] | undefined {
+  if (value?.type === 'ParamRef') {
+    return typeof value.fields['number'] === 'number' ? { param: value.fields['number'] } : undefined
+  }
+  if (value?.type !== 'A_Const' || value.fields['sval'] === undefined) return undefined
+  // An empty text is left out by the parser.
+  const given = asFields(value.fields['sval'])['sval'] ?? ''
+  return typeof given === 'string' ? given : undefined
 }
 
 function readsPlainSetting(args: readonly unknown[]): boolean {

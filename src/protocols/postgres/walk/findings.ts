@@ -65,7 +65,8 @@ export interface CopyOut {
 /** One call of `set_config`. */
 export interface SettingChange {
   readonly name: string
-  readonly value: string
+  /** What it becomes: written out, or the value of a parameter, by its number. */
+  readonly value: string | { readonly param: number }
   readonly isLocal: boolean
 }
 
@@ -88,7 +89,7 @@ export interface Findings {
   /** EXPLAIN around it, with what it says of ANALYZE. */
   readonly explain?: { readonly analyze: boolean; readonly measuresRows: boolean }
   readonly mayWrite: boolean
-  /** Settings it changes by `set_config` with constants. */
+  /** Settings it changes by calls of `set_config` that name them. */
   readonly settings: readonly SettingChange[]
   /** Cursors of the session it speaks of (`WHERE CURRENT OF`). */
   readonly cursors: readonly string[]

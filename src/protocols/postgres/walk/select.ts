@@ -13,7 +13,7 @@ import {
   type Use,
 } from '../scope.ts'
 import { hasEffectiveWhere } from '../where.ts'
-import { walkOperator } from './code.ts'
+import { explainNamedSetting, walkOperator } from './code.ts'
 import { asFields, CLOSED, OPEN, TOP, type Context } from './context.ts'
 import { fromItems, lockRows } from './from.ts'
 import { originsOf, outputsOf, starsOf } from './outputs.ts'
@@ -37,6 +37,7 @@ export function walkSelect(walk: Walker, fields: Ast, context: Context, recursiv
   walk.stars.push(...starsOf(fields, level))
   const hasWhere = hasEffectiveWhere(fields['whereClause'])
   for (const use of direct) use.hasWhere = hasWhere
+  if (context === TOP) explainNamedSetting(walk, fields)
   walk.nodes(fields['targetList'], inner)
   const predicate: Context = { ...inner, isPredicate: true }
   walk.node(fields['whereClause'], predicate)

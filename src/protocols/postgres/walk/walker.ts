@@ -41,6 +41,8 @@ export class Walker {
   readonly known = new Set<Ast>()
   readonly cursors = new Set<string>()
   readonly settings: SettingChange[] = []
+  /** Calls that the statement around them has explained. */
+  readonly explained = new Set<Ast>()
   /** Told of a `RangeVar` outside of every query: the name of an object. Without it there is none. */
   onObject: ((ref: Ast) => void) | undefined
   paramsMax = 0

@@ -17,6 +17,7 @@ import { decodeTextRow } from '../messages/data-row.ts'
 import { encodeExecute } from '../messages/execute.ts'
 import { encodeDescribe } from '../messages/describe.ts'
 import { encodeParse } from '../messages/parse.ts'
+import { SEARCH_PATH_SQL } from '../catalog-sql.ts'
 import { decodeReport, type Report } from '../messages/report.ts'
 import {
   decodeNotification,
@@ -37,13 +38,18 @@ const POISON_SQL = 'sallyport: refused'
 /** Statements the gateway prepares for itself. */
 const OWN_PORTAL = 'sallyport_own'
 /** Settings that decide what a text means and who runs it. */
-const PINS = ['standard_conforming_strings', 'client_encoding', 'search_path', 'role', 'session_authorization']
+const PINS = ['standard_conforming_strings', 'client_encoding', 'role', 'session_authorization', 'search_path']
+/** By statements of the gateway's own names: what shows a setting, and where names are looked up. */
+const QUESTIONS = new Map([
+  ...PINS.map((pin) => [`sallyport_show_${pin}`, `SHOW ${pin}`] as const),
+  ['sallyport_path', SEARCH_PATH_SQL],
+])
 const OWN_STATEMENTS = [
   'sallyport_snapshot',
   'sallyport_fingerprint',
   'sallyport_heap',
   'sallyport_heap_shown',
-  ...PINS.map((pin) => `sallyport_show_${pin}`),
+  ...QUESTIONS.keys(),
 ]
 
 /** What a backend says on its own. */
@@ -206,35 +212,49 @@ export class WireBackend {
 
   /**
    * Asks for the settings that decide what a text means, without taking a snapshot, so that SET TRANSACTION may still
-   * follow. Returns the name of the first that is not as it was pinned.
+   * follow. Returns the name of the first that is not as it was pinned; the search path comes last.
    */
   async drift(): Promise<string | undefined> {
-    const messages = PINS.flatMap((pin) => this.#showMessages(pin))
-    const isPipeline = this.isOpen
-    this.send([...messages, isPipeline ? FLUSH : SYNC])
-    let drifted: string | undefined
-    for (const pin of PINS) {
-      const shown = await this.#shown(pin)
-      if (shown !== this.#pinned.get(pin)) drifted ??= pin
-    }
-    if (isPipeline) return drifted
-    this.isSyncSent = true
-    await this.sync()
-    return drifted
+    const shown = await this.#askAll(PINS.map((pin) => `sallyport_show_${pin}`))
+    return PINS.find((pin, index) => shown[index] !== this.#pinned.get(pin))
   }
 
-  #showMessages(pin: string): Buffer[] {
-    const name = `sallyport_show_${pin}`
+  /**
+   * Asks which schemas the session looks into. That takes a snapshot, so it is asked only ahead of a statement that will
+   * take one anyway.
+   */
+  async searchPath(): Promise<readonly string[]> {
+    const [path] = await this.#askAll(['sallyport_path'])
+    const schemas: unknown = JSON.parse(path ?? '[]')
+    return Array.isArray(schemas) ? schemas.map(String) : []
+  }
+
+  /** Asks questions of the gateway's own; resolves with the first cell of each answer. */
+  async #askAll(names: readonly string[]): Promise<readonly (string | null | undefined)[]> {
+    const messages = names.flatMap((name) => this.#questionMessages(name))
+    const isPipeline = this.isOpen
+    this.send([...messages, isPipeline ? FLUSH : SYNC])
+    const answers: (string | null | undefined)[] = []
+    for (const name of names) answers.push(await this.#answerTo(name))
+    if (isPipeline) return answers
+    this.isSyncSent = true
+    await this.sync()
+    return answers
+  }
+
+  #questionMessages(name: string): Buffer[] {
     const messages = [
       encodeBind({ portal: OWN_PORTAL, statement: name, paramFormats: [], params: [], resultFormats: [] }),
       encodeExecute({ portal: OWN_PORTAL, rowsMax: 0 }),
       encodeDescribe({ type: 'Close', what: 'portal', name: OWN_PORTAL }),
     ]
-    if (!this.prepared.has(name)) messages.unshift(encodeParse({ name, sql: `SHOW ${pin}`, paramTypes: [] }))
+    if (!this.prepared.has(name)) {
+      messages.unshift(encodeParse({ name, sql: QUESTIONS.get(name) ?? '', paramTypes: [] }))
+    }
     return messages
   }
 
-  async #shown(pin: string): Promise<string | null | undefined> {
+  async #answerTo(name: string): Promise<string | null | undefined> {
     let value: string | null | undefined
     this.#reader.readsRows = true
     for (;;) {
@@ -242,7 +262,7 @@ export class WireBackend {
       if (piece.kind !== 'message' || piece.letter === 'E' || piece.letter === 'Z') {
         throw new SallyportError('ERR_UPSTREAM_LOST', `The session at target ${this.target} could not be checked.`)
       }
-      if (piece.letter === '1') this.prepared.add(`sallyport_show_${pin}`)
+      if (piece.letter === '1') this.prepared.add(name)
       if (piece.letter === 'D') value = decodeTextRow(piece.body)[0]
       if (piece.letter === '3') return value
     }

@@ -36,8 +36,12 @@ export class WireCall {
   readonly session: SessionView
   /** Set for one of several statements of a Query message: its Sync comes after the last. */
   readonly isPart: boolean
-  /** The setting that is not as it was pinned; nothing of the text is understood then (C7). */
+  /** The setting that is not as it was pinned; nothing of the text that looks a name up is understood then (C7). */
   readonly drift: string | undefined
+  /** Where the session looks names up, when its client has moved that. */
+  readonly searchPath: readonly string[] | undefined
+  /** Whether code of users that runs at the end of the transaction was set off in it. */
+  readonly owesCode: boolean
   /** Set for a Parse message: its parameters have no values yet. */
   readonly isUnbound: boolean
   /** Set when the session itself may have changed the catalog: what follows is planned with the one of now (C7). */
@@ -58,6 +62,8 @@ export class WireCall {
       readonly isUnbound?: true
       readonly isPart?: boolean
       readonly drift?: string | undefined
+      readonly searchPath?: readonly string[] | undefined
+      readonly owesCode?: boolean
       readonly followsChange?: boolean
     } = {},
   ) {
@@ -68,6 +74,8 @@ export class WireCall {
     this.isUnbound = more.isUnbound ?? false
     this.isPart = more.isPart ?? false
     this.drift = more.drift
+    this.searchPath = more.searchPath
+    this.owesCode = more.owesCode ?? false
     this.followsChange = more.followsChange ?? false
   }
 

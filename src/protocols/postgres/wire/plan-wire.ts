@@ -2,6 +2,7 @@ import type { Canonical } from '../../../core/call.ts'
 import { SallyportError } from '../../../core/errors.ts'
 import type { Catalog } from '../catalog.ts'
 import { loadParser, planStatement, planUnread, type PlanUnder, type PostgresPlan } from '../plan.ts'
+import { isNameless, withSearchPath } from '../search-path.ts'
 import type { WireCall } from './payload.ts'
 
 /** Works out what a call of a wire client means, with what its session holds. */
@@ -10,11 +11,12 @@ export async function planWire(wire: WireCall, catalog: Catalog, under: PlanUnde
   const { sql, portal, session } = wire
   const params = wire.params
   const request = wire.isUnbound ? { sql } : { sql, params }
-  const inSession: PlanUnder = { ...under, door: 'session', session }
+  const inSession: PlanUnder = { ...under, door: 'session', session, owesCode: wire.owesCode }
+  const seen = catalogOf(wire, catalog)
   const made =
-    wire.drift === undefined
-      ? planStatement(request, catalog, inSession)
-      : planUnread(sql, params, catalog, inSession, `The session's setting ${wire.drift} is not as it was pinned.`)
+    seen === undefined
+      ? planUnread(sql, params, catalog, inSession, `The session's setting ${wire.drift} is not as it was pinned.`)
+      : planStatement(request, seen, inSession)
   wire.plan = made
   if (portal === undefined || params.length === 0) return made
   return withValues(made, wire)
@@ -53,6 +55,13 @@ function readAnyway(
 
 function withValues(plan: PostgresPlan, wire: WireCall): PostgresPlan {
   return { ...plan, exact: { ...(plan.exact as Readonly<Record<string, Canonical>>), ...boundAs(wire) } }
+}
+
+/** The catalog to plan with; none where what the text means cannot be told (C7). */
+function catalogOf({ drift, searchPath, sql }: WireCall, catalog: Catalog): Catalog | undefined {
+  if (drift === undefined) return catalog
+  const seen = searchPath === undefined ? undefined : withSearchPath(catalog, searchPath)
+  return seen ?? (isNameless(sql) ? catalog : undefined)
 }
 
 /** The very bytes that are bound, and what the client says they are (C11): one text can stand for different values. */
