@@ -13,6 +13,7 @@ const MARKER = /zq-\d|77-777/
 const SCHEMA = `
   CREATE TABLE customers (id int PRIMARY KEY, name text, ssn text CHECK (length(ssn) > 3));
   INSERT INTO customers VALUES (1, 'Ada', 'zq-111'), (2, 'Bob', '77-7777'), (3, 'Eve', NULL);
+  CREATE INDEX customers_name_ssn ON customers (name, ssn);
   CREATE TABLE orders (id int PRIMARY KEY, item text);
   INSERT INTO orders SELECT n, 'item ' || n FROM generate_series(1, 9) n;
   CREATE SCHEMA other;
@@ -49,6 +50,7 @@ rules:
   - {id: read, effect: allow, principals: [group:agents], actions: [sql.select], resources: ["public.*", "other.*", "shop.*"]}
   - {id: write, effect: allow, principals: [group:agents], actions: ["sql.insert", "sql.update", "sql.delete", "sql.create"], resources: ["public.*"]}
   - {id: calls, effect: allow, principals: [group:agents], actions: [sql.call], resources: ["public.leak(public.customers)", "public.tell()", "other.least()"]}
+  - {id: anything, effect: allow, principals: [group:setters], actions: [sql.call, sql.explain, sql.monitor, sql.unknown], resources: ["**", "-"]}
   - {id: sets, effect: allow, principals: [group:setters], actions: [sql.set, sql.set_role], resources: ["*"]}
   - {id: copies, effect: allow, principals: [group:copiers], actions: [sql.copy], resources: ["public.*", "shop.*", "-"]}
 masks:
@@ -199,7 +201,73 @@ describe.each<ServerVersion>(['18', '15'])('the PostgreSQL door before PostgreSQ
       "select pg_read_file('/etc/passwd')",
       'select most_common_vals from pg_stats',
     ])('R10: code that could read what is masked is refused: %s', async (sql) => {
-      expect((await session([sql]))[0]).toMatch(/^42501 /)
+      const [told] = await session([sql])
+      // By the gateway, for the masks: rules allow all of it, and it was not left to the rights of the role.
+      expect(told).toMatch(/^42501 .*mask/)
+      expect(told).not.toContain('rejected the statement')
+    })
+
+    it.each([
+      ['a statement prepared by the protocol', 'named'],
+      ['a statement prepared by PREPARE', 'prepared'],
+      ['a portal that is open', 'portal'],
+      ['the same text once more', 'text'],
+    ] as const)('R1: two tables swap names under %s', async (_what, how) => {
+      const ask = 'select ssn from other.customers order by id'
+      const client = new Client({
+        host: '127.0.0.1',
+        port: world.wirePort,
+        user: 'loop',
+        password: reader,
+        database: 'db',
+      })
+      client.on('error', () => undefined)
+      await client.connect()
+      const again = async (): Promise<string> => {
+        if (how === 'prepared') return asked(client, 'execute p')
+        if (how === 'portal') return asked(client, 'fetch 1 from c')
+        const query = { text: ask, rowMode: 'array' as const, ...(how === 'named' && { name: 'n' }) }
+        return client.query(query).then(
+          ({ rows }) => JSON.stringify(rows),
+          (error: DatabaseError) => `${error.code} `,
+        )
+      }
+      const swap = () =>
+        world.db.admin.query(
+          `BEGIN; ALTER TABLE public.customers RENAME TO x; ALTER TABLE public.x SET SCHEMA other;
+           ALTER TABLE other.customers SET SCHEMA public; ALTER TABLE other.x RENAME TO customers; COMMIT`,
+        )
+      const back = () =>
+        world.db.admin.query(
+          `BEGIN; ALTER TABLE other.customers RENAME TO x; ALTER TABLE public.customers SET SCHEMA other;
+           ALTER TABLE other.x SET SCHEMA public; ALTER TABLE public.x RENAME TO customers; COMMIT`,
+        )
+      try {
+        if (how === 'prepared') await client.query(`prepare p as ${ask}`)
+        if (how === 'portal') await client.query(`declare c cursor with hold for ${ask}`)
+        const before = await again()
+        await swap()
+        const told = [await again(), await again()]
+        await back()
+        expect(before).toBe(OTHER)
+        expect(told.join()).not.toMatch(MARKER)
+        expect(told.every((line) => /^(?:42501|40001) /.test(line))).toBe(true)
+      } finally {
+        await client.end()
+      }
+    })
+
+    it('C9: EXPLAIN shows what things cost, also after a read that hid the order of an index', async () => {
+      const told = await session([
+        'begin',
+        'select id from customers order by name limit 1',
+        'explain select id from customers',
+        'select id from customers order by name limit 1',
+        'explain select id from customers',
+        'rollback',
+      ])
+      expect(told[2]).toMatch(/cost=0\.00\.\.(?!0\.00)/)
+      expect(told[4]).toBe(told[2])
     })
 
     it.each([

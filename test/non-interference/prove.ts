@@ -11,11 +11,18 @@ const MUST_BE_WRITTEN = process.env['SALLYPORT_CORPUS'] === 'write'
 
 /** Of what leaks without a gateway at least this share is seen to: the runner can see. */
 const FLAGGED_SHARE_MIN = 0.5
-/**
- * Told apart under a role without rights on masked columns, without any gateway: what PostgreSQL itself cannot keep. Twelve
- * of them are what triggers and defaults of the tables' owner tell.
- */
-const FLAGGED_WITHOUT_RIGHTS_MAX = 25
+/** Told apart under a role without rights on masked columns, without any gateway: what PostgreSQL itself cannot keep. */
+const TOLD_WITHOUT_RIGHTS: readonly (readonly [attempt: RegExp, why: string])[] = [
+  [/\bpg_stats\b/u, 'statistics of columns of masked tables that the role may read'],
+  [/\b(?:audited|copied|kept)\b/u, "triggers run with their table's rows, whatever the role may read"],
+  [/\btenants\b/u, 'a policy compares a masked column for whoever asks'],
+  [/\b(?:filled|fresh_only)\b/u, "defaults and checks call functions with their owner's rights"],
+  [/\bupdate checked\b/u, 'a check compares a masked column with one that may be written'],
+  [/\banalyze, wal\b/u, 'WAL is as long as the rows are, masked columns included'],
+  [/\border by c\.plan limit 1$/u, 'rows come in the order of an index that also holds a masked column'],
+]
+/** Statements of those kinds in the corpus that tell; the last two kinds do on some days. */
+const TOLD_WITHOUT_RIGHTS_MAX = 22
 
 /** What is wrong with a section that is as it should be. */
 const NOTHING: { readonly findings: readonly Finding[]; readonly otherwise: readonly string[] } = {
@@ -134,8 +141,11 @@ export function proveCorpora(version: ServerVersion): void {
       console.log(
         `PostgreSQL ${version}, ${mode}, no gateway: ${told.length} of ${leaks.length} attempts tell the copies apart`,
       )
+      const isExplained = (sql: string): boolean =>
+        mode === 'rewrite' || TOLD_WITHOUT_RIGHTS.some(([attempt]) => attempt.test(sql))
       const [least, most] =
-        mode === 'rewrite' ? [leaks.length * FLAGGED_SHARE_MIN, leaks.length] : [0, FLAGGED_WITHOUT_RIGHTS_MAX]
+        mode === 'rewrite' ? [leaks.length * FLAGGED_SHARE_MIN, leaks.length] : [0, TOLD_WITHOUT_RIGHTS_MAX]
+      expect(told.filter((sql) => !isExplained(sql))).toEqual([])
       expect(told.length).toBeGreaterThanOrEqual(least)
       expect(told.length).toBeLessThanOrEqual(most)
     }, 120_000)

@@ -17,6 +17,8 @@ const OF_A_SESSION =
 const LINES = [...readCorpus('leaks'), ...readCorpus('legitimate')].flatMap(({ lines }) =>
   lines.map(({ sql }) => sql).filter((sql) => !OF_A_SESSION.test(sql)),
 )
+/** Of all sessions at least so many statements are answered, in each manner: what is refused proves little. */
+const ANSWERED_MIN = 150
 /** Statements of one connection. */
 const BATCH = 100
 
@@ -27,14 +29,9 @@ describe.runIf(has('postgresql-15'))('C9: the PostgreSQL door', () => {
   }, 120_000)
   afterAll(() => world.close())
 
-  // In the extended protocol one refusal skips the rest of a session, so that few statements are reached there.
-  it.each<readonly [Manner, number]>([
-    ['simple', 50],
-    ['text', 5],
-    ['binary', 5],
-  ])(
+  it.each<Manner>(['simple', 'text', 'binary'])(
     'tells no copies apart in whole sessions (%s)',
-    async (manner, answeredMin) => {
+    async (manner) => {
       await world.reset()
       const findings: Finding[] = []
       let answered = 0
@@ -44,7 +41,7 @@ describe.runIf(has('postgresql-15'))('C9: the PostgreSQL door', () => {
         answered += said.answers.filter(isAnswer).length
       }
       expect(findings).toEqual([])
-      expect(answered).toBeGreaterThan(answeredMin)
+      expect(answered).toBeGreaterThanOrEqual(ANSWERED_MIN)
     },
     240_000,
   )

@@ -59,7 +59,7 @@ async function converse(
     // Each read waits for data or the end.
     socket.setMaxListeners(0)
     await once(socket, 'connect')
-    const backend = new Backend(socket)
+    const backend = new Backend(socket, manner !== 'simple')
     const parameters = new Map([
       ['user', 'loop'],
       ['database', 'copy'],
@@ -88,7 +88,10 @@ function prepared(sql: string, manner: Manner): Buffer {
     encodeDescribe({ type: 'Describe', what: 'statement', name: '' }),
     encodeBind({ portal: '', statement: '', paramFormats: [], params: [], resultFormats }),
     encodeDescribe({ type: 'Describe', what: 'portal', name: '' }),
-    encodeExecute({ portal: '', rowsMax: 2 }),
+    // What yields no rows is done once it ran: a second time it is an error, which would end the transaction.
+    ...(/^\s*(?:select|table|values|with|fetch|show|explain)\b/iu.test(sql) && !/\binto\b/iu.test(sql)
+      ? [encodeExecute({ portal: '', rowsMax: 2 })]
+      : []),
     encodeExecute({ portal: '', rowsMax: 0 }),
     SYNC,
   ])
@@ -98,10 +101,12 @@ function prepared(sql: string, manner: Manner): Buffer {
 class Backend {
   readonly #socket: Socket
   readonly #reader = new BackendReader()
+  readonly #isExtended: boolean
   isOver = false
 
-  constructor(socket: Socket) {
+  constructor(socket: Socket, isExtended: boolean) {
     this.#socket = socket
+    this.#isExtended = isExtended
     this.#reader.readsRows = true
     socket.on('error', () => undefined)
   }
@@ -132,6 +137,8 @@ class Backend {
           Buffer.concat([
             encodeCopy({ type: 'CopyData', data: Buffer.from('1\tone\n2\tzqvkjxw1-a\n') }),
             encodeCopy({ type: 'CopyDone' }),
+            // The Sync that went ahead was taken for part of the data (PostgreSQL manual, 55.2.6).
+            ...(this.#isExtended ? [SYNC] : []),
           ]),
         )
       }

@@ -154,6 +154,45 @@ describe.each<ServerVersion>(['18', '15'])('on PostgreSQL %s', (version) => {
       })
     })
 
+    const SWAPS = {
+      'two tables swapped names': (a: string, b: string) =>
+        `ALTER TABLE ${a} RENAME TO x; ALTER TABLE ${b} RENAME TO ${a}; ALTER TABLE x RENAME TO ${b}`,
+      'two schemas swapped names': () =>
+        'ALTER SCHEMA public RENAME TO x; ALTER SCHEMA other RENAME TO public; ALTER SCHEMA x RENAME TO other',
+      'two columns swapped names': () =>
+        'ALTER TABLE customers RENAME ssn TO x; ALTER TABLE customers RENAME name TO ssn; ALTER TABLE customers RENAME x TO name',
+    }
+
+    it.each([
+      ['two tables swapped names', 'select ssn from archive order by 1'],
+      ['two schemas swapped names', 'select ssn from other.customers order by 1'],
+      ['two columns swapped names', 'select name from customers order by 1'],
+    ] as const)('R1: a mask guards its column, not its name: %s', async (what, sql) => {
+      const [copy] = copies
+      if (copy === undefined) throw new Error('no copy')
+      // In one transaction, so that no look ever finds a name without its table.
+      const swap = () => copy.db.admin.query(`BEGIN; ${SWAPS[what]('customers', 'archive')}; COMMIT`)
+      const ask = (between?: () => Promise<unknown>) =>
+        one(copy, sql, MASKS, between).catch((error: unknown) => {
+          if (!(error instanceof SallyportError)) throw error
+          return { seen: error.facts.construct ?? error.message }
+        })
+      expect((await ask()).seen).not.toMatch(MARKER)
+      let meanwhile = ''
+      let afterwards = ''
+      try {
+        meanwhile = (await ask(swap)).seen
+        afterwards = (await ask()).seen
+        // It is there for whoever asks for it by its new name.
+        expect(JSON.stringify((await copy.db.admin.query(sql)).rows)).toMatch(MARKER)
+      } finally {
+        await swap()
+      }
+      expect(meanwhile).not.toMatch(MARKER)
+      expect(meanwhile).not.toContain('"kind":"head"')
+      expect(afterwards).toBe('sql.mask.binding')
+    })
+
     it('R2: nothing is shown when the schema changed after the plan was made', async () => {
       const [copy] = copies
       if (copy === undefined) throw new Error('no copy')

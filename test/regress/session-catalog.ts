@@ -31,6 +31,7 @@ const NARROW = {
   policyReads: sql.POLICY_READS_SQL,
   viewBuiltins: sql.VIEW_BUILTINS_SQL,
   storedBuiltins: sql.STORED_BUILTINS_SQL,
+  updatable: sql.UPDATABLE_SQL,
   operators: sql.OPERATORS_SQL,
   casts: sql.CASTS_SQL,
   comparisons: sql.COMPARISONS_SQL,

@@ -219,6 +219,7 @@ async function loadCatalog(connection: UpstreamConnection, builtins?: Builtins):
     policyReads: ask.json(sql.POLICY_READS_SQL),
     viewBuiltins: ask.json(sql.VIEW_BUILTINS_SQL),
     storedBuiltins: ask.json(sql.STORED_BUILTINS_SQL),
+    updatable: ask.json(sql.UPDATABLE_SQL),
     operators: ask.json(sql.OPERATORS_SQL),
     casts: ask.json(sql.CASTS_SQL),
     comparisons: ask.json(sql.COMPARISONS_SQL),

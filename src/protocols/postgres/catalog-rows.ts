@@ -41,6 +41,7 @@ export interface CatalogAnswers {
   readonly clustered: readonly { readonly relation: number; readonly column: string }[]
   readonly policyReads: readonly { readonly relation: number; readonly uses: number; readonly column: string }[]
   readonly viewBuiltins: readonly { readonly relation: number; readonly isRelation: boolean; readonly oid: number }[]
+  readonly updatable: readonly { readonly relation: number; readonly definition: string }[]
   readonly storedBuiltins: readonly {
     readonly via: 'policy' | 'write'
     readonly relation: number
@@ -217,6 +218,7 @@ function relations(answers: CatalogAnswers, types: ReadonlyMap<number, TypeRow>)
   const stored = groupBy(answers.storedBuiltins, ({ relation, via }) => `${relation} ${via}`)
   const builtinsOf = (oid: number, via: 'policy' | 'write'): readonly number[] =>
     (stored.get(`${oid} ${via}`) ?? []).flatMap((row) => counted(row.function))
+  const updatable = new Map(answers.updatable.map(({ relation, definition }) => [relation, definition]))
   const wholeRows = new Set(answers.wholeRows.map(({ relation }) => relation))
   const hasRules = new Set(answers.rules.map(({ relation }) => relation))
   return answers.relations.map((row): Relation => {
@@ -257,6 +259,7 @@ function relations(answers: CatalogAnswers, types: ReadonlyMap<number, TypeRow>)
       policyReads: (by.policyReads.get(row.oid) ?? []).map(({ uses: relation, column }) => ({ relation, column })),
       readsOpaquely: opaque.has(row.oid),
       dependsOn: used(uses, ['rule'], 'uses'),
+      ...definitionOf(updatable.get(row.oid)),
       ruleReads: (by.ruleReads.get(row.oid) ?? []).map(({ uses: relation, column }) => ({ relation, column })),
       readsWholeRows: wholeRows.has(row.oid),
       clusteredBy: (by.clustered.get(row.oid) ?? []).map(({ column }) => column),
@@ -273,6 +276,10 @@ function relations(answers: CatalogAnswers, types: ReadonlyMap<number, TypeRow>)
       ],
     }
   })
+}
+
+function definitionOf(definition: string | undefined): Pick<Relation, 'updatableAs'> {
+  return definition === undefined ? {} : { updatableAs: definition }
 }
 
 function groups(answers: CatalogAnswers) {

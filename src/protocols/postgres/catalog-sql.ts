@@ -236,6 +236,13 @@ export const WHOLE_ROWS_SQL = `SELECT row_to_json(x)::text FROM (
   SELECT DISTINCT ev_class::int8 AS relation FROM pg_rewrite
   WHERE oid >= 16384 AND concat(ev_action::text, ev_qual::text) LIKE '%:varattno 0 %') x`
 
+/** Views that can be written without a trigger or a rule of a user (bits 2, 3 and 4: UPDATE, INSERT, DELETE). */
+export const UPDATABLE_SQL = `SELECT row_to_json(x)::text FROM (
+  SELECT c.oid::int8 AS relation, pg_get_viewdef(c.oid) AS definition
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+  WHERE c.relkind = 'v' AND c.oid >= 16384 AND c.relpersistence <> 't' AND n.nspname !~ '^pg_(toast|temp)'
+    AND pg_relation_is_updatable(c.oid, false) & 28 = 28) x`
+
 /** Columns of the indexes by which tables were put in order, in expressions and predicates too. */
 export const CLUSTERED_SQL = `SELECT row_to_json(x)::text FROM (
   SELECT DISTINCT i.indrelid::int8 AS relation, a.attname AS column

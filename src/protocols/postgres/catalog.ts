@@ -117,6 +117,8 @@ export interface Relation {
   readonly readsOpaquely: boolean
   /** For views and tables with rules: OIDs of relations its rules use, direct ones at least; without itself. */
   readonly dependsOn: readonly number[]
+  /** For views that the server lets be written by themselves: their query, with schemas; absent for all others. */
+  readonly updatableAs?: string
   /** Columns of other relations its rules read by name. */
   readonly ruleReads: readonly { readonly relation: number; readonly column: string }[]
   /** Whether its rules read a whole row of something: those stand in no list of columns. */

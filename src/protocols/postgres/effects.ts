@@ -7,6 +7,7 @@ import type { Catalog, CatalogFunction, CatalogTrigger, ForeignKeyAction, Relati
 import { functionsOf, isBuiltin, mayReadAnything } from './functions.ts'
 import { indexOf, rowFunctions } from './indexes.ts'
 import type { Use } from './scope.ts'
+import { baseOf } from './view-base.ts'
 import type { FunctionUse } from './walk/findings.ts'
 
 /** A write that a foreign key passes on to another table. */
@@ -14,6 +15,11 @@ export interface Cascade {
   readonly relation: Relation
   readonly verb: 'update' | 'delete'
   readonly columns: ReadonlySet<string>
+}
+
+/** A write of a view, as the write of the relation it shows that it becomes. */
+export interface Through extends Change {
+  readonly hasWhere: boolean
 }
 
 /** A relation whose rows are written: the one that was meant, its partitions and children, and where keys pass it on. */
@@ -40,6 +46,8 @@ export interface Effects {
   readonly sideEffects: readonly SideEffect[]
   readonly cascades: readonly Cascade[]
   readonly changes: readonly Change[]
+  /** Where writes of views end. */
+  readonly through: readonly Through[]
   /** Relations whose foreign key columns decide whether the write fails: an oracle when those are masked. */
   readonly consulted: readonly { readonly relation: Relation; readonly columns: readonly string[] }[]
 }
@@ -51,7 +59,11 @@ export function effectsOf(catalog: Catalog, uses: readonly Use[]): Effects {
   const reach = new Reach(catalog)
   for (const use of uses) {
     reach.read(use.relation)
-    for (const verb of use.writes) reach.write(use.relation, verb, verb === 'insert' ? use.inserted : use.updated)
+    for (const verb of use.writes) {
+      const columns = verb === 'insert' ? use.inserted : use.updated
+      reach.write(use.relation, verb, columns)
+      if (use.relation.kind === 'view') reach.through({ relation: use.relation, verb, columns, hasWhere: use.hasWhere })
+    }
   }
   return reach.effects()
 }
@@ -65,6 +77,7 @@ class Reach {
   >()
   readonly #sideEffects = new Map<string, SideEffect>()
   readonly #changes: Change[] = []
+  readonly #through: Through[] = []
   readonly #consulted: { readonly relation: Relation; readonly columns: readonly string[] }[] = []
 
   constructor(catalog: Catalog) {
@@ -80,6 +93,7 @@ class Reach {
       sideEffects: [...this.#sideEffects.values()],
       cascades,
       changes: this.#changes,
+      through: this.#through,
       consulted: this.#consulted,
     }
   }
@@ -143,6 +157,18 @@ class Reach {
     }
     if (verb === 'insert') return
     for (const member of new Set([...down, ...this.#family(relation, 'parents')])) this.#pass(member, verb, columns)
+  }
+
+  /** A view is written where its rows are: in the relation it shows, and where that is a view, in turn. */
+  through({ relation: view, verb, columns, hasWhere }: Through): void {
+    const base = baseOf(this.#catalog, view)
+    if (base === undefined) return
+    const named = new Set([...columns].flatMap((column) => base.columns.get(column) ?? []))
+    const next = { relation: base.relation, verb, columns: named, hasWhere }
+    this.#through.push(next)
+    this.read(base.relation)
+    this.write(base.relation, verb, named)
+    if (base.relation.kind === 'view') this.through(next)
   }
 
   /** What runs when a row is made or made anew. */

@@ -50,6 +50,11 @@ export function refuseUnderMasks(findings: Findings, effects: Effects, masks: Bo
       'Leave WAL out.',
     )
   }
+  for (const { relation } of effects.through) {
+    if (!masks.byRelation.has(relation.oid) && !masks.tainted.has(relation.oid)) continue
+    const name = resourceName(relation)
+    refuse('sql.mask.view_write', `The view is written in ${name}, which has masked columns.`, `Write ${name} itself.`)
+  }
   for (const effect of effects.sideEffects) refuseSideEffect(effect, trusted)
   for (const use of findings.uses) refuseUse(use, masks)
   const writes = findings.uses.filter((use) => use.role !== 'read').length

@@ -38,6 +38,11 @@ export function partsOf(findings: Findings, effects: Effects, isQuery = true): r
     const draft = draftOf(drafts, `sql.${cascade.verb}`, cascade.relation, 'cascade')
     for (const column of cascade.columns) (cascade.verb === 'update' ? draft.written : draft.read).add(column)
   }
+  for (const { relation, verb, columns, hasWhere } of effects.through) {
+    const draft = draftOf(drafts, `sql.${verb}`, relation, 'view')
+    for (const column of columns) draft.written.add(column)
+    draft.hasWhere &&= hasWhere
+  }
   const parts = [...drafts.values()].map(toPart)
   const hasRelation = parts.length > 0
   if (findings.explain !== undefined) {
@@ -145,7 +150,7 @@ function attributesOf(
 ): Readonly<Record<string, AttributeValue>> {
   const { via, returning } = draft
   // Nobody wrote a WHERE for what a foreign key passes on.
-  const where = via === '' && draft.hasWhere
+  const where = via !== 'cascade' && draft.hasWhere
   switch (draft.verb) {
     case 'sql.insert':
       return { columns_written: written, returning, via }

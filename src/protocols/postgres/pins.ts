@@ -58,7 +58,7 @@ const SWITCHES = [
  * dearer sort, such as a large cross join, would read the index in its order. All costs are made smaller by the same
  * factor, which changes no other choice; no estimate of rows, of which there are at most 10^100, is dear enough then.
  */
-const COSTS = [
+const COST_SETTINGS = [
   'seq_page_cost',
   'random_page_cost',
   'cpu_tuple_cost',
@@ -66,17 +66,26 @@ const COSTS = [
   'cpu_operator_cost',
   'parallel_setup_cost',
   'parallel_tuple_cost',
-].map((name) => {
-  const cost = `pg_catalog.current_setting('${name}')::pg_catalog.float8`
-  const isSmall = `${cost} OPERATOR(pg_catalog.<) 1e-50::pg_catalog.float8`
-  // Once in a transaction is enough: made smaller again and again, all would become nothing.
-  const smaller = `${cost} OPERATOR(pg_catalog.*) 1e-100::pg_catalog.float8`
-  return `pg_catalog.set_config('${name}', (CASE WHEN ${isSmall} THEN ${cost} ELSE ${smaller} END)::pg_catalog.text, true)`
-})
+]
+
+/** Makes the costs small, or again what they were. Once in a transaction is enough: all would become nothing, or more. */
+function costsTimes(factor: '1e-100' | '1e100'): readonly string[] {
+  return COST_SETTINGS.map((name) => {
+    const cost = `pg_catalog.current_setting('${name}')::pg_catalog.float8`
+    const isSmall = `${cost} OPERATOR(pg_catalog.<) 1e-50::pg_catalog.float8`
+    const [small, large] = factor === '1e-100' ? [cost, scaled(cost, factor)] : [scaled(cost, factor), cost]
+    return `pg_catalog.set_config('${name}', (CASE WHEN ${isSmall} THEN ${small} ELSE ${large} END)::pg_catalog.text, true)`
+  })
+}
+
+const scaled = (cost: string, factor: string): string => `${cost} OPERATOR(pg_catalog.*) ${factor}::pg_catalog.float8`
+
+const ORDERED = [...SWITCHES, ...costsTimes('1e-100')].join(', ')
+const SHOWN = [...SWITCHES, ...costsTimes('1e100')].join(', ')
 
 /** Expressions that make the rest of the transaction read tables in heap order; EXPLAIN shows costs as they are. */
 export function heapOrder({ kind }: Pick<PostgresPlan, 'kind'>): string {
-  return (kind === 'explain' ? SWITCHES : [...SWITCHES, ...COSTS]).join(', ')
+  return kind === 'explain' ? SHOWN : ORDERED
 }
 
 const PIN_GUARD_SQL = `SELECT pg_catalog.set_config('statement_timeout', $1::pg_catalog.text, true),

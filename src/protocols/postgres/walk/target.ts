@@ -1,6 +1,8 @@
 import { asList, text, unwrap, words, type Ast } from '../ast.ts'
 import { spoken } from '../names.ts'
 import { derivedItem, relationItem, type Item, type Level, type Output, type Role, type Use } from '../scope.ts'
+import type { Relation, RelationKind } from '../catalog.ts'
+import { baseOf } from '../view-base.ts'
 import { aliasOf, asFields, CLOSED, OPEN, type Context } from './context.ts'
 import { fromItems, noteTwins } from './from.ts'
 import type { Returning } from './findings.ts'
@@ -18,15 +20,25 @@ export function targetOf(
   // A WITH query never captures the target of a write, so it is looked up in the catalog at once.
   const relation = walk.relation(ref)
   if (relation === undefined) return undefined
-  if (relation.kind !== 'table' && relation.kind !== 'partitioned_table' && relation.kind !== 'foreign_table') {
-    walk.unknown(`writing through ${relation.name}, which is no table`)
-  }
+  if (!isWritable(walk, relation, role)) walk.unknown(`writing through ${relation.name}, which is no table`)
   if (relation.hasRules) walk.unknown(`writing ${relation.name}, which has rewrite rules`)
   const use = walk.use(relation, role, ref)
   const alias = aliasOf(ref)
   walk.mayWrite = true
   return { use, item: relationItem(use, alias.name ?? relation.name, alias.name !== undefined, []) }
 }
+
+/**
+ * A table, or a view whose writes have a known end: in the relation it shows, or in a trigger. MERGE through a view means
+ * something to the newest servers only.
+ */
+function isWritable({ catalog }: Walker, relation: Relation, role: Role): boolean {
+  if (relation.kind !== 'view') return TABLES.has(relation.kind)
+  if (relation.builtin || role === 'merge') return false
+  return relation.triggers.length > 0 || baseOf(catalog, relation) !== undefined
+}
+
+const TABLES: ReadonlySet<RelationKind> = new Set(['table', 'partitioned_table', 'foreign_table'])
 
 /** The level of a write: its target and what stands beside it. Sub-selects beside it cannot see the target. */
 export function besideTarget(walk: Walker, target: { readonly item: Item }, list: unknown, context: Context): Context {
