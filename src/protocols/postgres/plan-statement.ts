@@ -7,12 +7,12 @@ import type { Part } from '../../core/action.ts'
 import type { Transform } from '../../core/decision.ts'
 import { SallyportError } from '../../core/errors.ts'
 import { text, unwrap, type Ast } from './ast.ts'
-import type { Catalog, CatalogFunction } from './catalog.ts'
+import type { CatalogFunction } from './catalog.ts'
 import { effectsOf, type Effects } from './effects.ts'
 import { isBuiltin } from './functions.ts'
 import { LiteralWatch, watching } from './literal-watch.ts'
 import { refuseDump, refuseLock, refuseUnderMasks, type Trusted } from './mask-rules.ts'
-import type { BoundMasks } from './masks.ts'
+import { bindMasks, type BoundMasks } from './masks.ts'
 import { functionName } from './names.ts'
 import { parse, type Parsed } from './parse.ts'
 import { partsOf } from './parts.ts'
@@ -407,8 +407,7 @@ function planKept(planning: Planning, { runs, session }: Draft): Ran {
     return { parts: [], unknowns: [`${what} that was not made in this session`] }
   }
   const plan = planOne({
-    ...planning,
-    catalog: runs?.kind === 'cursor' ? asDeclared(planning.catalog, known) : planning.catalog,
+    ...(runs?.kind === 'cursor' ? asDeclared(planning, known) : planning),
     request: { sql: known.text, params: [], isUnbound: true },
     under: { ...planning.under, door: 'session', session: EMPTY_SESSION },
   })
@@ -430,9 +429,13 @@ function planKept(planning: Planning, { runs, session }: Draft): Ran {
 }
 
 /** A cursor means what its names meant when it was declared; a prepared statement looks them up each time. */
-function asDeclared(catalog: Catalog, { searchPath }: KeptStatement): Catalog {
-  if (searchPath === undefined || searchPath.join() === catalog.searchPath.join()) return catalog
-  return withSearchPath(catalog, searchPath) ?? catalog
+function asDeclared(planning: Planning, { searchPath }: KeptStatement): Planning {
+  const { catalog, under } = planning
+  if (searchPath === undefined || searchPath.join() === catalog.searchPath.join()) return planning
+  const seen = withSearchPath(catalog, searchPath)
+  return seen === undefined
+    ? planning
+    : { ...planning, catalog: seen, masks: bindMasks(seen, under.masks, under.masking) }
 }
 
 function refusedIn({ refused }: PostgresPlan): { readonly refused?: NonNullable<PostgresPlan['refused']> } {
