@@ -24,6 +24,8 @@ export interface ObjectSchema {
 export interface ToolDescription {
   readonly name: string
   readonly title: string
+  /** Set for a tool that only persons with the role approver are offered. */
+  readonly isForApprovers?: true
   /** Written for a model: when to use it, what comes back, what to do with a refusal. */
   readonly description: string
   readonly inputSchema: ObjectSchema

@@ -1,5 +1,8 @@
 import type { TicketView } from '../approval/view.ts'
-import { openAdminClient } from './admin-client.ts'
+import { openAdminClient, type AdminClient } from './admin-client.ts'
+import { serveInbox } from './approvals-inbox.ts'
+import { openKeys } from './approvals-keys.ts'
+import { showTicket } from './approvals-show.ts'
 import { openTerminal, printable, type Terminal } from './terminal.ts'
 import type { RemoteOptions } from './token.ts'
 
@@ -30,7 +33,7 @@ export async function approvalsList(options: RemoteOptions & { readonly all?: bo
 /** Shows one ticket whole: an approver must never agree to what was cut away. */
 export async function approvalsShow(id: string, options: RemoteOptions): Promise<void> {
   const client = await openAdminClient(options)
-  show(openTerminal(options), await client.get<TicketView>(pathOf(id)))
+  showTicket(openTerminal(options), await client.get<TicketView>(pathOf(id)))
 }
 
 /** What an answer may carry. */
@@ -47,7 +50,7 @@ export async function approvalsVote(id: string, approve: boolean, options: VoteO
   let { digest } = options
   if (digest === undefined) {
     const seen = await client.get<TicketView>(pathOf(id))
-    if (!terminal.isJson) show(terminal, seen)
+    if (!terminal.isJson) showTicket(terminal, seen)
     digest = seen.digest
   }
   const ticket = await client.post<TicketView>(`${pathOf(id)}/vote`, {
@@ -84,7 +87,10 @@ export async function approvalsResolve(
   else terminal.line(`Ticket ${ticket.id} is now ${ticket.state}.`)
 }
 
-/** Prints tickets as they come and change, until Ctrl-C. */
+/**
+ * The live inbox: what waits, and then whatever comes. At a terminal it takes answers, one key each; elsewhere, and with
+ * `--json`, it prints.
+ */
 export async function approvalsWatch(options: RemoteOptions): Promise<void> {
   const terminal = openTerminal(options)
   const client = await openAdminClient(options)
@@ -93,56 +99,60 @@ export async function approvalsWatch(options: RemoteOptions): Promise<void> {
   process.once('SIGINT', stop)
   process.once('SIGTERM', stop)
   try {
-    for await (const ticket of client.events<TicketView>('/v1/approvals/watch', stopped.signal)) {
-      if (terminal.isJson) terminal.json(ticket)
-      else if (ticket.state === 'pending') {
-        show(terminal, ticket)
-        terminal.line(`  sallyport approvals approve ${ticket.id}   or   sallyport approvals deny ${ticket.id}\n`)
-      } else terminal.line(`${ticket.id} is now ${ticket.state}.`)
-    }
+    const tickets = inboxOf(client, stopped.signal)
+    const isInteractive = !terminal.isJson && process.stdin.isTTY && process.stdout.isTTY
+    await (isInteractive ? answerAtKeys(terminal, client, tickets, stopped) : print(terminal, tickets))
   } finally {
     process.off('SIGINT', stop)
     process.off('SIGTERM', stop)
   }
 }
 
-/** Every line of text from elsewhere is escaped, so that it cannot pass for one of ours. */
-function show(terminal: Terminal, ticket: TicketView): void {
-  if (terminal.isJson) return terminal.json(ticket)
-  const { requester, request } = ticket
-  const actsFor = requester.actsFor === undefined ? '' : `, acting for ${requester.actsFor}`
-  terminal.line(`${terminal.paint('bold', `Ticket ${ticket.id}`)}  ${ticket.state}, until ${ticket.expiresAt}`)
-  field(terminal, 'asks', `${requester.id} (owner ${requester.owner}${actsFor})`)
-  field(terminal, 'target', `${ticket.target} through ${ticket.tool}`)
-  field(terminal, 'because', ticket.decisionReason)
-  if (request === undefined) field(terminal, 'request', '(erased)')
-  for (const [index, line] of (request?.text ?? '').split('\n').entries()) {
-    field(terminal, index === 0 ? 'request' : '', line)
+async function answerAtKeys(
+  terminal: Terminal,
+  client: AdminClient,
+  tickets: AsyncIterable<TicketView>,
+  stopped: AbortController,
+): Promise<void> {
+  const keys = openKeys()
+  try {
+    await serveInbox({
+      terminal,
+      events: keys.together(tickets, stopped),
+      vote: (ticket, decision, reason) =>
+        client.post(`${pathOf(ticket.id)}/vote`, {
+          decision,
+          digest: ticket.digest,
+          ...(reason !== undefined && { reason }),
+        }),
+      askReason: (question) => keys.askLine(question),
+      now: Date.now,
+    })
+  } finally {
+    keys.close()
   }
-  for (const [index, value] of (request?.params ?? []).entries()) {
-    field(terminal, `$${index + 1}`, value === null ? 'NULL' : JSON.stringify(value))
-  }
-  if (ticket.agentSays !== undefined) field(terminal, 'it says', JSON.stringify(ticket.agentSays))
-  for (const { rule, anyOf, count, reasonRequired, by } of ticket.requirements) {
-    const why = reasonRequired ? ', with a reason' : ''
-    const given = by.length === 0 ? '' : `; given by ${by.join(', ')}`
-    field(terminal, 'needs', `${count} of ${anyOf.join(', ')}${why} (rule ${rule})${given}`)
-  }
-  for (const { by, decision, reason } of ticket.votes) {
-    field(terminal, 'answer', `${decision} by ${by}${reason === undefined ? '' : `: ${reason}`}`)
-  }
-  for (const other of ticket.unresolved) {
-    field(terminal, 'beware', `the same call ran as ${other}, and nobody knows yet whether it took effect`)
-  }
-  if (ticket.outcome !== undefined) {
-    const { code, message, resolvedBy, reason } = ticket.outcome
-    field(terminal, 'outcome', [code, message, resolvedBy && `said ${resolvedBy}`, reason].filter(Boolean).join(': '))
-  }
-  if (ticket.whyNot !== undefined) field(terminal, 'note', ticket.whyNot)
 }
 
-function field(terminal: Terminal, name: string, value: string): void {
-  terminal.line(`  ${name.padEnd(8)} ${printable(value)}`)
+async function print(terminal: Terminal, tickets: AsyncIterable<TicketView>): Promise<void> {
+  for await (const ticket of tickets) {
+    if (terminal.isJson) terminal.json(ticket)
+    else if (ticket.state === 'pending') {
+      showTicket(terminal, ticket)
+      const answer = `${ticket.id} --digest ${ticket.digest}`
+      terminal.line(`  sallyport approvals approve ${answer}\n  sallyport approvals deny ${answer}\n`)
+    } else terminal.line(`${printable(ticket.id)} is now ${ticket.state}.`)
+  }
+}
+
+/** What waits now, whole, and then every change. Watched first, so that nothing falls in between. */
+async function* inboxOf(client: AdminClient, signal: AbortSignal): AsyncGenerator<TicketView, void, undefined> {
+  const changes = client.events<TicketView>('/v1/approvals/watch', signal)
+  const first = changes.next()
+  // It is awaited below, and a failure of the requests before must not leave it unheard.
+  first.catch(() => undefined)
+  const { approvals } = await client.get<{ readonly approvals: readonly TicketView[] }>('/v1/approvals')
+  for (const { id, state } of approvals) if (state === 'pending') yield await client.get<TicketView>(pathOf(id))
+  for (let next = await first; next.done !== true; next = await changes.next()) yield next.value
 }
 
 function pathOf(id: string): string {

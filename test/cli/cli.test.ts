@@ -121,7 +121,18 @@ describe('the command line', () => {
 
   it('watches until the gateway ends the stream', async () => {
     const ran = await sallyport(['approvals', 'watch', '--json'], as('approver'))
-    expect(JSON.parse(ran.stdout)).toMatchObject({ id: 't1', state: 'pending' })
+    const seen = ran.stdout.trim().split('\n')
+    // What waited already, and then what changed.
+    expect(seen.map((line) => JSON.parse(line) as unknown)).toMatchObject([
+      { id: 't1', state: 'pending' },
+      { id: 't1', state: 'pending' },
+    ])
+  })
+
+  it('where nobody sits, the inbox prints tickets with the command that answers just what was seen', async () => {
+    const ran = await sallyport(['approvals', 'watch'], as('approver'))
+    expect(ran.stdout).toContain('UPDATE orders SET note = $1')
+    expect(ran.stdout).toContain('sallyport approvals approve t1 --digest d1')
   })
 
   it('never says the token it used', async () => {

@@ -16,6 +16,7 @@ import type { Call } from '../../src/core/call.ts'
 import type { Chunk } from '../../src/core/chunk.ts'
 import type { McpDoorDeps } from '../../src/doors/mcp/deps.ts'
 import { call, deferred, echo, INITIALIZE, modernCall, startGateway, PATIENT } from './harness.ts'
+import { EMPTY_INBOX } from './harness.ts'
 import type { AnyClient, Gateway } from './harness.ts'
 import { TICKET } from './ticket.ts'
 
@@ -122,6 +123,7 @@ describe('the stdio bridge', () => {
     const voted = deferred<string>()
     gateway = await startGateway({
       inbox: {
+        ...EMPTY_INBOX,
         async *offers() {
           yield { kind: 'open', ticket: TICKET }
         },
@@ -169,6 +171,7 @@ describe('the stdio bridge', () => {
     const listening = [deferred(), deferred()]
     let heard = 0
     const inbox: McpDoorDeps['inbox'] = {
+      ...EMPTY_INBOX,
       // oxlint-disable-next-line require-yield
       async *offers(_, signal) {
         listening[heard++]?.resolve()

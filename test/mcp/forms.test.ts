@@ -8,6 +8,7 @@ import type { TicketView } from '../../src/approval/view.ts'
 import type { McpDoorDeps } from '../../src/doors/mcp/deps.ts'
 import { messageOf } from '../../src/doors/mcp/forms.ts'
 import { connectLegacy, connectModern, deferred, MARIA, openRaw, raw, startGateway, PATIENT } from './harness.ts'
+import { EMPTY_INBOX } from './harness.ts'
 import type { AnyClient, Gateway } from './harness.ts'
 import { TICKET } from './ticket.ts'
 
@@ -18,6 +19,7 @@ function memoryInbox() {
   const votes: Vote[] = []
   const viewers: Principal[] = []
   const inbox: McpDoorDeps['inbox'] = {
+    ...EMPTY_INBOX,
     async *offers(viewer, signal) {
       viewers.push(viewer)
       const events: Offer[] = [...open.values()].map((ticket) => ({ kind: 'open', ticket }))

@@ -115,7 +115,7 @@ export function depsOf(more: Partial<McpDoorDeps> = {}): {
     targets: () => [{ name: SHOP.name, protocol: SHOP.protocol, labels: SHOP.labels, mode: SHOP.mode }],
     describe: async () => [],
     effectivePolicy: (principal) => ({ principal: principal.id }),
-    inbox: emptyInbox,
+    inbox: EMPTY_INBOX,
     reissue: async () => {
       throw new SallyportError('ERR_UNKNOWN_TICKET', 'There is no ticket of that name.')
     },
@@ -172,8 +172,11 @@ export async function startGateway(more: Partial<McpDoorDeps> = {}, listenOn = 0
   }
 }
 
-const emptyInbox: McpDoorDeps['inbox'] = {
+/** Nothing ever waits in it. */
+export const EMPTY_INBOX: McpDoorDeps['inbox'] = {
   async *offers() {},
+  pending: async () => [],
+  show: noTicket,
   vote: noTicket,
   cancel: noTicket,
 }
@@ -201,11 +204,14 @@ export async function connectModern(
   url: URL,
   token: string,
   headers: Readonly<Record<string, string>> = {},
+  prepare: (client: ModernClient) => void = () => undefined,
+  options: ConstructorParameters<typeof ModernClient>[1] = {},
 ): Promise<ModernClient> {
   const client = new ModernClient(
     { name: 'modern', version: '1.0.0' },
-    { versionNegotiation: { mode: { pin: '2026-07-28' } } },
+    { versionNegotiation: { mode: { pin: '2026-07-28' } }, ...options },
   )
+  prepare(client)
   await client.connect(
     new ModernTransport(url, { requestInit: { headers: { authorization: `Bearer ${token}`, ...headers } } }),
   )

@@ -5,14 +5,15 @@
  * @packageDocumentation
  */
 import { randomBytes, randomUUID } from 'node:crypto'
-import type { CallToolResult, ServerContext } from '@modelcontextprotocol/server'
-import { ProtocolError, ProtocolErrorCode } from '@modelcontextprotocol/server'
+import type { CallToolResult, InputRequiredResult, ServerContext } from '@modelcontextprotocol/server'
+import { isInputRequiredResult, ProtocolError, ProtocolErrorCode } from '@modelcontextprotocol/server'
 import type { Call, Session } from '../../core/call.ts'
 import { SallyportError } from '../../core/errors.ts'
 import type { Target } from '../../core/target.ts'
 import type { Answer } from '../../../tools/answer.ts'
 import type { CancelTool } from '../../../tools/approval_cancel.ts'
 import type { StatusTool } from '../../../tools/approval_status.ts'
+import type { ReviewTool } from '../../../tools/approvals_review.ts'
 import type { DescribeTool } from '../../../tools/describe_target.ts'
 import type { Tool } from '../../../tools/index.ts'
 import { toolNamed } from '../../../tools/index.ts'
@@ -24,6 +25,8 @@ import type { DoorLimits, McpDoorDeps } from './deps.ts'
 import type { Held } from './errors.ts'
 import { answerError } from './errors.ts'
 import { startHeartbeat } from './heartbeat.ts'
+import { isApprover } from './resources.ts'
+import { review } from './review.ts'
 
 /** Most characters of a name that is only recorded. */
 const NAME_CHARS_MAX = 128
@@ -35,14 +38,15 @@ export async function callTool(
   deps: McpDoorDeps,
   limits: DoorLimits,
   cursors: Cursors,
-): Promise<CallToolResult> {
+): Promise<CallToolResult | InputRequiredResult> {
   const caller = callerOf(ctx)
   caller.reached.add(ctx.mcpReq.id)
   const held: { now?: Held } = {}
   try {
     const session = await caller.session()
     const tool = toolNamed(params.name)
-    if (tool === undefined) {
+    // To all but approvers a tool of theirs does not exist.
+    if (tool === undefined || (tool.isForApprovers === true && !isApprover(caller.principal))) {
       const error = new SallyportError('ERR_UNKNOWN_TOOL', 'This gateway has no tool of that name.')
       await session.recording.refused({
         tool: params.name.slice(0, NAME_CHARS_MAX),
@@ -51,7 +55,14 @@ export async function callTool(
       })
       throw new ProtocolError(ProtocolErrorCode.InvalidParams, `${error.code}: ${error.message}`)
     }
-    return resultOf(await answer(tool, params.arguments, { session, ctx, deps, limits, cursors, held }))
+    const context = { session, ctx, deps, limits, cursors, held }
+    const answered =
+      tool.kind === 'review'
+        ? await orRefused(tool.name, params.arguments, context, () =>
+            review(tool.read(params.arguments), ctx, deps.inbox),
+          )
+        : await answer(tool, params.arguments, context)
+    return isInputRequiredResult(answered) ? answered : resultOf(answered)
   } catch (cause) {
     if (cause instanceof ProtocolError) throw cause
     const error = SallyportError.from(cause)
@@ -71,7 +82,7 @@ interface Context {
   readonly held: { now?: Held }
 }
 
-function answer(tool: Tool, args: unknown, context: Context): Promise<Answer> {
+function answer(tool: Exclude<Tool, ReviewTool>, args: unknown, context: Context): Promise<Answer> {
   if (tool.kind === 'run') return run(tool, args, context)
   if (tool.kind === 'status') return status(tool, args, context)
   if (tool.kind === 'cancel') return cancel(tool, args, context)

@@ -120,7 +120,7 @@ export function openForms(
 }
 
 /** The inbox already leaves out what the viewer may not answer; C13 is worth a second lock. */
-function mayAsk(ticket: TicketView, viewer: Principal): boolean {
+export function mayAsk(ticket: TicketView, viewer: Principal): boolean {
   if (isSamePerson(viewer, ticket.requester) || ticket.request === undefined) return false
   return messageOf(ticket).length <= MESSAGE_CHARS_MAX
 }
@@ -131,7 +131,7 @@ function timeLeft(ticket: TicketView, now: number): number {
   return Number.isNaN(left) ? 60_000 : Math.min(Math.max(left, 1000), 2_147_483_647)
 }
 
-function formOf(ticket: TicketView): ElicitRequestFormParams {
+export function formOf(ticket: TicketView): ElicitRequestFormParams {
   const needsReason = ticket.requirements.some(({ reasonRequired }) => reasonRequired)
   return {
     mode: 'form',

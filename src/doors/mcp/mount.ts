@@ -30,7 +30,7 @@ import type { LegacySession } from './legacy.ts'
 import { createLegacySessions, opensSession } from './legacy.ts'
 import { callIdsOf, isToolCall, namedTool } from './messages.ts'
 import { replyError, replyFailure, RPC, sendResponse } from './reply.ts'
-import { POLICY_URI, TARGETS_URI } from './resources.ts'
+import { isApprover, PENDING_URI, POLICY_URI, TARGETS_URI } from './resources.ts'
 import { createServer } from './server.ts'
 import { Unread } from './unread.ts'
 
@@ -136,7 +136,10 @@ export function mountMcp(app: Express, deps: McpDoorDeps): McpDoor {
     const room = unread.roomOf(known.principal, known.res)
     const caller = new Caller(known.principal, known.gone, () => joinSession(known), room)
     recordUnreached(caller, body, known.res)
-    if (isListen(body)) await endWithSession(caller, known.res)
+    if (isListen(body)) {
+      await endWithSession(caller, known.res)
+      if (listensToApprovals(body)) followApprovals(known)
+    }
     if (isClosing) throw new SallyportError('ERR_SHUTTING_DOWN', 'The gateway is shutting down; try again soon.')
     const handler = isToolCall(body) ? streaming : plain
     const response = await handler.fetch(request, { authInfo: caller.asAuthInfo(), parsedBody: body })
@@ -230,6 +233,24 @@ export function mountMcp(app: Express, deps: McpDoorDeps): McpDoor {
     await session.recording.refused({ tool: 'mcp.session', payload: sessionIdOf(known.req), error })
   }
 
+  /** Tells a listening approver of each change of what waits for them, until the stream ends. */
+  function followApprovals({ principal, res }: Known): void {
+    if (!isApprover(principal)) {
+      throw new SallyportError('ERR_FORBIDDEN', 'Only persons with the role approver may listen to approvals.')
+    }
+    const ended = new AbortController()
+    res.once('close', () => ended.abort())
+    const follow = async (): Promise<void> => {
+      for await (const _ of deps.inbox.offers(principal, ended.signal)) plain.notify.resourceUpdated(PENDING_URI)
+    }
+    follow().catch((error: unknown) => {
+      if (ended.signal.aborted) return
+      const { code } = SallyportError.from(error)
+      deps.log.warn({ door: 'mcp', principal: principal.id, code }, 'approvals are not watched')
+      res.destroy()
+    })
+  }
+
   /** A stream that outlives its request must not outlive the session of its caller: a revoked token ends it. */
   async function endWithSession(caller: Caller, res: ServerResponse): Promise<void> {
     const { signal } = await caller.session()
@@ -288,6 +309,14 @@ function asHostname(host: string): string {
 
 function isListen(body: unknown): boolean {
   return typeof body === 'object' && body !== null && 'method' in body && body.method === 'subscriptions/listen'
+}
+
+function listensToApprovals(body: unknown): boolean {
+  const { params } = body as {
+    readonly params?: { readonly notifications?: { readonly resourceSubscriptions?: unknown } }
+  }
+  const uris = params?.notifications?.resourceSubscriptions
+  return Array.isArray(uris) && uris.includes(PENDING_URI)
 }
 
 function sessionIdOf(req: IncomingMessage): string | undefined {

@@ -1,3 +1,4 @@
+import type { TicketView } from '../../approval/view.ts'
 import type { Principal } from '../../core/principal.ts'
 import type { McpDoorDeps, VisibleTarget } from './deps.ts'
 
@@ -7,8 +8,30 @@ export const TARGETS_URI = 'targets://'
 /** What the policy lets a principal do. */
 export const POLICY_URI = 'policy://effective'
 
-/** All resources of this door, in the order every list shows them. */
-export const RESOURCES = [
+/** Tickets that wait for this approver. */
+export const PENDING_URI = 'approvals://pending'
+
+/** Whether a principal is offered what approvers are. What it may answer is the inbox's to say. */
+export function isApprover({ kind, roles }: Principal): boolean {
+  return kind === 'person' && roles.includes('approver')
+}
+
+/** The resources a principal is offered, in the order every list shows them. */
+export function resourcesFor(principal: Principal): readonly (typeof RESOURCES | typeof APPROVER_RESOURCES)[number][] {
+  return isApprover(principal) ? [...RESOURCES, ...APPROVER_RESOURCES] : RESOURCES
+}
+
+const APPROVER_RESOURCES = [
+  {
+    uri: PENDING_URI,
+    name: 'pending-approvals',
+    title: 'Approvals that wait for you',
+    description: 'Calls of others that wait for your answer. `approvals_review` shows one and takes the answer.',
+    mimeType: 'application/json',
+  },
+] as const
+
+const RESOURCES = [
   {
     uri: POLICY_URI,
     name: 'effective-policy',
@@ -26,8 +49,14 @@ export const RESOURCES = [
 ] as const
 
 /** The text of a resource for this principal, or `undefined` when there is none of that name. */
-export function readResource(uri: string, principal: Principal, deps: McpDoorDeps): string | undefined {
+export async function readResource(uri: string, principal: Principal, deps: McpDoorDeps): Promise<string | undefined> {
   switch (uri) {
+    case PENDING_URI: {
+      // To all others it does not exist.
+      if (!isApprover(principal)) return undefined
+      const pending = await deps.inbox.pending(principal)
+      return JSON.stringify({ pending: pending.map(summaryOf) }, undefined, 2)
+    }
     case TARGETS_URI:
       return JSON.stringify({ targets: deps.targets(principal).map(publicFacts) }, undefined, 2)
     case POLICY_URI: {
@@ -36,6 +65,20 @@ export function readResource(uri: string, principal: Principal, deps: McpDoorDep
     }
     default:
       return undefined
+  }
+}
+
+/** Enough to choose by. Whoever answers is shown all of it first. */
+export function summaryOf({ id, requester, target, tool, verbs, decisionReason, expiresAt }: TicketView) {
+  return {
+    ticket: id,
+    requester: requester.id,
+    owner: requester.owner,
+    target,
+    tool,
+    actions: [...verbs],
+    why: decisionReason,
+    expires_at: expiresAt,
   }
 }
 

@@ -6,12 +6,12 @@
  */
 import { ResourceNotFoundError, Server } from '@modelcontextprotocol/server'
 import type { ListToolsResult } from '@modelcontextprotocol/server'
-import { TOOLS } from '../../../tools/index.ts'
+import { TOOLS, type Tool } from '../../../tools/index.ts'
 import { callerOf } from './caller.ts'
 import { callTool } from './calls.ts'
 import type { Cursors } from './cursors.ts'
 import type { DoorLimits, McpDoorDeps } from './deps.ts'
-import { readResource, RESOURCES } from './resources.ts'
+import { isApprover, readResource, resourcesFor } from './resources.ts'
 
 const INSTRUCTIONS = [
   'Sallyport stands between you and the targets it lists: it judges every call by policy, records it, and may mask',
@@ -19,16 +19,19 @@ const INSTRUCTIONS = [
   'the targets. A `denied` answer names the rule: do not try to get around it by rewording the request.',
 ].join(' ')
 
-const TOOL_LIST: ListToolsResult['tools'] = TOOLS.map(
-  ({ name, title, description, inputSchema, outputSchema, annotations }) => ({
-    name,
-    title,
-    description,
-    inputSchema,
-    outputSchema,
-    annotations,
-  }),
-)
+const listed = ({ name, title, description, inputSchema, outputSchema, annotations }: Tool): Listed => ({
+  name,
+  title,
+  description,
+  inputSchema,
+  outputSchema,
+  annotations,
+})
+
+type Listed = ListToolsResult['tools'][number]
+
+const TOOL_LIST: readonly Listed[] = TOOLS.filter(({ isForApprovers }) => isForApprovers !== true).map(listed)
+const APPROVER_TOOL_LIST: readonly Listed[] = TOOLS.map(listed)
 
 /** Makes a server that serves this door's tools and resources. */
 export function createServer(deps: McpDoorDeps, limits: DoorLimits, cursors: Cursors): Server {
@@ -39,13 +42,15 @@ export function createServer(deps: McpDoorDeps, limits: DoorLimits, cursors: Cur
       instructions: INSTRUCTIONS,
     },
   )
-  server.setRequestHandler('tools/list', () => ({ tools: TOOL_LIST }))
+  server.setRequestHandler('tools/list', (_, ctx) => ({
+    tools: [...(isApprover(callerOf(ctx).principal) ? APPROVER_TOOL_LIST : TOOL_LIST)],
+  }))
   // Low level on purpose: the library's own argument check would refuse a call before anybody could record it.
   server.setRequestHandler('tools/call', (request, ctx) => callTool(request.params, ctx, deps, limits, cursors))
-  server.setRequestHandler('resources/list', () => ({ resources: [...RESOURCES] }))
+  server.setRequestHandler('resources/list', (_, ctx) => ({ resources: [...resourcesFor(callerOf(ctx).principal)] }))
   server.setRequestHandler('resources/templates/list', () => ({ resourceTemplates: [] }))
-  server.setRequestHandler('resources/read', (request, ctx) => {
-    const text = readResource(request.params.uri, callerOf(ctx).principal, deps)
+  server.setRequestHandler('resources/read', async (request, ctx) => {
+    const text = await readResource(request.params.uri, callerOf(ctx).principal, deps)
     if (text === undefined) throw new ResourceNotFoundError(request.params.uri)
     return { contents: [{ uri: request.params.uri, mimeType: 'application/json', text }] }
   })
