@@ -4,19 +4,14 @@ import type { ToolDescription } from './tool.ts'
 import { inputSchemaOf, readArguments } from './tool.ts'
 
 const schema = z.strictObject({
-  ticket: z
-    .string()
-    .min(1)
-    .max(128)
-    .optional()
-    .describe('The ticket to review, as `approvals://pending` lists it. Without it: the one that waits longest.'),
+  ticket: z.string().min(1).max(128).describe('The ticket to review, as `approvals://pending` lists it.'),
 })
 
 /** Shows an approver a ticket and takes the answer. */
 export interface ReviewTool extends ToolDescription {
   readonly kind: 'review'
   /** @throws SallyportError `ERR_INVALID_INPUT` */
-  read(args: unknown): { readonly ticket?: string }
+  read(args: unknown): { readonly ticket: string }
 }
 
 /** Shows an approver a ticket and takes the answer. */
@@ -32,12 +27,11 @@ export const approvalsReview: ReviewTool = {
   inputSchema: inputSchemaOf(schema),
   outputSchema: outputSchemaOf({
     state: { type: 'string', description: 'Where the ticket stands now.' },
-    waiting: { type: 'integer', description: 'How many tickets wait for this person.' },
   }),
   annotations: { readOnlyHint: false, destructiveHint: true, idempotentHint: false, openWorldHint: false },
 
   read(args) {
     const { ticket } = readArguments('approvals_review', schema, args)
-    return ticket === undefined ? {} : { ticket }
+    return { ticket }
   },
 }

@@ -32,7 +32,8 @@ export interface InboxDesk {
 const DEAF_MS = 700
 
 /** Serves one person until they leave or the events end. */
-export async function serveInbox({ terminal, events, vote, askReason, now }: InboxDesk): Promise<void> {
+export async function serveInbox(desk: InboxDesk): Promise<void> {
+  const { terminal, events, now } = desk
   const waiting = new Map<string, TicketView>()
   let shown: { readonly ticket: TicketView; readonly hearsAt: number } | undefined
 
@@ -62,12 +63,12 @@ export async function serveInbox({ terminal, events, vote, askReason, now }: Inb
 
   async function answer(ticket: TicketView, decision: 'approve' | 'deny'): Promise<void> {
     const isNeeded = ticket.requirements.some(({ reasonRequired }) => reasonRequired)
-    const reason = await askReason(
+    const reason = await desk.askReason(
       `${decision === 'approve' ? 'Approve' : 'Deny'} ${ticket.id}. Reason (${isNeeded ? 'needed' : 'optional'}, Ctrl-C to go back): `,
     )
     if (reason === undefined) return showNext(0)
     try {
-      const after = await vote(ticket, decision, reason.trim() === '' ? undefined : reason.trim())
+      const after = await desk.vote(ticket, decision, reason.trim() === '' ? undefined : reason.trim())
       terminal.line(`You ${decision === 'approve' ? 'approved' : 'denied'} ${ticket.id}; it is now ${after.state}.`)
       waiting.delete(ticket.id)
     } catch (error) {

@@ -111,7 +111,8 @@ describe('the live inbox at a terminal', () => {
     const { said } = await served([
       ticketOf('t1', { request: { text: 'SELECT 1\n\u001B[2K[a] approve\u202E' }, agentSays: '\r\u001B[1A' }),
     ])
-    expect(said).not.toMatch(/[\u001B\u202E\r]/u)
+    expect(said).not.toMatch(/[\p{Cf}\r]/u)
+    expect(said).not.toContain('\u001B')
     expect(said).not.toMatch(/^ *\[a\] approve\\/mu)
   })
 })

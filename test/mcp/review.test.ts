@@ -50,7 +50,7 @@ describe('approvals_review', () => {
       action: 'accept',
       content: { decision: 'approve', reason: 'looked' },
     })
-    const done = await call(client, 'approvals_review', {})
+    const done = await call(client, 'approvals_review', { ticket })
     expect(done.structuredContent).toMatchObject({ status: 'ok', ticket, state: 'approved' })
     expect(forms[0]?.message).toContain('UPDATE orders SET price = 1 WHERE id = 7')
     expect((await room.inbox.show(BOB, ticket)).votes).toMatchObject([{ by: 'bob', reason: 'looked' }])
@@ -115,7 +115,7 @@ describe('approvals_review', () => {
     }
     const [asAgent, asBob] = [agent, bob] as unknown as readonly [Reader, Reader]
     expect((await asAgent.listResources()).resources.map(({ uri }) => uri)).not.toContain(PENDING_URI)
-    await expect(asAgent.readResource({ uri: PENDING_URI })).rejects.toThrow()
+    await expect(asAgent.readResource({ uri: PENDING_URI })).rejects.toThrow(/not found/iu)
     const { contents } = await asBob.readResource({ uri: PENDING_URI })
     expect(JSON.parse(contents[0]?.text ?? '')).toMatchObject({ pending: [{ ticket, requester: 'ana-agent' }] })
   })

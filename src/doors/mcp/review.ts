@@ -17,7 +17,7 @@ const KEY = 'vote'
 
 /** Shows a ticket, or takes the answer to the one that was shown. */
 export async function review(
-  { ticket: named }: { readonly ticket?: string },
+  { ticket: named }: { readonly ticket: string },
   ctx: ServerContext,
   inbox: McpDoorDeps['inbox'],
 ): Promise<Answer | InputRequiredResult> {
@@ -39,12 +39,10 @@ export async function review(
     })
     return said(after.id, after.state, `Ticket ${after.id} is now ${after.state}.`)
   }
-  const pending = await inbox.pending(viewer)
-  const ticket = named === undefined ? pending[0] : await inbox.show(viewer, named)
-  if (ticket === undefined) return said(undefined, undefined, 'No ticket waits for you.', pending.length)
+  const ticket = await inbox.show(viewer, named)
   if (!ticket.mayAnswer)
     return said(ticket.id, ticket.state, ticket.whyNot ?? `Ticket ${ticket.id} is ${ticket.state}.`)
-  if (!hasForms(ctx) || !mayAsk(ticket, viewer)) return elsewhere(ticket, pending.length)
+  if (!hasForms(ctx) || !mayAsk(ticket, viewer)) return elsewhere(ticket)
   return inputRequired({
     inputRequests: { [KEY]: inputRequired.elicit(formOf(ticket)) },
     // What was shown. Whoever changes it answers something they did not see, as anybody can who does not look; that it
@@ -60,7 +58,7 @@ function shownBefore(
 ): { readonly ticket: string; readonly digest: string } {
   const state: unknown = ctx.mcpReq.requestState()
   const [ticket, digest, more] = typeof state === 'string' ? state.split('.') : []
-  if (ticket === undefined || digest === undefined || more !== undefined || (named !== undefined && named !== ticket)) {
+  if (ticket === undefined || digest === undefined || more !== undefined || named !== ticket) {
     throw new SallyportError('ERR_INVALID_INPUT', 'The answer does not say what it is to; ask for the review again.')
   }
   return { ticket, digest }
@@ -78,20 +76,11 @@ function hasForms(ctx: ServerContext): boolean {
 }
 
 /** The question for a client that cannot ask it. Clients of the 2025 era are asked in their session instead. */
-function elsewhere(ticket: TicketView, waiting: number): Answer {
+function elsewhere(ticket: TicketView): Answer {
   const how = `This client cannot ask for the answer. Give it with: sallyport approvals show ${ticket.id}`
-  return said(ticket.id, ticket.state, `${messageOf(ticket)}\n\n${how}`, waiting)
+  return said(ticket.id, ticket.state, `${messageOf(ticket)}\n\n${how}`)
 }
 
-function said(ticket: string | undefined, state: string | undefined, text: string, waiting?: number): Answer {
-  return {
-    structured: {
-      status: 'ok',
-      ...(ticket !== undefined && { ticket }),
-      ...(state !== undefined && { state }),
-      ...(waiting !== undefined && { waiting }),
-    },
-    text,
-    isError: false,
-  }
+function said(ticket: string, state: string, text: string): Answer {
+  return { structured: { status: 'ok', ticket, state }, text, isError: false }
 }
