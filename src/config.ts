@@ -49,8 +49,14 @@ export interface Config {
   readonly policiesDir: string
   readonly targets: readonly Target[]
   readonly credentials: ReadonlyMap<string, CredentialSource>
-  readonly approvals: { readonly holdMs: number; readonly pickUpMs: number }
+  readonly approvals: { readonly holdMs: number; readonly pickUpMs: number; readonly webhook?: WebhookConfig }
   readonly log: { readonly level: LogLevel }
+}
+
+/** Where people are told that a ticket waits, and where the secret is read that signs it. */
+export interface WebhookConfig {
+  readonly url: string
+  readonly secret: CredentialSource
 }
 
 /** Where a shared store is, and where its secrets are read. */
@@ -168,7 +174,19 @@ const schema = z.strictObject({
     .prefault({}),
   policies: text.default('policies'),
   targets: z.record(name, z.looseObject(TARGET_KEYS)).default({}),
-  approvals: z.strictObject({ hold: duration.default(45_000), pick_up: duration.default(3_600_000) }).prefault({}),
+  approvals: z
+    .strictObject({
+      hold: duration.default(45_000),
+      pick_up: duration.default(3_600_000),
+      webhook: z
+        .strictObject({
+          // Over plain HTTP everybody on the way would know what is asked, and could hold it back.
+          url: z.string().refine(isWebhookUrl, 'must be an https URL without user and password (http on loopback)'),
+          secret: credentialSchema,
+        })
+        .optional(),
+    })
+    .prefault({}),
   log: z.strictObject({ level: z.enum(['debug', 'info', 'warn', 'error']).default('info') }).prefault({}),
 })
 
@@ -264,7 +282,16 @@ function build(data: Checked, options: ReadonlyMap<string, unknown>, file: strin
       }
     }),
     credentials: new Map(entries.map(([key, { credential }]) => [key, credentialSource(credential, resolve, dir)])),
-    approvals: { holdMs: data.approvals.hold, pickUpMs: data.approvals.pick_up },
+    approvals: {
+      holdMs: data.approvals.hold,
+      pickUpMs: data.approvals.pick_up,
+      ...(data.approvals.webhook !== undefined && {
+        webhook: {
+          url: data.approvals.webhook.url,
+          secret: credentialSource(data.approvals.webhook.secret, resolve, dir),
+        },
+      }),
+    },
     log: data.log,
   }
 }
@@ -351,6 +378,13 @@ function checkListening(data: Checked): Issue[] {
     }
   }
   return issues
+}
+
+function isWebhookUrl(value: string): boolean {
+  if (!URL.canParse(value)) return false
+  const { protocol, hostname, username, password } = new URL(value)
+  if (username !== '' || password !== '') return false
+  return protocol === 'https:' || (protocol === 'http:' && isLoopback(hostname.replace(/^\[|\]$/gu, '')))
 }
 
 /** Whether only this machine can reach the address. */

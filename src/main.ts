@@ -16,6 +16,7 @@ import { POLICIES, sharePolicies, type SharedPolicies } from './control/policies
 import type { Proven } from './core/call.ts'
 import { SallyportError } from './core/errors.ts'
 import { createCredentials, readSecret, type Credentials } from './credentials/credentials.ts'
+import { openWebhook, type Webhook } from './doors/webhook/webhook.ts'
 import type { Rooms } from './gateway/gateway.ts'
 import { createPermits, type Permits } from './gateway/permits.ts'
 import { createSessions, type Sessions } from './gateway/sessions.ts'
@@ -220,6 +221,8 @@ async function build(config: Config, log: Log, closers: Closers): Promise<Buildi
   closers.add('identity', () => identity.close())
   const held = new Set<string>()
   const instance = randomUUID()
+  const webhook = webhookOf(config, log)
+  if (webhook !== undefined) closers.add('webhook', () => webhook.close())
   const approvals = await createApprovals({
     store: state.store,
     keys: state.keys,
@@ -229,6 +232,7 @@ async function build(config: Config, log: Log, closers: Closers): Promise<Buildi
       if (event.kind !== 'state') return recordApproval(event, recorder)
       if (event.to === 'pending') held.add(event.ticket)
       else held.delete(event.ticket)
+      webhook?.tell(event)
     },
     // Who may no longer approve has not approved.
     approverNow: async ({ approver }) => identity.current(approver.credentialId),
@@ -411,6 +415,17 @@ async function recordApproval(event: Exclude<ApprovalEvent, { kind: 'state' }>, 
       ...('why' in event && { why: event.why }),
       ...('reason' in event && event.reason !== undefined && { reason: event.reason }),
     },
+  })
+}
+
+/** How people elsewhere hear of tickets, when the configuration says where. */
+function webhookOf({ approvals: { webhook } }: Config, log: Log): Webhook | undefined {
+  if (webhook === undefined) return undefined
+  return openWebhook({
+    url: webhook.url,
+    secret: () => readSecret('secret of approvals.webhook', webhook.secret),
+    onLost: (lost) => log.warn(lost, 'the approval webhook did not take a message; it was given up'),
+    now: Date.now,
   })
 }
 

@@ -1,0 +1,109 @@
+import { once } from 'node:events'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { afterEach, describe, expect, it } from 'vitest'
+import { openWebhook, signatureOf, type Webhook, type WebhookOptions } from '../../src/doors/webhook/webhook.ts'
+
+interface Received {
+  readonly headers: Readonly<Record<string, unknown>>
+  readonly body: string
+}
+
+const closers: (() => Promise<unknown>)[] = []
+afterEach(async () => {
+  for (const close of closers.splice(0).toReversed()) await close()
+})
+
+/** A receiver that answers with these statuses in turn, then 200. */
+async function open(statuses: readonly number[] = [], more: Partial<WebhookOptions> = {}) {
+  const received: Received[] = []
+  const lost: string[] = []
+  const answers = [...statuses]
+  const server = createServer((request, response) => {
+    let body = ''
+    request.setEncoding('utf8')
+    request.on('data', (piece: string) => (body += piece))
+    request.on('end', () => {
+      received.push({ headers: request.headers, body })
+      response.writeHead(answers.shift() ?? 200, { location: '/elsewhere' }).end('<answer>')
+    })
+  })
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo
+  const webhook: Webhook = openWebhook({
+    url: `http://127.0.0.1:${port}/hook`,
+    secret: async () => 'shared secret',
+    onLost: ({ ticket, why }) => void lost.push(`${ticket}: ${why}`),
+    now: () => 1_700_000_000_000,
+    delaysMs: [1, 1],
+    ...more,
+  })
+  closers.push(async () => {
+    server.closeAllConnections()
+    server.close()
+  })
+  closers.push(() => webhook.close())
+  return { webhook, received, lost }
+}
+
+const event = (to: 'pending' | 'approved' | 'executing', ticket = 't1') =>
+  ({ kind: 'state', at: 0, ticket, to, by: 'bob', requester: '<!channel> *loop*', target: 'shop-db' }) as const
+
+describe('the webhook of approvals', () => {
+  it('says that a ticket waits, signed, and nothing of what it asks', async () => {
+    const { webhook, received } = await open()
+    webhook.tell(event('pending'))
+    await expect.poll(() => received.length, { timeout: 30_000 }).toBe(1)
+    const [{ headers, body } = { headers: {}, body: '' }] = received
+    expect(headers['x-sallyport-signature']).toBe(
+      `t=1700000000,v1=${signatureOf('shared secret', 1_700_000_000, body)}`,
+    )
+    const message = JSON.parse(body) as { text: string }
+    expect(Object.keys(message)).toEqual(['text', 'ticket', 'state', 'requester', 'target', 'at'])
+    expect(message.text).toContain('sallyport approvals show t1')
+    // No name pings a channel or makes a link.
+    expect(message.text).not.toMatch(/[<*]/u)
+  })
+
+  it('tells what ends a ticket, and not what only moves it', async () => {
+    const { webhook, received } = await open()
+    webhook.tell(event('executing', 't0'))
+    webhook.tell(event('approved'))
+    await expect.poll(() => received.length, { timeout: 30_000 }).toBe(1)
+    expect(received[0]?.body).toContain('is now approved')
+  })
+
+  it('tries again some times, the same message by the same name, and then says that it gave up', async () => {
+    const { webhook, received, lost } = await open([500, 503])
+    webhook.tell(event('pending'))
+    await expect.poll(() => received.length, { timeout: 30_000 }).toBe(3)
+    expect(new Set(received.map(({ headers }) => headers['x-sallyport-delivery'])).size).toBe(1)
+    const other = await open([500, 500, 500])
+    other.webhook.tell(event('pending'))
+    await expect.poll(() => other.lost, { timeout: 30_000 }).toEqual(['t1: status 500'])
+    expect(other.received).toHaveLength(3)
+    expect(lost).toEqual([])
+  })
+
+  it('follows no redirect', async () => {
+    const { webhook, received, lost } = await open([302, 302, 302])
+    webhook.tell(event('pending'))
+    await expect.poll(() => lost.length, { timeout: 30_000 }).toBe(1)
+    expect(received).toHaveLength(3)
+  })
+
+  it('sends nothing it cannot sign', async () => {
+    const { webhook, received, lost } = await open([], { secret: () => Promise.reject(new Error('no secret here')) })
+    webhook.tell(event('pending'))
+    await expect.poll(() => lost, { timeout: 30_000 }).toEqual(['t1: Error'])
+    expect(received).toEqual([])
+  })
+
+  it('ends at once, whatever is still on its way', async () => {
+    const { webhook, lost } = await open([500], { delaysMs: [3_600_000] })
+    webhook.tell(event('pending'))
+    await webhook.close()
+    expect(lost).toHaveLength(1)
+  })
+})
