@@ -14,7 +14,9 @@ import { encodeFunctionCall } from '../../src/protocols/postgres/messages/functi
 import { encodeParse } from '../../src/protocols/postgres/messages/parse.ts'
 import { encodeQuery } from '../../src/protocols/postgres/messages/query.ts'
 import { decodeReport } from '../../src/protocols/postgres/messages/report.ts'
+import { decodeBackendKeyData } from '../../src/protocols/postgres/messages/session-facts.ts'
 import { encodeStartup } from '../../src/protocols/postgres/messages/startup.ts'
+import { RawClient } from './raw-postgres.ts'
 import { openWorld, type World } from './world.ts'
 
 const POLICY = `
@@ -31,6 +33,7 @@ let token = ''
 
 beforeAll(async () => {
   world = await openWorld({
+    postgres: '{address: "127.0.0.1:0", auth: password}',
     schema: `CREATE TABLE public.orders (id int); INSERT INTO public.orders VALUES (1), (2), (3);
       CREATE TABLE public.secrets (v text); INSERT INTO public.secrets VALUES ('hidden');
       CREATE FUNCTION public.moves() RETURNS text LANGUAGE sql AS $$
@@ -169,6 +172,89 @@ describe('the extended protocol', () => {
   })
 })
 
+describe('after the login', () => {
+  const query = (sql: string): Buffer => encodeQuery({ type: 'Query', sql })
+  const body = (letter: string, bytes: Buffer, length = bytes.length + 4): Buffer => {
+    const header = Buffer.alloc(5)
+    header.write(letter, 'latin1')
+    header.writeUInt32BE(length, 1)
+    return Buffer.concat([header, bytes])
+  }
+  const hidden = query('select v from secrets')
+
+  it.each([
+    ['a message hidden behind the text of another', body('Q', Buffer.concat([Buffer.from('select 1\0'), hidden]))],
+    ['a message hidden in a Sync', body('S', hidden)],
+    ['a length of 1 GiB', body('Q', hidden, 0x4000_0000)],
+    ['a length that wraps', body('B', hidden, 0xffff_fffe)],
+    ['a length below its own', body('Q', hidden, 3)],
+    ['a value of negative length', body('B', Buffer.from([0, 0, 0, 0, 0, 1, 0xff, 0xff, 0xff, 0xfe, 0, 0]))],
+    ['a start-up packet', encodeStartup({ type: 'startup', major: 3, minor: 0, parameters: new Map([['user', 'x']]) })],
+    ['a token nobody asked for', body('p', Buffer.from('token\0'))],
+  ])('reads nothing behind %s', async (_, bytes) => {
+    const { client } = await RawClient.login(world.wirePort, token)
+    client.socket.write(Buffer.concat([bytes, hidden, SYNC]))
+    const heard = await client.hear((letter, count) => letter === 'Z' && count > 1)
+    expect(heard.codes[0]).toMatch(/^08P01$|^42501$/u)
+    expect(JSON.stringify(heard.rows)).not.toContain('hidden')
+    client.end()
+  })
+
+  it('takes no COPY data nobody asked for, and no message in it', async () => {
+    const { client } = await RawClient.login(world.wirePort, token)
+    const heard = await client.say(body('d', hidden), body('c', Buffer.alloc(0)), query('select 7'))
+    expect(heard).toMatchObject({ codes: [], rows: [['7']] })
+    client.end()
+  })
+
+  it.each(['standard_conforming_strings = off', "client_encoding = 'SJIS'", 'search_path = x', 'role = postgres'])(
+    'C7: refuses a pipelined SET %s, and all behind it',
+    async (setting) => {
+      const { client } = await RawClient.login(world.wirePort, token)
+      const smuggled = String.raw`select '\'' ; select v from secrets; --'`
+      const heard = await client.say(
+        parse(`set ${setting}`),
+        bind(),
+        execute(),
+        parse(smuggled),
+        bind(),
+        execute(),
+        SYNC,
+      )
+      expect(heard).toMatchObject({ codes: ['42501'], rows: [] })
+      const simple = await client.say(query(`set ${setting}; ${smuggled}`))
+      expect(simple).toMatchObject({ codes: ['42501'], rows: [] })
+      client.end()
+    },
+  )
+
+  it('cancels nothing for the right process and a wrong key, and at once for the right one', async () => {
+    const { client, heard } = await RawClient.login(world.wirePort, token)
+    const { processId, key } = decodeBackendKeyData(heard.bodies[heard.letters.indexOf('K')] ?? Buffer.alloc(0))
+    const asleep = async (): Promise<number> => {
+      const { rows } = await world.db.admin.query<{ n: number }>(
+        `SELECT count(*)::int AS n FROM pg_stat_activity WHERE datname = $1 AND state = 'active' AND query LIKE '%sleep(45)%' AND pid <> pg_backend_pid()`,
+        [world.db.name],
+      )
+      return rows[0]?.n ?? 0
+    }
+    const sleeping = client.say(query('select pg_sleep(45)'))
+    await expect.poll(asleep, { timeout: 30_000 }).toBe(1)
+    const guesses = Array.from({ length: 24 }, (_, bit) => {
+      const guess = Buffer.from(key)
+      guess[bit >> 3] = (guess[bit >> 3] ?? 0) ^ (1 << (bit & 7))
+      return guess
+    })
+    for (const guess of [...guesses, Buffer.alloc(32), Buffer.concat([key, Buffer.alloc(1)])]) {
+      expect(await strange(encodeStartup({ type: 'cancel', processId, key: guess }))).toBe('')
+    }
+    expect(await asleep()).toBe(1)
+    await strange(encodeStartup({ type: 'cancel', processId, key }))
+    expect((await sleeping).codes).toEqual(['57014'])
+    client.end()
+  })
+})
+
 /** Sends bytes to the door before any login; resolves with what came back until it closed, or 300 bytes. */
 async function strange(...pieces: Buffer[]): Promise<string> {
   const socket = connect(world.wirePort, '127.0.0.1')
@@ -212,17 +298,6 @@ describe('before the login', () => {
       Buffer.concat([startup({ user: 'loop' }), encodeQuery({ type: 'Query', sql: 'select 1' })]),
     )
     expect(text).toContain('08P01')
-  })
-
-  it('says the same of a user who does not exist and of one who does', async () => {
-    const scramOf = async (user: string): Promise<string> => {
-      const socket = connect(world.wirePort, '127.0.0.1')
-      socket.write(startup({ user }))
-      const [data] = (await once(socket, 'data')) as [Buffer]
-      socket.destroy()
-      return data.toString('latin1')
-    }
-    expect(await scramOf('nobody')).toBe(await scramOf('loop'))
   })
 
   it('cancels nothing for a guessed key', async () => {

@@ -4,7 +4,9 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { encodeStartup } from '../../src/protocols/postgres/messages/startup.ts'
 import { has } from '../setup/needs.ts'
+import { RawClient } from './raw-postgres.ts'
 import { openWorld, type World } from './world.ts'
 
 const SCHEMA = `
@@ -216,5 +218,21 @@ describe.runIf(has('psycopg2'))('psycopg2', () => {
       refused: '42501',
       kept: 3,
     })
+  })
+})
+
+describe('a stranger', () => {
+  it('is told the same of a user who does not exist and of one who does', async () => {
+    const scramOf = async (user: string): Promise<string> => {
+      const stranger = new RawClient(world.wirePort)
+      stranger.socket.write(
+        encodeStartup({ type: 'startup', major: 3, minor: 0, parameters: new Map([['user', user]]) }),
+      )
+      const { bodies } = await stranger.hear((letter) => letter === 'R')
+      stranger.end()
+      return bodies[0]?.toString('latin1') ?? ''
+    }
+    expect(await scramOf('loop')).toContain('SCRAM-SHA-256')
+    expect(await scramOf('nobody')).toBe(await scramOf('loop'))
   })
 })

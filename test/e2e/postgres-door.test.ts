@@ -205,6 +205,26 @@ describe('masks', () => {
     client.end()
   })
 
+  it('C9: a masked column that is renamed under a prepared statement stays unseen under either name', async () => {
+    await policy(MASK)
+    const { client } = await RawClient.login(world.wirePort, token)
+    await client.say(parse('select ssn from people', 'kept'), SYNC)
+    await world.db.admin.query('ALTER TABLE public.people RENAME ssn TO note')
+    try {
+      for (const heard of [
+        await client.say(bind({ statement: 'kept' }), execute(), SYNC),
+        await client.say(query('select note from people')),
+        await client.say(query('select * from people')),
+      ]) {
+        expect(heard.codes).toHaveLength(1)
+        expect(heard.rows).toEqual([])
+      }
+    } finally {
+      await world.db.admin.query('ALTER TABLE public.people RENAME note TO ssn')
+    }
+    client.end()
+  })
+
   it('C10: withhold what a notification says', async () => {
     await policy(MASK)
     const { client } = await RawClient.login(world.wirePort, token)
@@ -504,6 +524,16 @@ describe('strangers', () => {
     for (const one of flood) one.end()
     await Promise.all(flood.map((one) => one.closed()))
     inside.client.end()
+  })
+
+  it('a client that never ends its message is sent away like one that is idle', async () => {
+    const { client } = await RawClient.login(world.wirePort, token)
+    const bytes = query(`select ${'1 + '.repeat(100_000)} 1`)
+    let sent = 0
+    const drip = setInterval(() => client.socket.write(bytes.subarray(sent, ++sent)), 20)
+    const heard = await client.hear(() => false)
+    clearInterval(drip)
+    expect(heard.codes).toEqual(['57P05'])
   })
 
   it('a client that sends its login byte by byte is sent away in time', async () => {

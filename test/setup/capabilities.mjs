@@ -69,6 +69,13 @@ const CAPABILITIES = [
     present: hasPostgresSource,
   },
   {
+    name: 'postgresql-15-headers',
+    why: "the C functions PostgreSQL's own regression suite loads are compiled",
+    fix: 'apt-get install gcc libc6-dev libpq-dev postgresql-server-dev-15 (Debian 12)',
+    debian: 'gcc libc6-dev libpq-dev postgresql-server-dev-15',
+    present: () => existsSync('/usr/include/postgresql/15/server/postgres.h') && runs('gcc', ['--version']),
+  },
+  {
     name: 'sqlsmith',
     why: 'random statements by somebody else than us',
     fix: 'apt-get install sqlsmith',
