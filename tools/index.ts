@@ -7,6 +7,7 @@ import { approvalStatus } from './approval_status.ts'
 import type { DescribeTool } from './describe_target.ts'
 import { describeTarget } from './describe_target.ts'
 import { httpRequest } from './http_request.ts'
+import { kubectl } from './kubectl.ts'
 import { queryDatabase } from './query_database.ts'
 import { runSsh } from './run_ssh.ts'
 import type { RunTool } from './tool.ts'
@@ -21,6 +22,7 @@ export const TOOLS: readonly Tool[] = [
   approvalsReview,
   describeTarget,
   httpRequest,
+  kubectl,
   queryDatabase,
   runSsh,
 ]

@@ -10,7 +10,7 @@ import { SallyportError } from '../../core/errors.ts'
 import { parseJson, writeJson } from '../../core/json.ts'
 import { mapError } from './connect-errors.ts'
 import { send, wholeOf, type Answer, type Upstream } from './connect-send.ts'
-import { runStream } from './connect-stream.ts'
+import { runRemote } from './connect-remote.ts'
 import { scrubMessage } from './mask-message.ts'
 import { maskValue } from './masks.ts'
 import type { KubePlan } from './plan.ts'
@@ -42,7 +42,7 @@ export async function* runApi(
   const [request] = plan.requests
   if (request === undefined) throw new SallyportError('ERR_INVALID_INPUT', 'There is no request to send.')
   if (isStream(request)) {
-    yield* runStream(call, request, permit, upstream)
+    yield* runRemote(call, request, permit, upstream)
     return
   }
   const bytesMax = Math.min(permit.obligations.bytesMax ?? Number.POSITIVE_INFINITY, upstream.options.bytesMax)

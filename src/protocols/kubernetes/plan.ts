@@ -8,11 +8,13 @@
 import type { Plan, PlanRefusal } from '../../core/call.ts'
 import type { ColumnMask } from '../../core/decision.ts'
 import { SallyportError } from '../../core/errors.ts'
+import { readArgv } from './argv.ts'
 import { partOf } from './part.ts'
 import { readPayload, type ApiPayload } from './payload.ts'
 import { readRequest } from './read-request.ts'
 import { targetOf, type KubeRequest } from './request.ts'
 import { refusalOf } from './refuse.ts'
+import { commandOf, type Lookups, type ToolCommand } from './tool.ts'
 import { shownRequests } from './shown.ts'
 
 /** What one call means and exactly what will be sent. */
@@ -22,6 +24,8 @@ export interface KubePlan extends Plan {
   readonly requests: readonly KubeRequest[]
   /** Whether the caller sends a stream along: standard input, or the other side of a forwarded port. */
   readonly streams: boolean
+  /** What the tool was asked for. */
+  readonly tool?: ToolCommand
 }
 
 /** What a plan is made under. */
@@ -40,7 +44,27 @@ export function planApi(payload: unknown, under: PlanUnder): KubePlan {
   const read = readPayload(payload)
   if (read?.kind !== 'api') throw new SallyportError('ERR_INVALID_INPUT', 'This is no request to an API server.')
   const request = readRequest(writtenOf(read))
-  return planOf('api', [request], under, '')
+  return planOf('api', [request], under)
+}
+
+/**
+ * Plans a call of the tool.
+ *
+ * @throws SallyportError `ERR_INVALID_INPUT`, naming what to write instead.
+ */
+export async function planTool(
+  payload: unknown,
+  namespace: string,
+  under: PlanUnder,
+  lookups: Lookups,
+): Promise<KubePlan> {
+  const read = readPayload(payload)
+  if (read === undefined || read.kind === 'api') {
+    throw new SallyportError('ERR_INVALID_INPUT', 'Give verb and resource, or argv as kubectl has it.')
+  }
+  const input = read.kind === 'argv' ? readArgv(read.argv) : read
+  const tool = await commandOf(input, namespace, lookups)
+  return planOf('tool', tool.requests, under, tool)
 }
 
 function writtenOf({
@@ -58,16 +82,21 @@ export function planOf(
   door: KubePlan['door'],
   requests: readonly KubeRequest[],
   { masks, streams }: PlanUnder,
-  command: string,
+  tool?: ToolCommand,
 ): KubePlan {
+  const command = tool?.command ?? ''
   const refused = firstRefusal(requests)
   return {
     door,
     requests,
     streams,
+    ...(tool !== undefined && { tool }),
     action: { parts: requests.map(partOf), attributes: { door, command } },
     exact: {
       command,
+      // What decides between several requests.
+      revision: tool?.revision ?? null,
+      drain: tool?.drain === undefined ? null : { ...tool.drain },
       requests: requests.map((request) => ({
         method: request.method,
         target: targetOf(request),
@@ -78,7 +107,7 @@ export function planOf(
       })),
       streams,
     },
-    shown: shownRequests(requests, command),
+    shown: shownRequests(requests, command === '' ? '' : `kubectl ${command}`),
     masks,
     ...(refused !== undefined && { refused }),
   }

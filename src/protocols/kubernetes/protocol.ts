@@ -6,19 +6,27 @@
 import type { Call, Permit, PlanContext, Protocol, Secret } from '../../core/call.ts'
 import type { Chunk } from '../../core/chunk.ts'
 import { SallyportError } from '../../core/errors.ts'
+import { isJsonObject } from '../../core/json.ts'
 import type { Target } from '../../core/target.ts'
 import { loginOf } from './connect-login.ts'
 import { Pools } from './connect-pool.ts'
-import type { Upstream } from './connect-send.ts'
+import { Discovery } from './connect-discovery.ts'
+import { ask, type Upstream } from './connect-send.ts'
+import { runTool } from './connect-tool.ts'
 import { runApi } from './connector.ts'
 import { endpointOf, type KubeOptions } from './options.ts'
 import { readPayload } from './payload.ts'
-import { planApi, type KubePlan } from './plan.ts'
+import { planApi, planTool, type KubePlan } from './plan.ts'
 import { withoutValues } from './shown.ts'
+import type { Lookups } from './tool.ts'
+
+/** Enough to know an object by, and nothing of what is in it. */
+const METADATA_ONLY = 'application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io'
 
 /** Kubernetes for the spine. Ends its connections with `close()`. */
 export function createKubernetes(): Protocol<KubePlan> {
   const pools = new Map<string, Pools>()
+  const discoveries = new Map<string, Discovery>()
   let isClosed = false
 
   function poolsOf(target: Target, options: KubeOptions): Pools {
@@ -36,13 +44,36 @@ export function createKubernetes(): Protocol<KubePlan> {
     return { options, pools: poolsOf(target, options), login: await loginOf(secret, options), signal }
   }
 
+  /** What planning reads of the cluster: names of kinds, and ids of what is to be deleted. */
+  function lookupsFor(call: Call, { secret, signal, resolve }: PlanContext): Lookups {
+    const { target } = call
+    const opened = async (): Promise<Upstream> => upstreamOf(target, await secret(), signal)
+    // An explanation asks no cluster.
+    const isOffline = resolve !== undefined
+    return {
+      async findKind(name) {
+        if (isOffline) return undefined
+        const known = discoveries.get(target.name) ?? new Discovery()
+        discoveries.set(target.name, known)
+        return known.find(name, await opened(), performance.now())
+      },
+      async uidOf(request) {
+        if (isOffline) return undefined
+        const { value } = await ask({ ...request, accept: METADATA_ONLY }, await opened())
+        const metadata = isJsonObject(value) ? value.get('metadata') : undefined
+        const uid = isJsonObject(metadata) ? metadata.get('uid') : undefined
+        return typeof uid === 'string' ? uid : undefined
+      },
+    }
+  }
+
   return {
     name: 'kubernetes',
 
-    async plan(call: Call, { masks }: PlanContext) {
-      const under = { masks, streams: call.input !== undefined }
+    async plan(call: Call, context: PlanContext) {
+      const under = { masks: context.masks, streams: call.input !== undefined }
       if (readPayload(call.payload)?.kind === 'api') return planApi(call.payload, under)
-      throw new SallyportError('ERR_INVALID_INPUT', 'This is no request to a Kubernetes cluster.')
+      return planTool(call.payload, (call.target.options as KubeOptions).namespace, under, lookupsFor(call, context))
     },
 
     withoutValues,
@@ -53,7 +84,8 @@ export function createKubernetes(): Protocol<KubePlan> {
         throw new SallyportError('ERR_DENIED', refused.message, { facts: { construct: refused.construct } })
       }
       const upstream = await upstreamOf(call.target, secret, permit.signal)
-      yield* runApi(call, plan, permit, upstream)
+      if (plan.door === 'api') yield* runApi(call, plan, permit, upstream)
+      else yield* runTool(call, plan, permit, upstream)
     },
 
     async close() {
