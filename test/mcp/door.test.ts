@@ -30,6 +30,7 @@ describe.each(ERAS)('the MCP door in the %s', (_, connect) => {
       'approval_status',
       'describe_target',
       'http_request',
+      'kubectl',
       'query_database',
       'run_ssh',
     ])
