@@ -50,7 +50,7 @@ describe.runIf(has('kube-apiserver'))('kubectl under the shipped policy', () => 
         const { body } = await api('GET', `/api/v1/namespaces/${NS}/pods`)
         const { items } = body as { items: readonly { metadata: { name: string }; status: { phase: string } }[] }
         pods = items.filter(({ status }) => status.phase === 'Running').map(({ metadata }) => metadata.name)
-        expect(pods).toHaveLength(2)
+        if (pods.length !== 2) throw new Error('the pods do not run yet')
       },
       { timeout: 100_000, interval: 200 },
     )
@@ -149,17 +149,16 @@ describe.runIf(has('kube-apiserver'))('kubectl under the shipped policy', () => 
 
   it('C12: deletes the very object that was approved', async () => {
     const args = { verb: 'delete', resource: 'pods', name: pods[0] }
-    await expect.poll(async () => (await world.kube.api('GET', `/api/v1/namespaces/${NS}/pods`)).status).toBe(200)
     const { body } = await world.kube.api('GET', `/api/v1/namespaces/${NS}/pods`)
     const name = (body as { items: readonly { metadata: { name: string } }[] }).items[0]?.metadata.name ?? ''
     const asked = world.tool({ ...args, name })
     let ticket = ''
     await expect
       .poll(async () => {
-        const { approvals } = await world.operator.get<{ approvals: readonly { ticket: string; state: string }[] }>(
-          '/v1/approvals',
+        const { approvals } = await world.operator.get<{ approvals: readonly { id: string; state: string }[] }>(
+          '/v1/approvals?all=true',
         )
-        ticket = approvals.find(({ state }) => state === 'pending')?.ticket ?? ''
+        ticket = approvals.find(({ state }) => state === 'pending')?.id ?? ''
         return ticket
       })
       .not.toBe('')
