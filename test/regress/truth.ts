@@ -40,7 +40,8 @@ const VERBS_OF_TAG: readonly (readonly [tag: RegExp, verbs: RegExp])[] = [
   [/^(?:PREPARE|DEALLOCATE|DEALLOCATE ALL)$/u, /^sql\.prepare$/u],
   [/^(?:DECLARE CURSOR|FETCH|MOVE|CLOSE CURSOR|CLOSE CURSOR ALL)\b/u, /^sql\.cursor$/u],
   [/^(?:NOTIFY|LISTEN|UNLISTEN)$/u, /^sql\.notify$/u],
-  [/^LOCK TABLE$/u, /^sql\.lock_table$/u],
+  // The weakest lock is a read; any other one the locks that are held would tell of.
+  [/^LOCK TABLE$/u, /^sql\.(?:lock_table|select)$/u],
 ]
 
 const CLASSES = new Map(taxonomy.verbs.map((spec) => [spec.verb, spec.class]))
