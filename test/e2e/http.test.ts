@@ -137,6 +137,7 @@ describe.runIf(has('curl'))('HTTP, end to end', () => {
     expect(shown.stdout).toContain('{"ssn":"[REDACTED:field]","amount":5}')
     expect(shown.stdout).toContain('authorization: [bearer credential]')
     expect(shown.stdout).toContain('the customer asked')
+    expect(shown.stdout).toContain('SHA-256 withheld')
     expect(shown.stdout).not.toContain('777-11')
     const voted = await world.cli(['approvals', 'approve', ticket], world.lead)
     expect([voted.code, voted.stderr]).toEqual([0, ''])

@@ -152,6 +152,19 @@ describe('a client that means harm', () => {
     })
   }
 
+  it('is told 413 of a body that says it is too long, and of one that turns out to be, before it has sent it', async () => {
+    const declared = `POST /service/long HTTP/1.1\r\n${HEAD}Content-Length: 3000000\r\n\r\n`
+    expect(await said(world.port, declared)).toMatch(/^HTTP\/1\.1 413 /u)
+    const small = await open(await startService((_, response) => void response.end('reached')), {
+      request_bytes: '64KiB',
+    })
+    const chunk = `18000\r\n${'x'.repeat(0x18000)}\r\n`
+    expect(
+      await said(small.port, `POST /service/long HTTP/1.1\r\n${HEAD}Transfer-Encoding: chunked\r\n\r\n${chunk}`),
+    ).toMatch(/^HTTP\/1\.1 413 /u)
+    expect(service.seen.map(({ url }) => url)).not.toContain('/base/long')
+  })
+
   it('has each of its pipelined requests judged, and none behind one that was refused unread', async () => {
     const before = service.seen.length
     const one = (at: string): string => `GET /service/${at} HTTP/1.1\r\n${HEAD}\r\n`
