@@ -29,6 +29,8 @@ export interface SshWorld {
   readonly mcpUrl: string
   readonly operator: AdminClient
   readonly sshPort: number
+  /** The gateway's process. */
+  readonly pid: number
   /** What the gateway process wrote so far. */
   output(): string
   /** Makes a token, perhaps with a key: the key's file is returned besides. */
@@ -122,6 +124,7 @@ ${config}`,
     mcpUrl: urls.mcp,
     operator,
     sshPort,
+    pid: child.pid ?? 0,
     output: () => log,
     async caller(name, groups, more = {}) {
       const keyFile = path.join(dir, `key-${name}`)
