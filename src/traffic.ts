@@ -11,15 +11,14 @@ export interface Traffic {
   /** Notes what was decided of a call. */
   decided(call: Call, decision: Decision, seconds: number): void
   /** Passes a call's chunks on and notes how it ended. */
-  count(call: Call, chunks: AsyncIterable<Chunk>): AsyncGenerator<Chunk, void, undefined>
+  count(call: Call, chunks: AsyncGenerator<Chunk, void, undefined>): AsyncGenerator<Chunk, void, undefined>
   /** Refuses new calls and waits until none runs, at most `ms`. */
   drain(ms: number): Promise<void>
 }
 
 /** Builds the traffic of one gateway. */
 export function createTraffic(metrics: Metrics): Traffic {
-  const effects = new WeakMap<Call, Effect>()
-  let running = 0
+  const running = new Map<Call, Note>()
   let whenQuiet: (() => void) | undefined
   let open = true
 
@@ -27,33 +26,38 @@ export function createTraffic(metrics: Metrics): Traffic {
     isOpen: () => open,
 
     decided(call, { effect }, seconds) {
-      effects.set(call, effect)
+      const note = running.get(call)
+      if (note !== undefined) note.effect = effect
       metrics.decided({ effect, seconds })
     },
 
-    async *count(call, chunks) {
-      if (!open) throw shuttingDown()
-      running++
-      const note = stopwatch(call, metrics)
-      try {
-        for await (const chunk of chunks) {
-          note.chunk(chunk)
-          yield chunk
-        }
-        note.done()
-      } catch (error) {
-        note.failed(SallyportError.from(error))
-        throw error
-      } finally {
-        note.end(effects.get(call))
-        running--
-        if (running === 0) whenQuiet?.()
-      }
+    count(call, chunks) {
+      return new Counted(chunks, {
+        begin(note) {
+          if (!open) throw shuttingDown()
+          running.set(call, note)
+        },
+        end(note) {
+          const { effect } = note
+          metrics.called({
+            tool: call.tool,
+            target: call.target.name,
+            seconds: (performance.now() - note.startedAt) / 1000,
+            ...note.facts,
+            ...(effect !== undefined && { effect }),
+          })
+          if (running.get(call) === note) running.delete(call)
+          if (running.size === 0) whenQuiet?.()
+        },
+        failed(error) {
+          if (isRecordingFailure(error) || isRecordingFailure(error.cause)) metrics.recordingFailed()
+        },
+      })
     },
 
     async drain(ms) {
       open = false
-      if (running === 0) return
+      if (running.size === 0) return
       await new Promise<void>((resolve) => {
         const timer = setTimeout(resolve, ms)
         whenQuiet = () => {
@@ -70,29 +74,87 @@ export function shuttingDown(): SallyportError {
   return new SallyportError('ERR_SHUTTING_DOWN', 'The gateway is shutting down; try again soon.')
 }
 
-function stopwatch(call: Call, metrics: Metrics) {
-  const startedAt = performance.now()
-  let facts: Omit<Parameters<Metrics['called']>[0], 'tool' | 'target' | 'seconds'> = { ending: 'abandoned' }
-  return {
-    chunk(chunk: Chunk) {
-      if (chunk.kind === 'exit' && chunk.masked !== undefined) facts = { ...facts, masked: chunk.masked }
-    },
-    done() {
-      facts = { ...facts, ending: 'done' }
-    },
-    failed(error: SallyportError) {
-      if (isRecordingFailure(error) || isRecordingFailure(error.cause)) metrics.recordingFailed()
-      facts = { ...facts, ending: endingOf(error), code: error.code }
-    },
-    end(effect: Effect | undefined) {
-      metrics.called({
-        tool: call.tool,
-        target: call.target.name,
-        seconds: (performance.now() - startedAt) / 1000,
-        ...facts,
-        ...(effect !== undefined && { effect }),
-      })
-    },
+/** What is known of a call that runs. */
+interface Note {
+  readonly startedAt: number
+  effect: Effect | undefined
+  facts: Omit<Parameters<Metrics['called']>[0], 'tool' | 'target' | 'seconds'>
+}
+
+/** Told of the beginning and the end of a call, once each. */
+interface Counter {
+  /** @throws when nothing new is taken. */
+  begin(note: Note): void
+  failed(error: SallyportError): void
+  end(note: Note): void
+}
+
+/** A call's chunks, counted as they pass. Not a generator: one more of those costs each chunk as much as reading it. */
+class Counted implements AsyncGenerator<Chunk, void, undefined> {
+  readonly #chunks: AsyncGenerator<Chunk, void, undefined>
+  readonly #counter: Counter
+  #note: Note | undefined
+  #isOver = false
+
+  constructor(chunks: AsyncGenerator<Chunk, void, undefined>, counter: Counter) {
+    this.#chunks = chunks
+    this.#counter = counter
+  }
+
+  async next(): Promise<IteratorResult<Chunk, void>> {
+    if (this.#isOver) return { done: true, value: undefined }
+    const note = this.#begun()
+    try {
+      const next = await this.#chunks.next()
+      if (next.done === true) this.#end(note, { ending: 'done' })
+      else if (next.value.kind === 'exit' && next.value.masked !== undefined) {
+        note.facts = { ...note.facts, masked: next.value.masked }
+      }
+      return next
+    } catch (cause) {
+      const error = SallyportError.from(cause)
+      if (!this.#isOver) this.#counter.failed(error)
+      this.#end(note, { ending: endingOf(error), code: error.code })
+      throw cause
+    }
+  }
+
+  async return(): Promise<IteratorResult<Chunk, void>> {
+    try {
+      return await this.#chunks.return()
+    } finally {
+      // What never began is not counted.
+      if (this.#note === undefined) this.#isOver = true
+      else this.#end(this.#note)
+    }
+  }
+
+  async throw(cause: unknown): Promise<IteratorResult<Chunk, void>> {
+    await this.return()
+    throw cause
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.return()
+  }
+
+  [Symbol.asyncIterator](): this {
+    return this
+  }
+
+  #begun(): Note {
+    if (this.#note !== undefined) return this.#note
+    const note: Note = { startedAt: performance.now(), effect: undefined, facts: { ending: 'abandoned' } }
+    this.#counter.begin(note)
+    this.#note = note
+    return note
+  }
+
+  #end(note: Note, facts?: Pick<Note['facts'], 'ending' | 'code'>): void {
+    if (this.#isOver) return
+    this.#isOver = true
+    if (facts !== undefined) note.facts = { ...note.facts, ...facts }
+    this.#counter.end(note)
   }
 }
 

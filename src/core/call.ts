@@ -195,7 +195,7 @@ export interface Permit {
 export interface Protocol<P extends Plan = Plan> {
   readonly name: string
   /** Works out what the call means. Executes nothing of it. What it cannot understand becomes `<prefix>.unknown`. */
-  plan(call: Call, context: PlanContext): Promise<P>
+  plan(call: Call, context: PlanContext): P | Promise<P>
   /**
    * Compares a shown request with what masking made of it. Returns `undefined` when `masked` still says the same but for
    * values; else the request in words, with every value and comment left out, for each word to be masked by itself. An

@@ -20,14 +20,21 @@ export interface SessionRecording {
   close(): Promise<void>
 }
 
-/** The record of one call: a decision entry, bulk in the sidecar, an end entry. */
+/**
+ * The record of one call: a decision entry, bulk in the sidecar, an end entry. What returns no promise is already where it
+ * belongs, which is the usual case; what cannot be written rejects.
+ */
 export interface CallRecording {
   /** Written before anything runs. May be called again when the call was judged anew after an approval. */
-  decided(judged: Judged): Promise<void>
+  decided(judged: Judged): Promise<void> | undefined
   /** Notes that the call waits for, or runs under, a ticket. */
-  approval(event: { readonly ticket: string; readonly state: string; readonly by?: readonly string[] }): Promise<void>
+  approval(event: {
+    readonly ticket: string
+    readonly state: string
+    readonly by?: readonly string[]
+  }): Promise<void> | undefined
   /** Recorded before it is shown: resolves when the bytes are handed to the kernel. */
-  shown(chunk: Chunk): Promise<void>
+  shown(chunk: Chunk): Promise<void> | undefined
   /** Ends the record. Never throws for an error the caller should see instead; a lost entry is reported to the log. */
-  close(ending: Ending, error?: SallyportError): Promise<void>
+  close(ending: Ending, error?: SallyportError): Promise<void> | undefined
 }

@@ -24,8 +24,8 @@ import type { CallRecording } from '../core/recording.ts'
 import type { ProtocolName } from '../core/target.ts'
 import type { Credentials } from '../credentials/credentials.ts'
 import type { Masking } from '../masking/masking.ts'
-import { decide } from '../policy/decide.ts'
 import { isOpenTo } from '../policy/open.ts'
+import { decideAgain } from '../policy/remembered.ts'
 import type { Policy } from '../policy/policy.ts'
 import { withWarning, type Claim, type Permits } from './permits.ts'
 import { previewOf } from './preview.ts'
@@ -58,9 +58,11 @@ export async function* govern(call: Call, rooms: Rooms): AsyncGenerator<Chunk, v
   let failure: SallyportError | undefined
   let claim: Claim | undefined
   let reading: Promise<Secret> | undefined
+  // Set while the backend has the word: it quotes values in its errors (C10).
+  let isBackends = false
   // One use of the secret is one judgement and what follows from it; a judgement after a wait reads it anew.
   const secret = (): Promise<Secret> => (reading ??= rooms.credentials.read(call.target))
-  const judgeNow = (): Promise<Judged> => {
+  const judgeNow = (): Judged | Promise<Judged> => {
     reading = undefined
     return judge(call, rooms, secret)
   }
@@ -69,24 +71,32 @@ export async function* govern(call: Call, rooms: Rooms): AsyncGenerator<Chunk, v
   const holdUntil = rooms.now() + call.hold.waitMs
   try {
     for (let asked = 1; ; asked++) {
-      const judged = await judgeNow()
-      await entry.decided(judged) // written before anything runs (C15)
-      claim = await rooms.permits.take(
-        asked === 1 ? call : held(call, holdUntil - rooms.now()),
-        judged,
-        judgeNow,
-        entry,
-        preview,
-      )
-      let source = claim.replay ?? execute(call, claim, rooms, secret)
-      if (claim.replay === undefined && claim.warning !== undefined) source = warned(claim.warning, source)
+      // Most calls wait for nothing before they run: a promise is only waited for where there is one.
+      const judging = judgeNow()
+      const judged = judging instanceof Promise ? await judging : judging
+      const deciding = entry.decided(judged) // written before anything runs (C15)
+      if (deciding !== undefined) await deciding
+      const asking = asked === 1 ? call : held(call, holdUntil - rooms.now())
+      const taking = rooms.permits.take(asking, judged, judgeNow, entry, preview)
+      claim = taking instanceof Promise ? await taking : taking
       let isShown = false
       try {
+        let source = claim.replay
+        if (source === undefined) {
+          isBackends = true
+          const protocol = protocolOf(call, rooms)
+          const used = protocol.isConnected?.(call) === true ? NO_SECRET : await secret()
+          source = protocol.execute(call, claim.judged.plan, claim.permit, used, secret)
+          if (claim.warning !== undefined) source = warned(claim.warning, source)
+        }
         for await (const chunk of rooms.masking.stream(source, claim.judged.decision)) {
+          isBackends = false
           isShown = true
-          await recorded(entry, chunk) // before it is shown
+          const recording = recorded(entry, chunk) // before it is shown
+          if (recording !== undefined) await recording
           claim.shown(chunk)
           yield chunk
+          isBackends = claim.replay === undefined
         }
         break
       } catch (error) {
@@ -94,21 +104,26 @@ export async function* govern(call: Call, rooms: Rooms): AsyncGenerator<Chunk, v
         // What its approvers saw is no longer what it would do: that grant is used up, and they are asked anew (C14).
         const over = claim
         claim = undefined
+        isBackends = false
         await over.end('failed', error)
       }
     }
     ending = 'done'
   } catch (error) {
     failure = SallyportError.from(error)
+    // Whatever it said passes the detectors like any other text.
+    if (isBackends && claim !== undefined) failure = rooms.masking.error(failure, claim.judged.decision)
     if (claim?.warning !== undefined) failure = withWarning(failure, claim.warning)
     ending = endingOf(failure)
     throw failure
   } finally {
     if (ending === 'abandoned') ending = call.signal.aborted ? 'cancelled' : (call.stopped?.() ?? 'abandoned')
     try {
-      await claim?.end(ending, failure).catch(unlessStoreFailed)
+      const settling = claim?.end(ending, failure)
+      if (settling !== undefined) await settling.catch(unlessStoreFailed)
     } finally {
-      await entry.close(ending, failure)
+      const closing = entry.close(ending, failure)
+      if (closing !== undefined) await closing
     }
   }
 }
@@ -131,18 +146,26 @@ async function* warned(warning: string, source: AsyncIterable<Chunk>): AsyncIter
   yield* source
 }
 
-async function recorded(entry: CallRecording, chunk: Chunk): Promise<void> {
+function recorded(entry: CallRecording, chunk: Chunk): Promise<void> | undefined {
+  const isEnd = chunk.kind === 'exit' || chunk.kind === 'notice'
   try {
-    await entry.shown(chunk)
+    const recording = entry.shown(chunk)
+    if (recording === undefined || !isEnd) return recording
+    return recording.catch((cause: unknown) => {
+      throw unrecorded(cause)
+    })
   } catch (cause) {
-    if (chunk.kind !== 'exit' && chunk.kind !== 'notice') throw cause
-    // A backend has confirmed the end before these come: "it failed" would invite a second run.
-    throw new SallyportError(
-      'ERR_OUTCOME_UNKNOWN',
-      `The call ran to its end, but that could not be recorded, so nothing of its result is shown: ${SallyportError.from(cause).message}`,
-      { cause },
-    )
+    throw isEnd ? unrecorded(cause) : cause
   }
+}
+
+/** A backend has confirmed the end before these come: "it failed" would invite a second run. */
+function unrecorded(cause: unknown): SallyportError {
+  return new SallyportError(
+    'ERR_OUTCOME_UNKNOWN',
+    `The call ran to its end, but that could not be recorded, so nothing of its result is shown: ${SallyportError.from(cause).message}`,
+    { cause },
+  )
 }
 
 /** What became of the call is known, and a ticket that could not be settled is tried again by its own room. */
@@ -155,40 +178,47 @@ function unlessStoreFailed(error: unknown): void {
  *
  * @param resolve for explanations only, see {@link PlanContext}.
  */
-export async function judge(
+export function judge(
   call: Call,
   rooms: Pick<Rooms, 'protocols' | 'policy' | 'credentials' | 'masking' | 'now' | 'onDecision'>,
   secret: () => Promise<Secret> = () => rooms.credentials.read(call.target),
   resolve?: PlanContext['resolve'],
-): Promise<Judged> {
+): Judged | Promise<Judged> {
   const policy = rooms.policy()
-  const plan = await protocolOf(call, rooms).plan(call, {
+  const plan = protocolOf(call, rooms).plan(call, {
     masks: policy.masksFor(call.session.principal, call.target),
     secret,
     signal: call.signal,
     ...(isOpenTo(policy, call.session.principal, call.target) && { isOpen: true }),
     ...(resolve !== undefined && { resolve }),
   })
+  return plan instanceof Promise
+    ? plan.then((made) => judgePlan(call, made, policy, rooms))
+    : judgePlan(call, plan, policy, rooms)
+}
+
+function judgePlan(
+  call: Call,
+  plan: Plan,
+  policy: Policy,
+  rooms: Pick<Rooms, 'protocols' | 'masking' | 'now' | 'onDecision'>,
+): Judged {
   const startedAt = performance.now()
-  const decision = decide(policy, {
+  const decision = decideAgain(policy, {
     principal: call.session.principal,
     target: call.target,
-    session: {
-      id: call.session.id,
-      door: call.session.door,
-      ...(call.session.run !== undefined && { run: call.session.run }),
-    },
+    session: call.session,
     action: plan.action,
     ...(plan.refused !== undefined && { refused: plan.refused }),
     now: rooms.now(),
   })
   rooms.onDecision?.(call, decision, (performance.now() - startedAt) / 1000)
-  return {
-    plan,
-    decision,
-    ...shownOf(call, plan, decision, rooms),
-    ...(call.reason !== undefined && { reason: rooms.masking.text(call.reason, decision) }),
-  }
+  const shown = shownOf(call, plan, decision, rooms)
+  const judged =
+    shown.isReduced === true
+      ? { plan, decision, shown: shown.shown, isReduced: shown.isReduced }
+      : { plan, decision, shown: shown.shown }
+  return call.reason === undefined ? judged : { ...judged, reason: rooms.masking.text(call.reason, decision) }
 }
 
 /** The request as others may see it: all of it but values, whatever in it looks like one. */
@@ -198,6 +228,9 @@ function shownOf(
   decision: Decision,
   rooms: Pick<Rooms, 'protocols' | 'masking'>,
 ): Pick<Judged, 'shown' | 'isReduced'> {
+  const { detect, fields = [] } = decision.obligations
+  const isPlain = shown.data === undefined && shown.hash === undefined && shown.isWithheld === undefined
+  if (isPlain && detect.length === 0 && fields.length === 0) return { shown }
   const { hash = '', isWithheld, ...plain } = rooms.masking.fields(shown, decision)
   const masked = rooms.masking.request(plain, decision)
   // A hash of values that are masked would let anybody who can list them find the right one.
@@ -214,23 +247,6 @@ function shownOf(
   if (words === undefined) return { shown: { ...masked, text: unhashed(masked.text) } }
   const text = words.map((word) => rooms.masking.text(word, decision)).join('')
   return { shown: { ...masked, text: unhashed(text) }, isReduced: true }
-}
-
-async function* execute(
-  call: Call,
-  claim: Claim,
-  rooms: Rooms,
-  secret: () => Promise<Secret>,
-): AsyncGenerator<Chunk, void, undefined> {
-  try {
-    const protocol = protocolOf(call, rooms)
-    const used = protocol.isConnected?.(call) === true ? NO_SECRET : await secret()
-    // Not delegated: a chunk that passes through `yield*` is awaited twice more.
-    for await (const chunk of protocol.execute(call, claim.judged.plan, claim.permit, used, secret)) yield chunk
-  } catch (error) {
-    // A backend quotes values in its errors (C10); whatever it said passes the detectors like any other text.
-    throw rooms.masking.error(SallyportError.from(error), claim.judged.decision)
-  }
 }
 
 function protocolOf(call: Call, rooms: Pick<Rooms, 'protocols'>): Protocol {

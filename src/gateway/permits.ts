@@ -28,10 +28,10 @@ export interface Permits {
   take(
     call: Call,
     judged: Judged,
-    judgeAgain: () => Promise<Judged>,
+    judgeAgain: () => Judged | Promise<Judged>,
     recording: CallRecording,
     preview?: (judged: Judged) => Promise<Preview | undefined>,
-  ): Promise<Claim>
+  ): Claim | Promise<Claim>
   /**
    * Throws when the caller's token no longer counts, when caller or target are frozen, or when this instance does not
    * have the policy in force. For what reads a target without running anything, such as describing it.
@@ -148,7 +148,7 @@ export function createPermits(rooms: PermitRooms): Permits {
   async function taken(
     call: Call,
     judged: Judged,
-    judgeAgain: () => Promise<Judged>,
+    judgeAgain: () => Judged | Promise<Judged>,
     recording: CallRecording,
     verdict: LoopVerdict,
     preview?: (judged: Judged) => Promise<Preview | undefined>,

@@ -34,6 +34,8 @@ export interface Matching {
   readonly tokens: Tokens
   readonly question: Question
   shared: Facts | string | undefined
+  /** Whether any condition was asked: what it said may be otherwise the next time. */
+  hasAsked: boolean
 }
 
 export function startMatching(policy: Policy, question: Question): Matching {
@@ -43,6 +45,7 @@ export function startMatching(policy: Policy, question: Question): Matching {
     target: policy.forTarget(question.target),
     tokens: tokensOf(question.principal),
     shared: undefined,
+    hasAsked: false,
   }
 }
 
@@ -64,6 +67,7 @@ export function matchPart(part: Part, matching: Matching): PartMatch {
       const matches = isAllow ? coversAll(rule, grant, part, view) : touchesAny(rule, grant, part, view)
       if (!matches) continue
       if (condition !== undefined) {
+        matching.hasAsked = true
         facts ??= factsOf(part, matching)
         const result = typeof facts === 'string' ? { failed: facts } : condition.evaluate(facts)
         if (result === false) continue

@@ -107,6 +107,7 @@ const columnLists = new WeakMap<readonly MaskRule[], Map<string, readonly Column
 
 /** One list per set of masks that apply, and the very same one each time: plans are remembered under it. */
 function columnsOf(masks: readonly MaskRule[], principal: Principal): readonly ColumnMask[] {
+  if (masks.length === 0) return NO_COLUMNS
   const tokens = tokensOf(principal)
   const key = masks.map((mask) => (belongs(mask, tokens) ? '1' : '0')).join('')
   let lists = columnLists.get(masks)
@@ -136,6 +137,8 @@ function everyOf(masks: readonly MaskRule[]): EveryMask {
   everyList.set(masks, made)
   return made
 }
+
+const NO_COLUMNS: readonly ColumnMask[] = []
 
 /** Lists kept per target: one per set of exceptions that callers really have. */
 const COLUMN_LISTS_MAX = 256

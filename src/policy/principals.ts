@@ -4,10 +4,16 @@ import type { ProtocolName } from '../core/target.ts'
 /** What a principal can be named by: `id:…`, its `kind:…`, each `group:…`, and `*`. */
 export type Tokens = ReadonlySet<string>
 
+/** Kept with the principal, which never changes: another login is another one. */
+const known = new WeakMap<Principal, Tokens>()
+
 /** Lists the names a principal answers to. */
 export function tokensOf(principal: Principal): Tokens {
+  const met = known.get(principal)
+  if (met !== undefined) return met
   const tokens = new Set(['*', `id:${principal.id}`, `kind:${principal.kind}`])
   for (const group of principal.groups) tokens.add(`group:${group}`)
+  known.set(principal, tokens)
   return tokens
 }
 

@@ -38,7 +38,8 @@ const QUEUE_BYTES_MAX = 64 * 1024 * 1024
 /**
  * A file that only grows, by whole pieces.
  *
- * Pieces of one event-loop turn share one write and, where asked for, one fdatasync. After a failed write the file is
+ * A piece that nothing stands before is written at once; pieces that are to be on the device share one write with others of
+ * their turn of the event loop, and one fdatasync. After a failed write the file is
  * cut back to the last complete piece and everything queued is refused: pieces are chained, and a later one without the
  * earlier makes no sense. When even the cut fails, the file is dead and its owner must go on in another one.
  */
@@ -80,19 +81,68 @@ export class AppendFile {
     return this.#isDead
   }
 
-  /** Appends one piece. Resolves when it is in the file. @throws SallyportError `ERR_RECORDING_FAILED`. */
-  append(bytes: Uint8Array, options: AppendOptions = {}): Promise<void> {
+  /**
+   * Appends one piece. Returns nothing when it is in the file already, which is the usual case; else resolves when it is.
+   *
+   * @throws SallyportError `ERR_RECORDING_FAILED`, as a rejection.
+   */
+  append(bytes: Uint8Array, options: AppendOptions = {}): Promise<void> | undefined {
     const isOver = this.#isDead || this.#isClosed
     if (isOver || this.#queueBytes + bytes.length > QUEUE_BYTES_MAX) {
       const error = isOver ? brokenFile() : notKeepingUp()
       options.onLost?.(error)
       return Promise.reject(error)
     }
+    if (options.sync !== true && this.#canWriteNow(bytes.length)) return this.#writeNow(bytes, options)
     return new Promise((resolve, reject) => {
       this.#queue.push({ ...options, bytes, resolve, reject })
       this.#queueBytes += bytes.length
       this.#schedule()
     })
+  }
+
+  /** Whether nothing has to come before, and the page cache is likely to take it at once. */
+  #canWriteNow(length: number): boolean {
+    return (
+      this.#queue.length === 0 &&
+      this.#writing === undefined &&
+      length <= WRITE_NOW_BYTES_MAX &&
+      (this.#slowUntil === 0 || performance.now() >= this.#slowUntil)
+    )
+  }
+
+  /** One piece by itself: to queue it until the end of the turn costs more than to write it. */
+  #writeNow(bytes: Uint8Array, { onWritten, onLost }: AppendOptions): Promise<void> | undefined {
+    const startedAt = performance.now()
+    try {
+      writeAll(this.#disk, this.#fd, bytes)
+    } catch (error) {
+      const failure = recordingFailed(error)
+      this.#cutBack()
+      this.#onRollback()
+      onLost?.(failure)
+      return Promise.reject(failure)
+    }
+    this.#noteSpeed(startedAt)
+    const offset = this.#length
+    this.#length += bytes.length
+    this.#isDirty = true
+    onWritten?.(offset)
+    return undefined
+  }
+
+  #noteSpeed(startedAt: number): void {
+    const endedAt = performance.now()
+    if (endedAt - startedAt > SLOW_WRITE_MS) this.#slowUntil = endedAt + SLOW_FOR_MS
+    else if (endedAt >= this.#slowUntil) this.#slowUntil = 0
+  }
+
+  #cutBack(): void {
+    try {
+      this.#disk.truncate(this.#fd, this.#length)
+    } catch {
+      this.#isDead = true
+    }
   }
 
   /** Makes everything written so far durable, unless it already is. */
@@ -148,8 +198,7 @@ export class AppendFile {
       this.#rollBack(batch, error)
       return
     }
-    const endedAt = performance.now()
-    if (endedAt - startedAt > SLOW_WRITE_MS) this.#slowUntil = endedAt + SLOW_FOR_MS
+    this.#noteSpeed(startedAt)
     this.#written(batch, bytes.length)
   }
 
@@ -215,11 +264,7 @@ export class AppendFile {
 
   #rollBack(batch: readonly Piece[], error: unknown): void {
     const lost = [...batch, ...this.#takeQueue()]
-    try {
-      this.#disk.truncate(this.#fd, this.#length)
-    } catch {
-      this.#isDead = true
-    }
+    this.#cutBack()
     this.#refuse(lost, recordingFailed(error))
   }
 

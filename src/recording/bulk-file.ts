@@ -1,9 +1,8 @@
-import { createHash } from 'node:crypto'
-import type { Hash } from 'node:crypto'
 import type { Chunk } from '../core/chunk.ts'
 import type { RecordDepth } from '../core/target.ts'
 import type { AppendFile } from './append-file.ts'
 import { encodeJson } from './format.ts'
+import { RunningHash } from './running-hash.ts'
 
 /** Where a call's frames lie in the sidecar. Frames of other calls may lie between them. */
 export interface BulkRange {
@@ -99,7 +98,7 @@ export class CallBulk {
   readonly #sidecar: () => BulkFile
   readonly #now: () => number
   /** Over every frame shown so far, kept or not; `#frames` and `#bytes` count the same frames. */
-  readonly #shown: Hash = createHash('sha256')
+  readonly #shown = new RunningHash()
   #frames = 0
   #bytes = 0
   #next = 0
@@ -120,42 +119,43 @@ export class CallBulk {
     this.#sidecar = sidecar
   }
 
-  /** Records one chunk. Resolves when what is kept of it is in the file. @throws SallyportError `ERR_RECORDING_FAILED`. */
-  async add(chunk: Chunk, sync: boolean): Promise<void> {
-    if (this.#failure !== undefined) throw this.#failure
+  /**
+   * Records one chunk. Returns nothing when what is kept of it is in the file already; else resolves when it is.
+   *
+   * @throws SallyportError `ERR_RECORDING_FAILED`, as a rejection.
+   */
+  add(chunk: Chunk, sync: boolean): Promise<void> | undefined {
+    if (this.#failure !== undefined) return Promise.reject(this.#failure)
     const spot: Spot = { n: this.#next++, t: this.#now() }
     const payload = payloadOf(chunk)
     if (this.#cut !== undefined) {
       this.#countUnkept(spot, chunk, payload)
-      return
+      return undefined
     }
     // What the columns are called is no data: it is kept with any amount of it.
     const counted = chunk.kind === 'head' && this.#keepMax > 0 ? 0 : payload.length
     if (this.#keptPayload + counted <= this.#keepMax) {
       this.#keptPayload += counted
-      await this.#keep(spot, chunk, payload, undefined, sync)
-      return
+      return this.#keep(spot, chunk, payload, undefined, sync)
     }
     this.#cut = this.#depth === 'digest' ? 'digest' : 'head'
     const beginning = beginningOf(chunk, payload, this.#keepMax - this.#keptPayload)
-    if (beginning !== undefined) {
-      await this.#keep(spot, chunk, beginning, payload, sync)
-      return
-    }
+    if (beginning !== undefined) return this.#keep(spot, chunk, beginning, payload, sync)
     // Of a call of which nothing is kept, nobody asks for the hash of what is.
-    if (this.#kept !== undefined) this.#keptHash = this.#shown.copy().digest('hex')
+    if (this.#kept !== undefined) this.#keptHash = this.#shown.hex()
     this.#countUnkept(spot, chunk, payload)
+    return undefined
   }
 
   /** Resolves when no frame is on its way any more: only then can be said how many there are. */
-  async settled(): Promise<void> {
-    await this.#inFlight
+  settled(): Promise<void> | undefined {
+    return this.#inFlight
   }
 
   /** What the end entry says of the bulk. Called once, when it has settled and nothing is added any more. */
   summary(): { readonly bulk?: BulkRange; readonly cut?: BulkCut } {
     if (this.#frames === 0 && this.#cut === undefined) return {}
-    const sha256 = this.#shown.digest('hex')
+    const sha256 = this.#shown.hex()
     const cut = this.#cut && { by: this.#cut, frames: this.#frames, bytes: this.#bytes, sha256 }
     const kept = this.#kept
     return {
@@ -182,19 +182,29 @@ export class CallBulk {
   /** Counts a frame that is only hashed, without putting it together. */
   #countUnkept(spot: Spot, chunk: Chunk, payload: Uint8Array): void {
     const head = headOf(this.#call, spot, chunk, payload)
-    this.#shown.update(head).update(payload).update(NEWLINE)
+    const first = Buffer.from(head)
+    this.#shown.update(first)
+    this.#shown.update(payload)
+    this.#shown.update(NEWLINE)
     this.#frames++
-    this.#bytes += Buffer.byteLength(head) + payload.length + NEWLINE.length
+    this.#bytes += first.length + payload.length + NEWLINE.length
   }
 
   /** Writes one frame; `whole` is the payload it was shortened from. Hashes follow what is in the file. */
-  async #keep(
+  #keep(
     spot: Spot,
     chunk: Chunk,
     payload: Uint8Array,
     whole: Uint8Array | undefined,
     sync: boolean,
-  ): Promise<void> {
+  ): Promise<void> | undefined {
+    const failed = (error: unknown): Promise<never> => {
+      // What is not recorded is not shown: the call cannot go on, and its end entry says where it stopped.
+      this.#failure = error
+      this.#keptHash ??= this.#shown.hex()
+      this.#cut = 'failure'
+      return Promise.reject(error)
+    }
     try {
       const bulk = this.#kept?.bulk ?? this.#sidecar()
       const frame = frameOf(this.#call, spot, chunk, payload, { at: bulk.file.next, of: whole?.length })
@@ -209,19 +219,16 @@ export class CallBulk {
           if (whole === undefined) {
             this.#count(frame)
           } else {
-            this.#keptHash = this.#shown.copy().update(frame).digest('hex')
+            this.#keptHash = this.#shown.hex(frame)
             this.#count(frameOf(this.#call, spot, chunk, whole))
           }
         },
       })
+      if (written === undefined) return undefined
       this.#inFlight = written.catch(() => undefined)
-      await written
+      return written.catch(failed)
     } catch (error) {
-      // What is not recorded is not shown: the call cannot go on, and its end entry says where it stopped.
-      this.#failure = error
-      this.#keptHash ??= this.#shown.copy().digest('hex')
-      this.#cut = 'failure'
-      throw error
+      return failed(error)
     }
   }
 }

@@ -6,6 +6,7 @@ import { SallyportError } from '../core/errors.ts'
 import type { CallRecording } from '../core/recording.ts'
 import { CallBulk } from './bulk-file.ts'
 import type { RecorderContext } from './context.ts'
+import { encodeJson } from './format.ts'
 import { fingerprint } from './keys.ts'
 import type { SessionLog } from './session-log.ts'
 
@@ -40,46 +41,78 @@ export class LiveCall implements CallRecording {
     this.#bulk = new CallBulk(id, call.target.record, () => log.bulk(), context.now)
   }
 
-  async decided(judged: Judged): Promise<void> {
-    if (this.#isEnded) throw endedAlready()
-    if (!this.#isDecided && this.#session.isClosing()) throw endedAlready()
-    this.#context.space.check()
+  decided(judged: Judged): Promise<void> | undefined {
+    if (this.#isEnded || (!this.#isDecided && this.#session.isClosing())) return Promise.reject(endedAlready())
+    const full = this.#context.space.check()
+    if (full !== undefined) return Promise.reject(full)
     const sync = this.#context.fsync !== 'off' && mayChangeState(judged.decision, this.#context)
-    await this.#log.append('decision', decisionBody(this.#id, this.#call, judged), { sync })
+    const writing = this.#log.append('decision', decisionBody(this.#id, this.#call, judged), { sync })
+    if (writing !== undefined) return this.#whenWritten(writing)
+    this.#isDecided = true
+    return undefined
+  }
+
+  async #whenWritten(writing: Promise<void>): Promise<void> {
+    await writing
     this.#isDecided = true
   }
 
-  async approval(event: {
+  approval(event: {
     readonly ticket: string
     readonly state: string
     readonly by?: readonly string[]
-  }): Promise<void> {
-    if (this.#isEnded) throw endedAlready()
+  }): Promise<void> | undefined {
+    if (this.#isEnded) return Promise.reject(endedAlready())
     const { ticket, state, by } = event
     // Whatever state an approval is in, what follows it may rest on this entry: it goes to the device.
-    await this.#log.append('approval', { call: this.#id, ticket, state, by }, { sync: this.#context.fsync !== 'off' })
+    return this.#log.append('approval', { call: this.#id, ticket, state, by }, { sync: this.#context.fsync !== 'off' })
   }
 
-  async shown(chunk: Chunk): Promise<void> {
-    if (this.#isEnded) throw endedAlready()
-    try {
-      await this.#bulk.add(chunk, this.#context.fsync === 'always')
-    } catch (error) {
-      if (error instanceof SallyportError) this.#context.space.failed(error)
-      throw error
+  shown(chunk: Chunk): Promise<void> | undefined {
+    if (this.#isEnded) return Promise.reject(endedAlready())
+    const adding = this.#bulk.add(chunk, this.#context.fsync === 'always')
+    if (adding === undefined) {
+      this.#count(chunk)
+      return undefined
     }
+    return adding.then(
+      () => this.#count(chunk),
+      (error: unknown) => {
+        if (error instanceof SallyportError) this.#context.space.failed(error)
+        throw error
+      },
+    )
+  }
+
+  #count(chunk: Chunk): void {
     if (chunk.kind === 'exit') this.#exit = chunk
     if (chunk.kind !== 'data') return
     if (chunk.channel === 'rows') this.#rows += chunk.rows.length
     else this.#resultBytes += chunk.bytes.length
   }
 
-  async close(ending: Ending, error?: SallyportError): Promise<void> {
-    if (this.#isEnded) return
+  close(ending: Ending, error?: SallyportError): Promise<void> | undefined {
+    if (this.#isEnded) return undefined
     this.#isEnded = true
+    const settling = this.#bulk.settled()
+    const writing =
+      settling === undefined ? this.#writeEnd(ending, error) : settling.then(() => this.#writeEnd(ending, error))
+    if (writing !== undefined) return this.#ended(writing)
+    this.#session.onEnded()
+    return undefined
+  }
+
+  #writeEnd(ending: Ending, error: SallyportError | undefined): Promise<void> | undefined {
     try {
-      await this.#bulk.settled()
-      await this.#log.append('end', this.#endBody(ending, error), { isOwed: true })
+      return this.#log.append('end', this.#endBody(ending, error), { isOwed: true })
+    } catch (failure) {
+      return Promise.reject(SallyportError.from(failure))
+    }
+  }
+
+  async #ended(writing: Promise<void>): Promise<void> {
+    try {
+      await writing
     } catch (failure) {
       // The caller's own error must reach it; the entry is owed and follows when writing works again.
       this.#context.log.error({ err: failure, call: this.#id }, 'The end of a call could not be recorded yet')
@@ -129,13 +162,27 @@ function mayChangeState(decision: Decision, context: RecorderContext): boolean {
   return decision.parts.length === 0 || decision.parts.some(({ verb }) => context.classOf(verb) !== 'read')
 }
 
-function decisionBody(id: string, call: Call, { plan, decision, shown, reason }: Judged): object {
+/** Spelled JSON of what stands in the entries of every call with the same decision on the same plan. */
+const spelled = new WeakMap<
+  Decision,
+  { readonly parts: readonly Part[]; readonly masking: unknown; readonly text: string }
+>()
+
+/** The decision entry, as JSON text without what the chain adds. */
+function decisionBody(id: string, call: Call, { plan, decision, shown, reason }: Judged): string {
+  const { parts } = plan.action
+  let same = spelled.get(decision)
+  if (same?.parts !== parts || same.masking !== plan.masking) {
+    same = { parts, masking: plan.masking, text: encodeJson(decidedAs(decision, plan)) }
+    spelled.set(decision, same)
+  }
+  const own = encodeJson({ call: id, target: call.target.name, tool: call.tool, request: shown, reason })
+  return `${own.slice(0, -1)},${same.text.slice(1)}`
+}
+
+/** What of the entry is the decision's and the plan's. */
+function decidedAs(decision: Decision, plan: Judged['plan']): object {
   return {
-    call: id,
-    target: call.target.name,
-    tool: call.tool,
-    request: shown,
-    reason,
     effect: decision.effect,
     observed: decision.observed,
     rules: decision.rules,

@@ -26,7 +26,7 @@ export interface Continuation {
 interface OwedEntry {
   readonly type: EntryType
   readonly at: string
-  readonly body: object
+  readonly body: object | string
 }
 
 /** What went wrong since the last entry that was written. */
@@ -105,8 +105,8 @@ export class ChainFile {
     return { head: this.#good, owed: this.#owed, failure: this.#failure }
   }
 
-  /** Appends one entry and returns when it is in the file. @throws SallyportError `ERR_RECORDING_FAILED`. */
-  append(type: EntryType, body: object, options: EntryOptions = {}): Promise<void> {
+  /** Appends one entry; see {@link AppendFile.append}. @throws SallyportError `ERR_RECORDING_FAILED`. */
+  append(type: EntryType, body: object | string, options: EntryOptions = {}): Promise<void> | undefined {
     const at = this.timestamp()
     if (this.#failure !== undefined && options.isOwed === true) {
       // It will be written with the others; trying for each would write all of them again and again.
@@ -150,20 +150,20 @@ export class ChainFile {
     const owed = this.#owed
     this.#owed = []
     const gap = { reason: 'write_failed', error: failure.error, since: failure.since, refused: failure.refused }
-    this.#enqueue('gap', this.timestamp(), gap, {}, () => this.#noteFailure(failure)).catch(ignore)
-    for (const { type, at, body } of owed) this.#enqueue(type, at, body, { isOwed: true }).catch(ignore)
+    this.#enqueue('gap', this.timestamp(), gap, {}, () => this.#noteFailure(failure))?.catch(ignore)
+    for (const { type, at, body } of owed) this.#enqueue(type, at, body, { isOwed: true })?.catch(ignore)
   }
 
   #enqueue(
     type: EntryType,
     at: string,
-    body: object,
+    body: object | string,
     options: EntryOptions,
     onLost = (error: SallyportError): void => {
       if (options.isOwed === true) this.#owe({ type, at, body }, error)
       else this.#noteFailure({ since: at, error: errnoOf(error), refused: 1 })
     },
-  ): Promise<void> {
+  ): Promise<void> | undefined {
     const seq = this.#seq
     let line = spellLine(seq, at, type, this.#prev, body)
     if (options.isSigned === true) line = attachSignature(line, this.#signer.sign(line))

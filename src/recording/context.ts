@@ -36,8 +36,8 @@ export interface RecorderContext {
 export interface Space {
   /** Says that a write failed: from now on new calls are refused until a probe succeeds. */
   failed(error: SallyportError): void
-  /** @throws SallyportError `ERR_RECORDING_FAILED` while there is no room. */
-  check(): void
+  /** Returns why there is no room, `ERR_RECORDING_FAILED`; nothing while there is. */
+  check(): SallyportError | undefined
 }
 
 /** Room a new call must find once a write has failed: its end, and the ends of others, must fit as well. */
@@ -58,19 +58,20 @@ export function createSpace(disk: Disk, folder: string, log: RecorderLog): Space
       failure = error
     },
     check() {
-      if (failure === undefined) return
+      if (failure === undefined) return undefined
       const now = performance.now()
-      if (now - probedAt < PROBE_EVERY_MS) throw failure
+      if (now - probedAt < PROBE_EVERY_MS) return failure
       probedAt = now
       try {
         disk.probe(folder, PROBE_BYTES)
       } catch (error) {
         failure = recordingFailed(error)
-        throw failure
+        return failure
       }
       failure = undefined
       probedAt = -Infinity
       log.info({}, 'Recording works again')
+      return undefined
     },
   }
 }

@@ -78,9 +78,12 @@ export function hashOf(bytes: Uint8Array | string): string {
   return hash('sha256', bytes, 'hex')
 }
 
-/** Spells one line, without its newline. `body` holds what is particular to the type. */
-export function spellLine(seq: number, at: string, type: EntryType, prev: string, body: object): string {
-  const members = encodeJson(body)
+/**
+ * Spells one line, without its newline. `body` holds what is particular to the type: an object, or the JSON text of one
+ * that {@link encodeJson} has spelled.
+ */
+export function spellLine(seq: number, at: string, type: EntryType, prev: string, body: object | string): string {
+  const members = typeof body === 'string' ? body : encodeJson(body)
   const tail = members === '{}' ? '}' : `,${members.slice(1)}`
   return `{"seq":${seq},"at":"${at}","type":"${type}","prev":"${prev}"${tail}`
 }

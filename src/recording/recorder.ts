@@ -106,7 +106,8 @@ export function createRecorder(options: RecorderOptions): Recorder {
 
     async open(session) {
       const { context, journal } = await ready()
-      context.space.check()
+      const full = context.space.check()
+      if (full !== undefined) throw full
       const log = await SessionLog.open(context, journal, session)
       const recording = new RecordedCalls(context, log, () => open.delete(recording))
       open.add(recording)

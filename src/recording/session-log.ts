@@ -57,7 +57,7 @@ export class SessionLog implements Watched {
   }
 
   /** Appends one entry. @throws SallyportError `ERR_RECORDING_FAILED`. */
-  append(type: EntryType, body: object, options: EntryOptions = {}): Promise<void> {
+  append(type: EntryType, body: object | string, options: EntryOptions = {}): Promise<void> | undefined {
     // An entry behind the seal would belong to nothing; whoever comes so late learns that it is not recorded.
     if (this.#seal !== 'none') return Promise.reject(sealedAlready())
     if (type === 'decision') this.#calls++
@@ -140,13 +140,13 @@ export class SessionLog implements Watched {
     await this.#current.close()
   }
 
-  #write(type: EntryType, body: object, options: EntryOptions): Promise<void> {
+  #write(type: EntryType, body: object | string, options: EntryOptions): Promise<void> | undefined {
     const chain = this.#current
     const written =
       chain.isDead || this.#goingOn !== undefined
         ? this.#goOnOnce().then((next) => next.append(type, body, options))
         : chain.append(type, body, options)
-    return written.catch((error: unknown) => {
+    return written?.catch((error: unknown) => {
       const failure = recordingFailed(error)
       this.#context.space.failed(failure)
       throw failure

@@ -42,7 +42,8 @@ export class RecordedCalls implements SessionRecording {
 
   async refused(attempt: Parameters<SessionRecording['refused']>[0]): Promise<void> {
     if (this.#closing !== undefined) throw sessionEnded()
-    this.#context.space.check()
+    const full = this.#context.space.check()
+    if (full !== undefined) throw full
     const { payloadKey } = this.#context
     const name = (text: string): unknown => (PLAIN_NAME.test(text) ? text : fingerprint(payloadKey, text))
     const { code, facts } = attempt.error

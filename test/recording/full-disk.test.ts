@@ -125,8 +125,8 @@ function failing(fails: {
   }
 }
 
-const code = async (promise: Promise<unknown>): Promise<string> =>
-  promise.then(
+const code = async (promise: Promise<unknown> | undefined): Promise<string> =>
+  Promise.resolve(promise).then(
     () => 'resolved',
     (error: unknown) => SallyportError.from(error).code,
   )

@@ -53,8 +53,8 @@ const everything = (): string =>
     .join('\n')
 const check = (): ReturnType<typeof verify> => verify(folders.dir)
 
-async function code(promise: Promise<unknown>): Promise<string> {
-  return promise.then(
+async function code(promise: Promise<unknown> | undefined): Promise<string> {
+  return Promise.resolve(promise).then(
     () => 'resolved',
     (error: unknown) => SallyportError.from(error).code,
   )

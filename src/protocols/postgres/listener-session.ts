@@ -44,7 +44,7 @@ export interface SessionRooms {
   /** The spine: `govern`, bound to the rooms. The only way from here to a statement that runs. */
   run(call: Call): AsyncGenerator<Chunk, void, undefined>
   /** Plans and decides, and runs nothing. */
-  judge(call: Call): Promise<Judged>
+  judge(call: Call): Judged | Promise<Judged>
   /** Withdraws a request for approval whose client does not want it any more. */
   withdraw(ticket: string, session: Session): Promise<void>
   /** The policy that decides now. */
@@ -97,6 +97,39 @@ const KEPT_MAX = 10_000
 /** A ticket decides how long a wire client may be held; this only bounds it. */
 const HOLD_MAX_MS = 24 * 3_600_000
 
+const NO_INPUT = undefined as unknown as AsyncIterable<Uint8Array>
+
+/** A call of a client. All of them have the same fields from the beginning, so that whoever looks at one is fast. */
+class ClientCall implements Call {
+  readonly id = randomUUID()
+  readonly session: Session
+  readonly target: Target
+  readonly tool: string
+  readonly payload: WireCall
+  input: AsyncIterable<Uint8Array> = NO_INPUT
+  readonly signal: AbortSignal
+  readonly hold: Call['hold']
+  readonly stopped: () => 'done' | 'abandoned'
+
+  constructor(
+    session: Session,
+    target: Target,
+    tool: string,
+    payload: WireCall,
+    signal: AbortSignal,
+    hold: Call['hold'],
+    stopped: () => 'done' | 'abandoned',
+  ) {
+    this.session = session
+    this.target = target
+    this.tool = tool
+    this.payload = payload
+    this.signal = signal
+    this.hold = hold
+    this.stopped = stopped
+  }
+}
+
 /** Serves one client until it leaves or is sent away. */
 export class ClientSession {
   readonly #client: Downstream
@@ -137,6 +170,13 @@ export class ClientSession {
   #waiting: string | undefined
   /** What runs now. */
   #running: AbortController | undefined
+  /** Of the last call. */
+  #controller = new AbortController()
+  readonly #holding: Call['hold'] = { waitMs: HOLD_MAX_MS, onHeld: (held) => this.#onHeld(held) }
+  readonly #notHolding: Call['hold'] = {
+    ...this.#holding,
+    refused: 'A call inside an open transaction cannot wait for an approval; send it by itself.',
+  }
   #ticket: string | undefined
   #isDraining = false
   #isOver = false
@@ -205,7 +245,8 @@ export class ClientSession {
     for (;;) {
       const message = this.#client.now() ?? (await this.#await())
       if (message === undefined || message.type === 'Terminate') return
-      await this.#take(message)
+      const taking = this.#take(message)
+      if (taking !== undefined) await taking
     }
   }
 
@@ -234,22 +275,27 @@ export class ClientSession {
     }
   }
 
-  async #take(message: FrontendMessage): Promise<void> {
+  /** Handles a message; most of them are only gathered, and nothing is to be waited for. */
+  #take(message: FrontendMessage): Promise<void> | undefined {
     if (this.#session.signal.aborted) throw this.#session.signal.reason
-    if (this.#isSkipping && message.type !== 'Sync') return
+    if (this.#isSkipping && message.type !== 'Sync') return undefined
     try {
-      if (!this.#isAboutWaiting(message)) await this.#settle()
-      await this.#handle(message)
+      const settling = this.#isAboutWaiting(message) ? undefined : this.#settle()
+      const handling = settling === undefined ? this.#handle(message) : settling.then(() => this.#handle(message))
+      return handling?.catch((error: unknown) => this.#answerFailure(message, error))
     } catch (error) {
-      await this.#refuse(error)
-      // These two end themselves: no Sync comes after them.
-      if (message.type === 'Query' || message.type === 'FunctionCall') await this.#ready()
-      else if (message.type === 'Sync') await this.#ready()
-      else this.#isSkipping = true
+      return this.#answerFailure(message, error)
     }
   }
 
-  #handle(message: FrontendMessage): Promise<void> | void {
+  async #answerFailure(message: FrontendMessage, error: unknown): Promise<void> {
+    await this.#refuse(error)
+    // A Query and a FunctionCall end themselves: no Sync comes after them.
+    if (message.type === 'Query' || message.type === 'FunctionCall' || message.type === 'Sync') await this.#ready()
+    else this.#isSkipping = true
+  }
+
+  #handle(message: FrontendMessage): Promise<void> | undefined {
     switch (message.type) {
       case 'Query':
         return this.#query(message.sql)
@@ -276,15 +322,12 @@ export class ClientSession {
             facts: { sqlstate: '0A000', construct: 'sql.function_call_message' },
           },
         )
-      case 'CopyData':
-      case 'CopyDone':
-      case 'CopyFail':
-        // What a client had sent before it heard that its COPY failed.
-        return
       case 'Proof':
         throw violation('Password', 'comes when nobody asked for it')
-      case 'Terminate':
-        return
+      default:
+        // COPY data that a client had sent before it heard that its COPY failed.
+        message.type satisfies 'CopyData' | 'CopyDone' | 'CopyFail' | 'Terminate'
+        return undefined
     }
   }
 
@@ -294,7 +337,8 @@ export class ClientSession {
     await loadParser()
     await this.#checkPins(sql)
     const isReadable = this.#drift === undefined || this.#drift === 'search_path'
-    const split = isReadable && !this.#isOpen ? splitStatements(sql) : undefined
+    const mayBeMore = isReadable && !this.#isOpen && mayBeSeveral(sql)
+    const split = mayBeMore ? splitStatements(sql) : undefined
     if (split?.ok === true && split.statements.length > 1) {
       // One implicit transaction, as a Query message has it: the Sync comes after the last.
       for (const { text } of split.statements) {
@@ -313,9 +357,16 @@ export class ClientSession {
     })
     this.#looked()
     const { call, controller } = this.#call('postgres.query', wire, () => 'abandoned')
-    await this.#running_(controller, async () => {
-      for await (const chunk of this.#rooms.run(call)) await this.#show(chunk, wire)
-    })
+    this.#begin(controller)
+    try {
+      for await (const chunk of this.#rooms.run(call)) {
+        const showing = this.#show(chunk, wire)
+        if (showing !== undefined) await showing
+      }
+      this.#ticket = undefined
+    } finally {
+      this.#running = undefined
+    }
     this.#took(wire.plan)
   }
 
@@ -329,25 +380,30 @@ export class ClientSession {
     return { drift: this.#drift, searchPath: this.#searchPath, owesCode: this.#owesCode }
   }
 
+  /** Whether anything must be asked before a text means what it says; found out before each statement. */
+  #mustCheckPins(): boolean {
+    this.#isOpen = this.#rooms.isOpen(this.#session.principal, this.#target)
+    if (this.#isOpen) {
+      this.#isUnknown = true
+      return false
+    }
+    if (this.#isUnknown) this.#lookAnew()
+    return this.#isDoubtful || this.#drift !== undefined
+  }
+
   /**
    * After whatever may have changed what a text means, the session itself is asked (C7); and where it looks names up, for
    * a text that has any, as long as its client has moved that.
    */
-  async #checkPins(sql?: string): Promise<void> {
-    this.#isOpen = this.#rooms.isOpen(this.#session.principal, this.#target)
-    if (this.#isOpen) {
-      this.#isUnknown = true
-      return
-    }
-    if (this.#isUnknown) this.#lookAnew()
-    if (!this.#isDoubtful && this.#drift === undefined) return
+  async #checkPins(sql: string): Promise<void> {
+    if (!this.#mustCheckPins()) return
     if (this.#backend.status === 'E' || this.#backend.isFailed) return
     this.#drift = await this.#backend.drift()
     this.#isDoubtful = false
     this.#searchPath = undefined
     if (this.#drift === 'search_path') {
       this.#hasMoved = true
-      if (sql !== undefined && !isNameless(sql)) this.#searchPath = await this.#backend.searchPath()
+      if (!isNameless(sql)) this.#searchPath = await this.#backend.searchPath()
     }
     if (this.#drift !== 'standard_conforming_strings' && this.#drift !== 'client_encoding') return
     // Fail closed: not even where one statement ends and the next begins could be told any more.
@@ -402,13 +458,20 @@ export class ClientSession {
   /** The statement whose Parse waits for company. */
   #unanswered: string | undefined
 
-  async #bind(bind: Bind): Promise<void> {
+  #bind(bind: Bind): Promise<void> | undefined {
     const { portal: name } = bind
     const statement = this.#statements.get(bind.statement)
     if (statement === undefined) throw missing('26000', 'prepared statement', bind.statement)
     if (name !== '' && this.#portals.has(name)) throw duplicate('42P03', 'cursor', name)
     if (this.#portals.size >= KEPT_MAX) throw tooManyKept()
-    await this.#endPortal(name, 'done')
+    if (!this.#portals.has(name) && !this.#mustCheckPins()) return this.#bound(bind, statement)
+    return this.#endPortal(name, 'done')
+      .then(() => this.#checkPins(statement.sql))
+      .then(() => this.#bound(bind, statement))
+  }
+
+  #bound(bind: Bind, statement: Statement): undefined {
+    const { portal: name } = bind
     this.#ended.delete(name)
     const upstreamName = name === '' ? '' : `sallyport_${this.#nonce}_p${++this.#names}`
     const request: PortalRequest = {
@@ -421,7 +484,6 @@ export class ClientSession {
       isOpened: false,
       tag: '',
     }
-    await this.#checkPins(statement.sql)
     const wire = new WireCall(this.#backend, statement.sql, this.#view, {
       portal: request,
       ...this.#pins,
@@ -434,34 +496,34 @@ export class ClientSession {
     this.#unanswered = undefined
   }
 
-  async #describe({ what, name }: DescribeOrClose): Promise<void> {
+  #describe({ what, name }: DescribeOrClose): Promise<void> | undefined {
     if (what === 'portal') {
       const portal = this.#portals.get(name)
       if (portal === undefined) throw missing('34000', 'portal', name)
       portal.request.commands.push({ do: 'describe' })
       this.#waiting = name
-      return
+      return undefined
     }
     const statement = this.#statements.get(name)
     if (statement === undefined) throw missing('26000', 'prepared statement', name)
-    await this.#prepare(statement, true)
+    return this.#prepare(statement, true)
   }
 
-  async #execute({ portal: name, rowsMax }: Execute): Promise<void> {
+  #execute({ portal: name, rowsMax }: Execute): Promise<void> | undefined {
     const portal = this.#portals.get(name)
     if (portal === undefined) return this.#executeEnded(name)
     portal.request.commands.push({ do: 'execute', rowsMax })
     this.#waiting = name
-    await this.#settle()
+    return this.#settle()
   }
 
   /** A portal that ran to its end gives nothing more. */
-  #executeEnded(name: string): void {
+  #executeEnded(name: string): undefined {
     const tag = this.#ended.get(name)
     if (tag === undefined) throw missing('34000', 'portal', name)
     if (/^(?:SELECT|FETCH|SHOW|EXPLAIN)\b/u.test(tag)) {
       this.#client.write(encodeCommandComplete('SELECT 0'))
-      return
+      return undefined
     }
     throw new SallyportError('ERR_INVALID_INPUT', `portal "${name}" cannot be run`, { facts: { sqlstate: '55000' } })
   }
@@ -490,33 +552,40 @@ export class ClientSession {
   }
 
   /** Does at the backend what was gathered, and answers it. */
-  async #settle(): Promise<void> {
+  #settle(): Promise<void> | undefined {
     const unanswered = this.#unanswered === undefined ? undefined : this.#statements.get(this.#unanswered)
     this.#unanswered = undefined
-    if (unanswered !== undefined && !unanswered.isAnswered) await this.#prepare(unanswered, false)
+    if (unanswered === undefined || unanswered.isAnswered) return this.#settlePortal()
+    return this.#prepare(unanswered, false).then(() => this.#settlePortal())
+  }
+
+  #settlePortal(): Promise<void> | undefined {
     const name = this.#waiting
     this.#waiting = undefined
     const portal = name === undefined ? undefined : this.#portals.get(name)
-    if (name === undefined || portal === undefined) return
-    await this.#pull(name, portal)
+    if (name === undefined || portal === undefined) return undefined
+    return this.#pull(name, portal)
   }
 
   /** Lets a portal's call go on until everything asked of it was answered. */
   async #pull(name: string, { request, wire, chunks, controller }: Portal): Promise<void> {
     request.withSync = this.#client.isNext('S')
-    await this.#running_(controller, async () => {
-      try {
-        while (!request.isOpened || request.commands.length > 0 || request.state === 'complete') {
-          const next = await chunks.next()
-          if (next.done === true) break
-          await this.#show(next.value, wire)
-        }
-      } catch (error) {
-        this.#portals.delete(name)
-        this.#conclude(request.statement)
-        throw error
+    this.#begin(controller)
+    try {
+      while (!request.isOpened || request.commands.length > 0 || request.state === 'complete') {
+        const next = await chunks.next()
+        if (next.done === true) break
+        const showing = this.#show(next.value, wire)
+        if (showing !== undefined) await showing
       }
-    })
+      this.#ticket = undefined
+    } catch (error) {
+      this.#portals.delete(name)
+      this.#conclude(request.statement)
+      throw error
+    } finally {
+      this.#running = undefined
+    }
     if (wire.plan !== undefined) this.#began(wire.plan)
     if (request.state !== 'complete') return
     this.#portals.delete(name)
@@ -601,19 +670,27 @@ export class ClientSession {
   }
 
   /** Ends the pipeline at the backend and tells the client that it may go on. */
-  async #ready(): Promise<void> {
-    await this.#backend.sync()
+  #ready(): Promise<void> | undefined {
+    const syncing = this.#backend.sync()
+    return syncing === undefined && this.#portals.size === 0 ? this.#tellReady() : this.#becomeReady(syncing)
+  }
+
+  async #becomeReady(syncing: Promise<void> | undefined): Promise<void> {
+    await syncing
     const { status } = this.#backend
-    if (status !== 'T') {
-      for (const name of this.#portals.keys()) await this.#endPortal(name, 'done')
-      this.#ended.clear()
-    }
+    if (status !== 'T') for (const name of this.#portals.keys()) await this.#endPortal(name, 'done')
+    await this.#tellReady()
+  }
+
+  #tellReady(): Promise<void> | undefined {
+    const { status } = this.#backend
+    if (status !== 'T') this.#ended.clear()
     if (status === 'I') {
       this.#endCursors()
       this.#owesCode = false
     }
     this.#client.write(encodeReadyForQuery(status))
-    await this.#client.flush()
+    return this.#client.flush()
   }
 
   #endCursors(): void {
@@ -697,40 +774,28 @@ export class ClientSession {
 
   #call(tool: string, wire: WireCall, stopped: () => 'done' | 'abandoned') {
     this.#policy = this.#rooms.policyVersion()
-    const controller = new AbortController()
-    const copyData = (): AsyncIterable<Uint8Array> | undefined =>
-      mayTakeData(wire.plan) ? this.#copyData() : undefined
-    const call: Call = {
-      id: randomUUID(),
-      session: this.#session,
-      target: this.#target,
-      tool,
-      payload: wire,
-      // Asked for once the call is planned: only what may be a COPY has input, and such a call cannot be approved.
-      get input() {
-        return copyData() as AsyncIterable<Uint8Array>
-      },
-      signal: controller.signal,
-      hold: this.#hold(),
-      stopped,
-    }
+    const controller = this.#controllerNow()
+    const call = new ClientCall(this.#session, this.#target, tool, wire, controller.signal, this.#hold(), stopped)
+    // Known once the call is planned: only what may be a COPY has input, and such a call cannot be approved.
+    wire.onPlanned = (plan) => (call.input = mayTakeData(plan) ? this.#copyData() : NO_INPUT)
     return { call, controller }
   }
 
+  /** A signal that nobody aborted serves the next call, too; one for each portal that is kept open. */
+  #controllerNow(): AbortController {
+    if (this.#controller.signal.aborted || this.#portals.size > 0) this.#controller = new AbortController()
+    return this.#controller
+  }
+
   #hold(): Call['hold'] {
-    const inTransaction = this.#backend.status !== 'I'
-    return {
-      waitMs: HOLD_MAX_MS,
-      ...(inTransaction && {
-        refused: 'A call inside an open transaction cannot wait for an approval; send it by itself.',
-      }),
-      onHeld: ({ ticket, approvers, expiresAt }) => {
-        this.#ticket = ticket
-        const text = `Ticket ${ticket} waits for ${approvers.join(', ')} until ${expiresAt}. Cancel to withdraw it.`
-        this.#client.write(noticeResponse('NOTICE', text))
-        void this.#client.flush()
-      },
-    }
+    return this.#backend.status === 'I' ? this.#holding : this.#notHolding
+  }
+
+  #onHeld({ ticket, approvers, expiresAt }: Parameters<NonNullable<Call['hold']['onHeld']>>[0]): void {
+    this.#ticket = ticket
+    const text = `Ticket ${ticket} waits for ${approvers.join(', ')} until ${expiresAt}. Cancel to withdraw it.`
+    this.#client.write(noticeResponse('NOTICE', text))
+    void this.#client.flush()
   }
 
   /** COPY data from the client, read only while a COPY asks for it. */
@@ -756,21 +821,21 @@ export class ClientSession {
     }
   }
 
-  async #running_(controller: AbortController, work: () => Promise<void>): Promise<void> {
+  #begin(controller: AbortController): void {
     this.#running = controller
     if (this.#client.gone.aborted) controller.abort(goneAway())
-    try {
-      await work()
-    } finally {
-      this.#running = undefined
-    }
-    this.#ticket = undefined
   }
 
   /** What the backend says while the client waits for nothing leaves at once. */
   #flushIdle(): void {
     if (this.#running === undefined) void this.#client.flush()
   }
+}
+
+/** Whether a text can hold several statements: nothing but a semicolon ends one before its end (`gram.y`, `stmtmulti`). */
+function mayBeSeveral(sql: string): boolean {
+  const at = sql.indexOf(';')
+  return at >= 0 && at < sql.trimEnd().length - 1
 }
 
 /** Whether the backend may ask for COPY data while this runs. What is not understood may do anything. */

@@ -60,6 +60,11 @@ export async function loadParser(): Promise<void> {
   await opening
 }
 
+/** Whether there is a sound parser now, so that nobody needs to wait for one. */
+export function isParserLoaded(): boolean {
+  return library !== undefined
+}
+
 async function load(): Promise<void> {
   library = await open()
   spare = await open()

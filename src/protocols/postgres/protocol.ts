@@ -19,8 +19,9 @@ import { modeOf } from './masking-mode.ts'
 import { bindMasks, type BoundMasks } from './masks.ts'
 import { resourceName } from './names.ts'
 import { endpointOf, planSettings, type PostgresOptions } from './options.ts'
-import type { PostgresPlan } from './plan-types.ts'
-import { refusal } from './plan.ts'
+import type { PlanUnder, PostgresPlan } from './plan-types.ts'
+import { loadParser, refusal } from './plan.ts'
+import { isParserLoaded } from './parse.ts'
 import { Pool } from './pool.ts'
 import { guardStep, readGuard } from './preview/guard.ts'
 import { previewWrite } from './preview/preview.ts'
@@ -46,6 +47,8 @@ interface Backend {
   readonly bindings: MaskBindings
   /** Until then (on the clock of `performance`) others write so often that a snapshot tells nothing. */
   busyUntilMs: number
+  /** See {@link underOf}. */
+  under?: PlanUnder
 }
 
 /** After a snapshot moved between plan and execution, the catalog itself is compared for this long. */
@@ -73,6 +76,12 @@ export interface PostgresProtocol extends Protocol<PostgresPlan> {
 
 /** How often a catalog that changes is looked at again before its masks were tried. */
 const LOOKS_MAX = 4
+
+/** What plans of a wire are made under: the very same while masks and settings are. */
+function underOf(backend: Backend, masks: readonly ColumnMask[]): PlanUnder {
+  if (backend.under?.masks !== masks) backend.under = { masks, ...planSettings(backend.options) }
+  return backend.under
+}
 
 /** Expressions of masks that the database was not asked about yet (R7). */
 function untried({ options }: Backend, catalog: Catalog, masks: readonly ColumnMask[]): readonly string[] {
@@ -249,31 +258,49 @@ export function postgresProtocol(planner: Planner): PostgresProtocol {
       look: () => catalogNow(backend, plan.masks, secret, permit.signal),
       guardOf: (catalog, planned) => guardOf(backend, catalog, planned),
       onBusy: () => (backend.busyUntilMs = performance.now() + BUSY_MS),
-      plan: ({ catalog }, masks) => planWire(wire, catalog, { masks, ...planSettings(options) }),
+      plan: async ({ catalog }, masks) => planWire(wire, catalog, { masks, ...planSettings(options) }),
       meansTheSame,
+      ended: (error) => endOf(call, permit, error),
     }
   }
 
+  async function planCall(call: Call, context: PlanContext): Promise<PostgresPlan> {
+    const backend = backendOf(call.target)
+    const { catalog } = await catalogNow(backend, context.masks, context.secret, context.signal)
+    return planner(call.payload, catalog, { masks: context.masks, ...planSettings(backend.options) })
+  }
+
   /** While its transaction is idle, what a wire call was planned with is compared when it runs; else it is looked at now. */
-  async function planOnWire(call: Call, wire: WireCall, context: PlanContext): Promise<PostgresPlan> {
+  function planOnWire(call: Call, wire: WireCall, context: PlanContext): PostgresPlan | Promise<PostgresPlan> {
     const backend = backendOf(call.target)
     if (context.isOpen === true) return planOpen(backend, wire, context)
     const mustLook = wire.followsChange || wire.backend.status === 'T' || wire.backend.isOpen
-    const known = mustLook ? undefined : backend.keeper.latest
-    const under = { masks: context.masks, ...planSettings(backend.options) }
+    const known = mustLook || !isParserLoaded() ? undefined : backend.keeper.latest
+    const under = underOf(backend, context.masks)
     if (known !== undefined && untried(backend, known.catalog, context.masks).length === 0) {
       backend.bindings.check(known.catalog, context.masks)
-      const plan = await planWire(wire, known.catalog, under)
+      const plan = planWire(wire, known.catalog, under)
       const isUnderstood = !plan.action.parts.some(({ verb }) => verb === 'sql.unknown')
       // What is not understood may be about something that was made since; nobody is refused for an old catalog.
       if (isUnderstood && plan.refused === undefined) return plan
     }
+    return planWithLook(backend, wire, context, under)
+  }
+
+  async function planWithLook(
+    backend: Backend,
+    wire: WireCall,
+    context: PlanContext,
+    under: PlanUnder,
+  ): Promise<PostgresPlan> {
+    await loadParser()
     const { catalog } = await catalogNow(backend, context.masks, context.secret, context.signal)
     return planWire(wire, catalog, under)
   }
 
   /** What may be anything is never held to a catalog: the one seen last tells as much of it as there is to tell. */
   async function planOpen(backend: Backend, wire: WireCall, context: PlanContext): Promise<PostgresPlan> {
+    await loadParser()
     const { catalog } = backend.keeper.latest ?? (await catalogNow(backend, [], context.secret, context.signal))
     return planAsWritten(wire, catalog, { masks: [], ...planSettings(backend.options) })
   }
@@ -291,11 +318,9 @@ export function postgresProtocol(planner: Planner): PostgresProtocol {
       return new WireBackend(target.name, connection.handOver())
     },
 
-    async plan(call, context) {
+    plan(call, context) {
       if (call.payload instanceof WireCall) return planOnWire(call, call.payload, context)
-      const backend = backendOf(call.target)
-      const { catalog } = await catalogNow(backend, context.masks, context.secret, context.signal)
-      return planner(call.payload, catalog, { masks: context.masks, ...planSettings(backend.options) })
+      return planCall(call, context)
     },
 
     withoutValues,
@@ -303,22 +328,11 @@ export function postgresProtocol(planner: Planner): PostgresProtocol {
     // A client's session has its connection since it began.
     isConnected: ({ payload }) => payload instanceof WireCall,
 
-    async *execute(call, plan, permit, secret, readSecret = async () => secret) {
-      try {
-        const { payload } = call
-        if (!(payload instanceof WireCall)) yield* run(call, plan, permit, secret)
-        else {
-          const refused = refusal(plan)
-          if (refused !== undefined) throw refused
-          if (permit.guard !== undefined) throw notThroughThisDoor()
-          const target = wireTarget(call, payload, readSecret, permit, plan)
-          for await (const chunk of executeWire(call, payload, plan, permit, target)) yield chunk
-        }
-      } catch (error) {
-        // Whatever was met on the way, an aborted call ends with why it was aborted.
-        if (permit.signal.aborted && error === permit.signal.reason) throw reasonOf(permit.signal)
-        throw error instanceof DeadConnection ? lost(call.target.name, error) : error
-      }
+    execute(call, plan, permit, secret, readSecret = async () => secret) {
+      const { payload } = call
+      if (!(payload instanceof WireCall)) return ending(call, permit, run(call, plan, permit, secret))
+      if (permit.guard !== undefined && plan.refused === undefined) throw notThroughThisDoor()
+      return executeWire(call, payload, plan, permit, wireTarget(call, payload, readSecret, permit, plan))
     },
 
     async preview(call, plan, { masks, secret, signal }) {
@@ -371,6 +385,20 @@ function notThroughThisDoor(): SallyportError {
     'The call was approved by the rows it changes, which only query_database compares. Run it there, or ask again.',
     { facts: { noEffect: true } },
   )
+}
+
+async function* ending(call: Call, permit: Permit, chunks: AsyncIterable<Chunk>): AsyncGenerator<Chunk> {
+  try {
+    yield* chunks
+  } catch (error) {
+    throw endOf(call, permit, error)
+  }
+}
+
+/** What a call that failed ends with: one that was aborted, whatever was met on the way, with why it was. */
+function endOf(call: Call, permit: Permit, error: unknown): unknown {
+  if (permit.signal.aborted && error === permit.signal.reason) return reasonOf(permit.signal)
+  return error instanceof DeadConnection ? lost(call.target.name, error) : error
 }
 
 /** What `txid_status()` answers; it is NULL for a transaction so long ago that nothing is known of it any more. */

@@ -36,7 +36,7 @@ export interface Reading {
   readonly plan: PostgresPlan
   readonly permit: Permit
   /** Takes messages for the client that stand between decoded rows; an empty piece of rows marks where. */
-  readonly controls: Buffer[]
+  readonly wire: Pick<WireCall, 'controls' | 'fields'>
   /** Tells the names of types, for detectors. */
   readonly typeName: (oid: number) => string
 }
@@ -61,6 +61,8 @@ export class Answer {
   #out: Buffer[] = []
   #outBytes = 0
   #cells: (string | null)[][] = []
+  /** Chunks that are complete. */
+  readonly #ready: Chunk[] = []
   #notices = 0
   #stopping: Promise<void> | undefined
   #timer: NodeJS.Timeout | undefined
@@ -73,35 +75,46 @@ export class Answer {
     this.#bytesMax = obligations.bytesMax ?? Number.POSITIVE_INFINITY
   }
 
+  /** The next chunk that is complete, if there is one. */
+  shift(): Chunk | undefined {
+    return this.#ready.shift()
+  }
+
+  /** Whether chunks are left to {@link shift}. */
+  get isReady(): boolean {
+    return this.#ready.length > 0
+  }
+
   /**
-   * Takes what the backend sends until a message of one of `ends`, and returns that one, which goes to the client only
-   * when it is {@link pass}ed on.
+   * Takes what the backend has sent, up to a message of one of `ends`, and returns that one, which goes to the client only
+   * when it is {@link pass}ed on. `undefined` while chunks are to be handed on first, or when more has to come.
    */
-  async *until(ends: string, wire: WireCall): AsyncGenerator<Chunk, BackendMessage, undefined> {
+  take(ends: string): BackendMessage | undefined {
     const { backend } = this.#reading
     backend.readsRows = this.#isDecoding
-    for (;;) {
-      const cap = this.stopped === undefined ? this.#rowsMax - this.rows : undefined
-      let piece = backend.now(cap)
+    while (this.#ready.length === 0) {
+      const piece = backend.now(this.stopped === undefined ? this.#rowsMax - this.rows : undefined)
       if (piece === undefined) {
-        if (this.#outBytes > 0 || this.#cells.length > 0) for (const chunk of this.flush()) yield chunk
-        piece = await backend.next(cap)
+        this.flush()
+        return undefined
       }
       if (piece.kind === 'rows') this.#takeRows(piece.bytes, piece.rows)
       else {
-        this.#note(piece, wire)
+        this.#note(piece)
         if (ends.includes(piece.letter)) return piece
-        for (const chunk of this.pass(piece)) yield chunk
+        this.pass(piece)
       }
-      if (this.#outBytes >= CHUNK_BYTES) for (const chunk of this.flush()) yield chunk
+      if (this.#outBytes >= CHUNK_BYTES) this.flush()
     }
+    return undefined
   }
 
-  /** Waits for one message and takes it; an error may come in its place. */
-  async expect(letter: string): Promise<string> {
+  /** Takes one message, if it is there; an error may come in its place. */
+  expect(letter: string): string | undefined {
     const { backend } = this.#reading
     backend.readsRows = true
-    const piece = await backend.next()
+    const piece = backend.now()
+    if (piece === undefined) return undefined
     if (piece.kind === 'message' && piece.letter === letter) return letter
     if (piece.kind === 'message' && piece.letter === 'E') {
       this.report = decodeReport('ErrorResponse', piece.body)
@@ -118,26 +131,26 @@ export class Answer {
     this.#outBytes += bytes.length
   }
 
-  /** Hands on what was gathered. */
-  *flush(): Generator<Chunk> {
+  /** Makes chunks of what was gathered. */
+  flush(): void {
     if (this.stopped !== undefined) this.forget()
     if (this.#cells.length > 0) {
       const rows = this.#cells
       this.#cells = []
-      yield { kind: 'data', channel: 'rows', rows }
+      this.#ready.push({ kind: 'data', channel: 'rows', rows })
     }
     const out = this.#out
+    if (out.length === 0) return
     this.#out = []
     this.#outBytes = 0
-    if (out.length === 0) return
     const [only] = out
     const bytes = out.length === 1 && only !== undefined ? only : Buffer.concat(out)
     if (!this.#isDecoding) {
-      yield { kind: 'data', channel: 'wire', bytes }
+      this.#ready.push({ kind: 'data', channel: 'wire', bytes })
       return
     }
-    this.#reading.controls.push(bytes)
-    yield { kind: 'data', channel: 'rows', rows: [] }
+    this.#reading.wire.controls.push(bytes)
+    this.#ready.push({ kind: 'data', channel: 'rows', rows: [] })
   }
 
   /** Drops what was gathered and not handed on. */
@@ -145,6 +158,7 @@ export class Answer {
     this.#out = []
     this.#outBytes = 0
     this.#cells = []
+    this.#ready.length = 0
   }
 
   /** Ends the statement at the backend; what it still sends is dropped. */
@@ -158,10 +172,13 @@ export class Answer {
     this.#stopping = backend.cancel()
   }
 
-  /** Resolves when a cancel request that is under way was taken: it must not hit what the client sends next. */
-  async settled(): Promise<void> {
-    await this.#stopping
-    clearTimeout(this.#timer)
+  /**
+   * Resolves when a cancel request that is under way was taken: it must not hit what the client sends next. `undefined`
+   * when there is none.
+   */
+  settled(): Promise<void> | undefined {
+    if (this.#stopping === undefined) return undefined
+    return this.#stopping.finally(() => clearTimeout(this.#timer))
   }
 
   /** Throws what stopped the call. */
@@ -179,15 +196,14 @@ export class Answer {
   }
 
   /** Takes note of what a message says. */
-  #note({ letter, body }: BackendMessage, wire: WireCall): void {
+  #note({ letter, body }: BackendMessage): void {
     switch (letter) {
       case 'E':
         this.report = decodeReport('ErrorResponse', body)
         return
       case 'T':
         this.isDescribed = true
-        wire.fields = decodeRowDescription(body)
-        if (wire.fields.some((field) => isLeak(field, this.#reading.plan))) this.stop(leak())
+        this.#described(body)
         return
       case 'n':
         this.isDescribed = true
@@ -206,8 +222,16 @@ export class Answer {
     }
   }
 
+  /** Columns are only looked at where something depends on them: masked ones, and what detectors are told. */
+  #described(body: Buffer): void {
+    const { plan, wire } = this.#reading
+    if (!this.#isDecoding && plan.tripwire.length === 0) return
+    wire.fields = decodeRowDescription(body)
+    if (wire.fields.some((field) => isLeak(field, plan))) this.stop(leak())
+  }
+
   /** Hands a message on to the client. */
-  *pass({ letter, body, bytes }: BackendMessage): Generator<Chunk> {
+  pass({ letter, body, bytes }: BackendMessage): void {
     if (letter === 'E' || letter === 'Z' || this.stopped !== undefined) return
     if (!this.#isDecoding || !'DdTc'.includes(letter)) {
       this.push(bytes)
@@ -215,23 +239,26 @@ export class Answer {
     }
     if (letter === 'D') {
       // Messages stand behind the rows they are gathered with, so those that came before a row leave first.
-      if (this.#outBytes > 0 || this.#cells.length >= DECODED_ROWS) yield* this.flush()
+      if (this.#outBytes > 0 || this.#cells.length >= DECODED_ROWS) this.flush()
       this.#cells.push(decodeTextRow(body))
       return
     }
-    yield* this.flush()
+    this.flush()
     if (letter === 'd') {
-      yield { kind: 'data', channel: 'copy', bytes: body }
+      this.#ready.push({ kind: 'data', channel: 'copy', bytes: body })
       return
     }
     if (letter === 'T') {
       const { typeName } = this.#reading
       const fields = decodeRowDescription(body)
-      yield { kind: 'head', columns: fields.map(({ name, typeOid }) => ({ name, type: typeName(typeOid) })) }
+      this.#ready.push({
+        kind: 'head',
+        columns: fields.map(({ name, typeOid }) => ({ name, type: typeName(typeOid) })),
+      })
       return
     }
     // What detectors held back of COPY data comes before the message that ends it.
-    yield { kind: 'exit', status: 'COPY', truncated: false }
+    this.#ready.push({ kind: 'exit', status: 'COPY', truncated: false })
     this.push(bytes)
   }
 

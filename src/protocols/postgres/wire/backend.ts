@@ -59,6 +59,14 @@ export interface BackendEvents {
   parameter(status: ParameterStatus): void
 }
 
+/** Messages of a statement of ours, kept with what they were made for. */
+export interface OwnMessages {
+  readonly name: string
+  readonly value: string
+  readonly messages: readonly Buffer[]
+  readonly answers: string
+}
+
 /** A backend connection that serves one client. Whoever opened it closes it. */
 export class WireBackend {
   readonly target: string
@@ -76,6 +84,10 @@ export class WireBackend {
   isWithheld = true
   /** Names of the gateway's own statements that exist at the backend. */
   readonly prepared = new Set<string>()
+  /** The last guard that was sent. */
+  lastGuard: OwnMessages | undefined
+  /** Takes the notices of the call that runs; without one they are events like all others. */
+  onNotice: ((report: Report) => void) | undefined
   /** Why the connection is gone. */
   lost: SallyportError | undefined
   readonly #socket: Socket
@@ -158,10 +170,19 @@ export class WireBackend {
     for (;;) {
       const piece = this.now(rowsMax)
       if (piece !== undefined) return piece
-      if (this.lost !== undefined) throw this.lost
-      this.#resume()
-      await new Promise<void>((resolve) => (this.#wake = resolve))
+      await this.arrived()
     }
+  }
+
+  /**
+   * Resolves when more has come, of which not everything needs to be for whoever waits.
+   *
+   * @throws SallyportError `ERR_UPSTREAM_LOST`
+   */
+  arrived(): Promise<void> {
+    if (this.lost !== undefined) return Promise.reject(this.lost)
+    this.#resume()
+    return new Promise((resolve) => (this.#wake = resolve))
   }
 
   /** The next piece of an answer, if it is there. */
@@ -181,14 +202,30 @@ export class WireBackend {
     }
   }
 
-  /** Ends what was sent since the last Sync and waits for ReadyForQuery. Errors on the way were told before. */
-  async sync(): Promise<void> {
-    if (!this.isOpen && this.#ahead.length === 0) return
+  /**
+   * Ends what was sent since the last Sync. Returns nothing when ReadyForQuery is there already, else resolves when it
+   * comes. Errors on the way were told before.
+   */
+  sync(): Promise<void> | undefined {
+    if (!this.isOpen && this.#ahead.length === 0) return undefined
     if (!this.isSyncSent) this.send([SYNC])
     this.isSyncSent = true
+    this.#takeReady()
+    return this.isOpen ? this.#awaitReady() : undefined
+  }
+
+  #takeReady(): void {
     while (this.isOpen) {
-      const piece = await this.next()
+      const piece = this.now()
+      if (piece === undefined) return
       if (piece.kind === 'message' && piece.letter === 'Z') this.synced(piece.body)
+    }
+  }
+
+  async #awaitReady(): Promise<void> {
+    while (this.isOpen) {
+      await this.arrived()
+      this.#takeReady()
     }
   }
 
@@ -330,7 +367,8 @@ export class WireBackend {
   #isTaken({ letter, body }: Extract<BackendPiece, { kind: 'message' }>): boolean {
     switch (letter) {
       case 'N':
-        this.events.notice(decodeReport('NoticeResponse', body))
+        if (this.onNotice === undefined) this.events.notice(decodeReport('NoticeResponse', body))
+        else this.onNotice(decodeReport('NoticeResponse', body))
         return true
       case 'A':
         this.events.notification(decodeNotification(body))

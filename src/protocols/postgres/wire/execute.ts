@@ -3,9 +3,9 @@ import type { Chunk } from '../../../core/chunk.ts'
 import { SallyportError } from '../../../core/errors.ts'
 import type { LoadedCatalog } from '../catalog-load.ts'
 import { NotOpened, StaleCatalog, type GuardKind } from '../connector.ts'
-import type { PostgresPlan } from '../plan.ts'
+import { refusal, type PostgresPlan } from '../plan.ts'
 import type { WireCall } from './payload.ts'
-import { runWire } from './run.ts'
+import { startRun, type Run } from './run.ts'
 
 /** What running a wire call needs of its target. */
 export interface WireTarget {
@@ -17,6 +17,8 @@ export interface WireTarget {
   /** Others write so often that a snapshot tells nothing. */
   readonly onBusy: () => void
   readonly plan: (catalog: LoadedCatalog, masks: PostgresPlan['masks']) => Promise<PostgresPlan>
+  /** What a call that failed ends with. */
+  readonly ended: (error: unknown) => unknown
   readonly meansTheSame: (judged: PostgresPlan, again: PostgresPlan) => boolean
 }
 
@@ -33,36 +35,81 @@ export async function* executeWire(
 ): AsyncGenerator<Chunk, void, undefined> {
   // Nothing of a statement without values runs; a Parse message is only ever judged.
   if (wire.isUnbound) throw new TypeError('A statement that is not bound cannot run.')
-  let plan = planned
-  if (wire.backend.status === 'E' && !mayRunInFailed(plan)) throw aborted()
-  let moves = 0
-  for (let replans = 0; ;) {
-    const catalog = target.latest() ?? (await target.look())
-    const guard = target.guardOf(catalog, plan)
+  const refused = refusal(planned)
+  if (refused !== undefined) throw refused
+  if (wire.backend.status === 'E' && !mayRunInFailed(planned)) throw aborted()
+  const attempts: Attempts = { plan: planned, moves: 0, replans: 0 }
+  for (;;) {
+    let run: Run | undefined
     try {
-      for await (const chunk of runWire({ call, wire, plan, permit, catalog, guard, look: target.look })) yield chunk
+      const catalog = target.latest() ?? (await target.look())
+      const { plan } = attempts
+      const guard = target.guardOf(catalog, plan)
+      run = startRun({ call, wire, plan, permit, catalog, guard, look: target.look })
+      await run.open()
+      // One generator for all of it: each more that a chunk passes through costs as much as reading it.
+      for (;;) {
+        const chunk = run.shift()
+        if (chunk !== undefined) {
+          yield chunk
+          continue
+        }
+        const step = run.advance()
+        if (step === 'done') break
+        if (step !== 'go on') await step
+      }
+      yield run.exit()
       return
     } catch (error) {
-      if (!(error instanceof StaleCatalog || error instanceof NotOpened)) throw error
+      await run?.end()
+      run = undefined
+      if (!(error instanceof StaleCatalog || error instanceof NotOpened)) throw target.ended(error)
       // What was not understood says nothing of a catalog, so no other one could make it right.
-      if (error instanceof NotOpened && plan.kind === 'unknown') throw error.rejection
-      const isRetryable = wire.backend.status === 'I'
-      if (isRetryable) await wire.backend.sync()
-      const fresh = await target.look()
-      if (error instanceof StaleCatalog && !error.isCertain && fresh.catalog.fingerprint === plan.fingerprint) {
-        // Somebody wrote, but not to the catalog. Who writes again that soon writes all the time.
-        if (++moves > 1) target.onBusy()
-        continue
-      }
-      const isUnchanged = fresh.catalog.fingerprint === plan.fingerprint
-      if (error instanceof NotOpened && isUnchanged) throw error.rejection
-      if (!isRetryable || ++replans > REPLANS_MAX) throw stale(call, permit)
-      const again = await target.plan(fresh, plan.masks)
-      // Only what was judged may run (C1): with the new schema the call must mean the very same.
-      if (!target.meansTheSame(plan, again)) throw stale(call, permit)
-      plan = again
+      if (error instanceof NotOpened && attempts.plan.kind === 'unknown') throw target.ended(error.rejection)
+      await tryAgain(error, attempts, call, wire, permit, target).catch((why: unknown) => {
+        throw target.ended(why)
+      })
+    } finally {
+      const ended = run?.end()
+      if (ended !== undefined) await ended
     }
   }
+}
+
+/** What was tried so far. */
+interface Attempts {
+  /** What is tried next. */
+  plan: PostgresPlan
+  /** How often somebody wrote, but not to the catalog. */
+  moves: number
+  replans: number
+}
+
+/** Plans anew what did not run because of the catalog. @throws when it may not be tried again. */
+async function tryAgain(
+  error: StaleCatalog | NotOpened,
+  attempts: Attempts,
+  call: Call,
+  wire: WireCall,
+  permit: Permit,
+  target: WireTarget,
+): Promise<void> {
+  const { plan } = attempts
+  const isRetryable = wire.backend.status === 'I'
+  if (isRetryable) await wire.backend.sync()
+  const fresh = await target.look()
+  const isUnchanged = fresh.catalog.fingerprint === plan.fingerprint
+  if (error instanceof StaleCatalog && !error.isCertain && isUnchanged) {
+    // Somebody wrote, but not to the catalog. Who writes again that soon writes all the time.
+    if (++attempts.moves > 1) target.onBusy()
+    return
+  }
+  if (error instanceof NotOpened && isUnchanged) throw error.rejection
+  if (!isRetryable || ++attempts.replans > REPLANS_MAX) throw stale(call, permit)
+  const again = await target.plan(fresh, plan.masks)
+  // Only what was judged may run (C1): with the new schema the call must mean the very same.
+  if (!target.meansTheSame(plan, again)) throw stale(call, permit)
+  attempts.plan = again
 }
 
 /** In a failed transaction the server takes nothing but its end, and only that is sent; of what is unknown it decides. */

@@ -48,8 +48,9 @@ export class WireCall {
   readonly followsChange: boolean
   /** Columns of the rows that are decoded on the way, as the backend described them. */
   fields: readonly Field[] = []
-  /** The plan it was last given; its effect on the session is the listener's to keep. */
-  plan: PostgresPlan | undefined
+  /** Told of each plan it is given. */
+  onPlanned: ((plan: PostgresPlan) => void) | undefined
+  #plan: PostgresPlan | undefined
   /** Messages for the client that stand between decoded rows (see `answer.ts`). */
   readonly controls: Buffer[] = []
 
@@ -77,6 +78,16 @@ export class WireCall {
     this.searchPath = more.searchPath
     this.owesCode = more.owesCode ?? false
     this.followsChange = more.followsChange ?? false
+  }
+
+  /** The plan it was last given; its effect on the session is the listener's to keep. */
+  get plan(): PostgresPlan | undefined {
+    return this.#plan
+  }
+
+  planned(plan: PostgresPlan): void {
+    this.#plan = plan
+    this.onPlanned?.(plan)
   }
 
   /** Values as text, binary ones decoded where their type is known. */

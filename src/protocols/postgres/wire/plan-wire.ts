@@ -1,14 +1,16 @@
 import type { Canonical } from '../../../core/call.ts'
 import { SallyportError } from '../../../core/errors.ts'
 import type { Catalog } from '../catalog.ts'
-import { loadParser, planStatement, planUnread, type PlanUnder, type PostgresPlan } from '../plan.ts'
+import { planStatement, planUnread, type PlanUnder, type PostgresPlan } from '../plan.ts'
 import { isNameless, withSearchPath } from '../search-path.ts'
-import type { WireCall } from './payload.ts'
+import type { PortalRequest, WireCall } from './payload.ts'
 
-/** Works out what a call of a wire client means, with what its session holds. */
-export async function planWire(wire: WireCall, catalog: Catalog, under: PlanUnder): Promise<PostgresPlan> {
-  await loadParser()
-  const { sql, portal, session } = wire
+/**
+ * Works out what a call of a wire client means, with what its session holds. The parser must be there, see
+ * {@link loadParser}.
+ */
+export function planWire(wire: WireCall, catalog: Catalog, under: PlanUnder): PostgresPlan {
+  const { sql, session } = wire
   const params = wire.params
   const request = wire.isUnbound ? { sql } : { sql, params }
   const inSession: PlanUnder = { ...under, door: 'session', session, owesCode: wire.owesCode }
@@ -17,17 +19,16 @@ export async function planWire(wire: WireCall, catalog: Catalog, under: PlanUnde
     seen === undefined
       ? planUnread(sql, params, catalog, inSession, `The session's setting ${wire.drift} is not as it was pinned.`)
       : planStatement(request, seen, inSession)
-  wire.plan = made
-  if (portal === undefined || params.length === 0) return made
-  return withValues(made, wire)
+  const bound = withValues(made, wire)
+  wire.planned(bound)
+  return bound
 }
 
 /**
  * The plan of a call that may be anything: sent as its client wrote it, and never held to a catalog that others change
  * meanwhile. What is known of it is told as far as the catalog that was seen last can tell.
  */
-export async function planAsWritten(wire: WireCall, catalog: Catalog, under: PlanUnder): Promise<PostgresPlan> {
-  await loadParser()
+export function planAsWritten(wire: WireCall, catalog: Catalog, under: PlanUnder): PostgresPlan {
   const { sql, params, session } = wire
   const inSession: PlanUnder = { ...under, door: 'session', session }
   const reason = 'The policy lets everything through, so it was sent as it was written.'
@@ -35,8 +36,9 @@ export async function planAsWritten(wire: WireCall, catalog: Catalog, under: Pla
   const read = wire.drift === undefined ? readAnyway(wire, catalog, inSession) : undefined
   const parts = (read ?? unread).action.parts.filter(({ verb }) => verb !== 'sql.unknown')
   const made = { ...unread, action: { ...unread.action, parts: [...parts, ...unread.action.parts] } }
-  wire.plan = made
-  return wire.portal === undefined || params.length === 0 ? made : withValues(made, wire)
+  const bound = withValues(made, wire)
+  wire.planned(bound)
+  return bound
 }
 
 /** What is wrong with a request the server is to say. */
@@ -53,8 +55,8 @@ function readAnyway(
   }
 }
 
-function withValues(plan: PostgresPlan, wire: WireCall): PostgresPlan {
-  return { ...plan, exact: { ...(plan.exact as Readonly<Record<string, Canonical>>), ...boundAs(wire) } }
+function withValues(plan: PostgresPlan, { portal }: WireCall): PostgresPlan {
+  return portal === undefined || portal.bind.params.length === 0 ? plan : { ...plan, exact: boundAs(plan, portal) }
 }
 
 /** The catalog to plan with; none where what the text means cannot be told (C7). */
@@ -65,11 +67,11 @@ function catalogOf({ drift, searchPath, sql }: WireCall, catalog: Catalog): Cata
 }
 
 /** The very bytes that are bound, and what the client says they are (C11): one text can stand for different values. */
-function boundAs({ portal }: WireCall): Readonly<Record<string, Canonical>> {
-  if (portal === undefined) return {}
+function boundAs({ exact }: PostgresPlan, { statement, bind }: PortalRequest): Canonical {
   return {
-    types: portal.statement.paramTypes,
-    formats: portal.bind.paramFormats,
-    bound: portal.bind.params.map((value) => value && value.toString('hex')),
+    ...(exact as Readonly<Record<string, Canonical>>),
+    types: statement.paramTypes,
+    formats: bind.paramFormats,
+    bound: bind.params.map((value) => value && value.toString('hex')),
   }
 }

@@ -20,13 +20,14 @@ import { encodeBind, type Bind } from '../messages/bind.ts'
 import { BIND_COMPLETE, FLUSH, PARSE_COMPLETE, SYNC } from '../messages/control.ts'
 import { encodeCopy } from '../messages/copy.ts'
 import { encodeDescribe } from '../messages/describe.ts'
+import type { BackendMessage } from '../messages/backend.ts'
 import { encodeExecute } from '../messages/execute.ts'
 import { encodeParse } from '../messages/parse.ts'
 import { encodeQuery } from '../messages/query.ts'
 import type { PostgresPlan } from '../plan.ts'
 import { Answer, exitOf } from './answer.ts'
 import type { WireBackend } from './backend.ts'
-import type { PortalRequest, Statement, WireCall } from './payload.ts'
+import type { PortalCommand, PortalRequest, Statement, WireCall } from './payload.ts'
 import { isUnderMasks, reportedError } from './reported.ts'
 
 /** What one execution needs. */
@@ -46,44 +47,68 @@ const DIVISION_BY_ZERO = '22012'
 const HEAP = 'sallyport_heap'
 const HEAP_SHOWN = 'sallyport_heap_shown'
 
-/** Runs the call. @throws StaleCatalog, NotOpened before anything of it ran; otherwise SallyportError. */
-export async function* runWire(execution: WireExecution): AsyncGenerator<Chunk, void, undefined> {
-  const { permit, wire, catalog } = execution
+/** Where a run stands: its chunks are all handed on, and now it waits, goes on at once, or is over. */
+export type Step = Promise<void> | 'go on' | 'done'
+
+/** One way of running a call, driven from outside: {@link shift} until there is nothing, then {@link advance}, and again. */
+export interface Run {
+  /** Sends what comes first. @throws StaleCatalog, NotOpened before anything of the call ran; otherwise SallyportError. */
+  open(): Promise<void>
+  /** The next chunk, if it is there. */
+  shift(): Chunk | undefined
+  /** Takes what the backend has sent, and sends what it has to be sent. @throws SallyportError */
+  advance(): Step
+  /** How the call is written down. */
+  exit(): Chunk
+  /** Ends whatever the backend does now. Resolves when nothing of it can hit what comes after. */
+  end(): Promise<void> | undefined
+}
+
+/** Makes ready to run the call. Whoever starts a run ends it. */
+export function startRun(execution: WireExecution): Run {
+  const { permit, wire, plan, catalog } = execution
   const answer = new Answer({
-    ...execution,
     backend: wire.backend,
-    controls: wire.controls,
+    plan,
+    permit,
+    wire,
     typeName: (oid) => catalog.typeNames.get(oid) ?? '',
   })
   const run = runOf(execution, answer)
   const abort = (): void => run.stop(permit.signal.reason)
+  permit.signal.throwIfAborted()
   permit.signal.addEventListener('abort', abort, { once: true })
-  const { events } = wire.backend
-  wire.backend.isWithheld = permit.obligations.detect.length > 0 || isUnderMasks(execution.plan)
-  wire.backend.events = { ...events, notice: (report) => answer.notice(report) }
-  try {
-    permit.signal.throwIfAborted()
-    for await (const chunk of run.chunks()) yield chunk
-    yield exitOf(answer)
-  } finally {
-    permit.signal.removeEventListener('abort', abort)
-    wire.backend.events = events
-    // The client went away, or closed its portal, while the backend was at work.
-    run.stop(new Error('The call ended before its statement.'))
-    await answer.settled()
-    run.close()
+  const { backend } = wire
+  backend.isWithheld = permit.obligations.detect.length > 0 || isUnderMasks(execution.plan)
+  backend.onNotice = (report) => answer.notice(report)
+  return {
+    open: () => run.open(),
+    shift: () => run.shift(),
+    advance: () => run.advance(),
+    exit: () => exitOf(answer),
+    end() {
+      permit.signal.removeEventListener('abort', abort)
+      backend.onNotice = undefined
+      // The client went away, or closed its portal, while the backend was at work.
+      run.stop(ENDED)
+      const settled = answer.settled()
+      if (settled !== undefined) return settled.then(() => run.close())
+      run.close()
+      return undefined
+    },
   }
 }
 
-/** One way of running a call. */
-interface Run {
-  chunks(): AsyncGenerator<Chunk, void, undefined>
+/** Made once: to note where an error comes from costs more than a statement. */
+const ENDED = new Error('The call ended before its statement.')
+
+interface StoppableRun extends Omit<Run, 'end' | 'exit'> {
   /** Ends what the backend is doing now, if it does anything. */
   stop(why: unknown): void
   close(): void
 }
 
-function runOf(execution: WireExecution, answer: Answer): Run {
+function runOf(execution: WireExecution, answer: Answer): StoppableRun {
   const { plan, wire } = execution
   if (wire.portal !== undefined) return new PortalRun(execution, answer, wire.portal)
   // What runs only outside a transaction cannot share one with a guard.
@@ -127,9 +152,10 @@ function needsGuard({ kind, objects, tripwire, session }: PostgresPlan): boolean
 }
 
 /** A Query message, sent on as one: a text that touches no table, or that is not understood. */
-class QueryRun implements Run {
+class QueryRun implements StoppableRun {
   readonly #execution: WireExecution
   readonly #answer: Answer
+  #state: 'answering' | 'feeding' | 'answered' | 'done' = 'answering'
   #isBusy = false
 
   constructor(execution: WireExecution, answer: Answer) {
@@ -137,9 +163,8 @@ class QueryRun implements Run {
     this.#answer = answer
   }
 
-  async *chunks(): AsyncGenerator<Chunk, void, undefined> {
+  async open(): Promise<void> {
     const { plan, wire } = this.#execution
-    const answer = this.#answer
     if (needsGuard(plan)) {
       // As near before it as can be: whatever changes the catalog in between, the names that are sent are pinned.
       const { catalog } = await this.#execution.look()
@@ -148,20 +173,36 @@ class QueryRun implements Run {
     this.#isBusy = true
     wire.backend.send([encodeQuery({ type: 'Query', sql: plan.sql })])
     wire.backend.isSyncSent = true
-    for (;;) {
-      const end = yield* answer.until('ZG', wire)
-      if (end.letter === 'Z') {
-        wire.backend.synced(end.body)
-        break
-      }
-      for (const chunk of answer.pass(end)) yield chunk
-      for (const chunk of answer.flush()) yield chunk
-      await feed(this.#execution, answer)
+  }
+
+  shift(): Chunk | undefined {
+    return this.#answer.shift()
+  }
+
+  advance(): Step {
+    if (this.#state === 'done') return 'done'
+    if (this.#state === 'answered') {
+      this.#state = 'done'
+      return finish(this.#execution, this.#answer) ?? 'done'
     }
+    if (this.#state === 'feeding') {
+      this.#state = 'answering'
+      return feed(this.#execution, this.#answer)
+    }
+    const end = this.#answer.take('ZG')
+    if (end === undefined) return this.#answer.isReady ? 'go on' : this.#execution.wire.backend.arrived()
+    if (end.letter === 'G') {
+      this.#answer.pass(end)
+      this.#answer.flush()
+      this.#state = 'feeding'
+      return 'go on'
+    }
+    this.#execution.wire.backend.synced(end.body)
     this.#isBusy = false
     // What came before an error is the client's, too: rows, notices, the statements before the one that failed.
-    for (const chunk of answer.flush()) yield chunk
-    await finish(this.#execution, answer)
+    this.#answer.flush()
+    this.#state = 'answered'
+    return 'go on'
   }
 
   stop(why: unknown): void {
@@ -188,11 +229,16 @@ async function feed({ call, wire }: WireExecution, answer: Answer): Promise<void
   }
 }
 
-/** Throws what the call ended with, if it failed. */
-async function finish({ plan, wire }: WireExecution, answer: Answer): Promise<void> {
-  await answer.settled()
-  answer.throwIfStopped()
-  if (answer.report !== undefined) throw reportedError(answer.report, sentAs(plan), wire.sql)
+/** Throws what the call ended with, if it failed: at once, or when a cancel request that is under way was taken. */
+function finish({ plan, wire }: WireExecution, answer: Answer): Promise<void> | undefined {
+  const ended = (): void => {
+    answer.throwIfStopped()
+    if (answer.report !== undefined) throw reportedError(answer.report, sentAs(plan), wire.sql)
+  }
+  const settled = answer.settled()
+  if (settled !== undefined) return settled.then(ended)
+  ended()
+  return undefined
 }
 
 function sentAs(plan: PostgresPlan): { readonly sql: string; readonly isMasked: boolean } {
@@ -200,7 +246,7 @@ function sentAs(plan: PostgresPlan): { readonly sql: string; readonly isMasked: 
 }
 
 /** One portal from its Bind to its end. */
-class PortalRun implements Run {
+class PortalRun implements StoppableRun {
   readonly #execution: WireExecution
   readonly #answer: Answer
   readonly #portal: PortalRequest
@@ -209,10 +255,14 @@ class PortalRun implements Run {
   readonly #hidden: string
   /** Commands whose messages are on their way. */
   #sent = 0
+  /** The command that is being answered. */
+  #command: PortalCommand | undefined
   /** Set while the answer to a Describe of ours is awaited. */
   #isProbing = false
   /** Set while the backend owes an answer. */
   #isBusy = false
+  /** What comes once the chunks that are there were handed on. */
+  #next: 'command' | 'answered' | 'feed' | 'fail' = 'command'
 
   constructor(execution: WireExecution, answer: Answer, portal: PortalRequest, hidden = '') {
     this.#execution = execution
@@ -222,20 +272,25 @@ class PortalRun implements Run {
     this.#hidden = hidden
   }
 
-  async *chunks(): AsyncGenerator<Chunk, void, undefined> {
-    await this.#open()
-    this.#portal.isOpened = true
-    // The client has only bound so far: it is told, and this waits for what it asks next.
-    if (this.#portal.commands.length === 0) for (const chunk of this.#answer.flush()) yield chunk
-    for (;;) {
-      const [command] = this.#portal.commands
-      // The listener pulls only while something is to be done, and once more when the portal is complete.
-      if (command === undefined || this.#portal.state === 'complete') break
-      this.#execution.permit.signal.throwIfAborted()
-      if (this.#sent === 0) this.#send(this.#commandMessages())
-      for await (const chunk of command.do === 'describe' ? this.#described() : this.#executed()) yield chunk
+  shift(): Chunk | undefined {
+    const chunk = this.#answer.shift()
+    if (chunk !== undefined && this.#next === 'answered' && !this.#answer.isReady) this.#done()
+    return chunk
+  }
+
+  advance(): Step {
+    switch (this.#next) {
+      case 'answered':
+        this.#done()
+        return 'go on'
+      case 'feed':
+        return this.#feed()
+      case 'fail':
+        this.#isBusy = false
+        return finish(this.#execution, this.#answer) ?? 'done'
+      default:
+        return this.#goOn()
     }
-    for (const chunk of this.#answer.flush()) yield chunk
   }
 
   stop(why: unknown): void {
@@ -248,7 +303,7 @@ class PortalRun implements Run {
   }
 
   /** Parses what the backend does not have yet, binds, and makes sure of the catalog. */
-  async #open(): Promise<void> {
+  async open(): Promise<void> {
     const { plan } = this.#execution
     const { statement, upstreamName } = this.#portal
     // Inside a transaction or a pipeline a guard that fails would undo what the client did before.
@@ -262,7 +317,8 @@ class PortalRun implements Run {
     if (heap !== undefined) messages.unshift(...heap.messages)
     const guard = isGuarded ? this.#guardMessages() : undefined
     if (guard !== undefined) messages.push(...guard.messages)
-    messages.push(...(isLooking ? [FLUSH] : this.#commandMessages()))
+    if (isLooking) messages.push(FLUSH)
+    else this.#addCommands(messages)
     this.#send(messages)
     if (heap !== undefined) await this.#passOwn(this.#heapName(), heap.answers)
     if (!isParsed) {
@@ -270,13 +326,18 @@ class PortalRun implements Run {
       statement.sent = plan.sql
     }
     await this.#expect('2')
-    if (guard !== undefined) await this.#passGuard(guard.answers)
+    if (guard !== undefined) await this.#passOwn(`sallyport_${this.#execution.guard}`, guard.answers)
     if (isLooking) {
       const { catalog } = await this.#execution.look()
       if (catalog.fingerprint !== plan.fingerprint) throw new StaleCatalog(true)
-      this.#send(this.#commandMessages())
+      const more: Buffer[] = []
+      this.#addCommands(more)
+      this.#send(more)
     }
     this.#answerOpened(statement)
+    this.#portal.isOpened = true
+    // The client has only bound so far: it is told, and this waits for what it asks next.
+    if (this.#portal.commands.length === 0) this.#answer.flush()
   }
 
   /** Told only now: what was planned with an old catalog is opened once more, and its client hears of one time. */
@@ -287,7 +348,15 @@ class PortalRun implements Run {
   }
 
   async #expect(letter: string): Promise<void> {
-    if ((await this.#answer.expect(letter)) === 'E') throw await this.#notOpened()
+    if ((await this.#answered(letter)) === 'E') throw await this.#notOpened()
+  }
+
+  async #answered(letter: string): Promise<string> {
+    for (;;) {
+      const came = this.#answer.expect(letter)
+      if (came !== undefined) return came
+      await this.#backend.arrived()
+    }
   }
 
   /** The backend did not take the statement: the caller's mistake, or the first sign of another catalog. */
@@ -300,14 +369,10 @@ class PortalRun implements Run {
     return this.#backend.status === 'I' ? new NotOpened(rejection) : rejection
   }
 
-  async #passGuard(answers: string): Promise<void> {
-    await this.#passOwn(`sallyport_${this.#execution.guard}`, answers)
-  }
-
   /** Takes the answers to a statement of ours. */
   async #passOwn(name: string, answers: string): Promise<void> {
     for (const letter of answers) {
-      const came = await this.#answer.expect(letter)
+      const came = this.#answer.expect(letter) ?? (await this.#answered(letter))
       if (came === '1') this.#backend.prepared.add(name)
       if (came !== 'E') continue
       this.#isBusy = false
@@ -350,9 +415,15 @@ class PortalRun implements Run {
 
   #guardMessages(): { readonly messages: readonly Buffer[]; readonly answers: string } {
     const { guard, catalog, plan } = this.#execution
-    const value = Buffer.from(guard === 'snapshot' ? catalog.snapshot : plan.fingerprint)
+    const value = guard === 'snapshot' ? catalog.snapshot : plan.fingerprint
+    const name = `sallyport_${guard}`
+    // Most often the very same bytes as for the statement before.
+    const last = this.#backend.lastGuard
+    if (last?.name === name && last.value === value && this.#backend.prepared.has(name)) return last
     const sql = guard === 'snapshot' ? SNAPSHOT_GUARD_SQL : FINGERPRINT_GUARD_SQL
-    return this.#ownMessages(`sallyport_${guard}`, sql, [value])
+    const own = this.#ownMessages(name, sql, [Buffer.from(value)])
+    if (this.#backend.prepared.has(name)) this.#backend.lastGuard = { ...own, name, value }
+    return own
   }
 
   #ownMessages(
@@ -369,21 +440,18 @@ class PortalRun implements Run {
     return { messages: [encodeParse({ name, sql, paramTypes: [] }), ...messages], answers: '12DC3' }
   }
 
-  /** Messages for all commands that wait, and for the Sync behind them. */
-  #commandMessages(): Buffer[] {
+  /** Adds messages for all commands that wait, and for the Sync behind them. */
+  #addCommands(messages: Buffer[]): void {
     const { upstreamName: name, commands, withSync } = this.#portal
-    const describe = encodeDescribe({ type: 'Describe', what: 'portal', name })
-    const messages: Buffer[] = []
     // Masked columns are looked for in the description, whether or not the client wants one (R18).
     this.#isProbing =
       this.#execution.plan.tripwire.length > 0 && !this.#answer.isDescribed && commands[0]?.do !== 'describe'
-    if (this.#isProbing) messages.push(describe)
+    if (this.#isProbing) messages.push(describePortal(name))
     for (const command of commands) {
-      messages.push(command.do === 'describe' ? describe : encodeExecute({ portal: name, rowsMax: command.rowsMax }))
+      messages.push(command.do === 'describe' ? describePortal(name) : executePortal(name, command.rowsMax))
     }
     messages.push(withSync ? SYNC : FLUSH)
     this.#sent = commands.length
-    return messages
   }
 
   #send(messages: readonly Buffer[]): void {
@@ -392,52 +460,81 @@ class PortalRun implements Run {
     if (messages.at(-1) === SYNC) this.#backend.isSyncSent = true
   }
 
-  async *#described(): AsyncGenerator<Chunk, void, undefined> {
-    const end = yield* this.#answer.until('TnE', this.#execution.wire)
-    yield* this.#throwIfFailed(end.letter)
-    this.#done()
-    if (!this.#hidden.includes(end.letter)) for (const chunk of this.#answer.pass(end)) yield chunk
-    if (this.#portal.commands.length === 0) for (const chunk of this.#answer.flush()) yield chunk
+  /** Does what the client asks of the portal, one command after the other. */
+  #goOn(): Step {
+    const { commands, state } = this.#portal
+    const [command] = commands
+    // The listener pulls only while something is to be done, and once more when the portal is complete.
+    if (command === undefined || state === 'complete') {
+      this.#answer.flush()
+      return this.#answer.isReady ? 'go on' : 'done'
+    }
+    if (command !== this.#command) {
+      this.#command = command
+      this.#execution.permit.signal.throwIfAborted()
+      if (this.#sent === 0) {
+        const messages: Buffer[] = []
+        this.#addCommands(messages)
+        this.#send(messages)
+      }
+    }
+    const isDescription = this.#isProbing || command.do === 'describe'
+    const end = this.#answer.take(isDescription ? 'TnE' : 'CIsEG')
+    if (end === undefined) return this.#answer.isReady ? 'go on' : this.#backend.arrived()
+    if (end.letter === 'G') {
+      this.#answer.pass(end)
+      this.#answer.flush()
+      this.#next = 'feed'
+    } else if (end.letter === 'E' || this.#answer.stopped !== undefined) {
+      // What came before the error was not wrong.
+      this.#answer.flush()
+      this.#next = 'fail'
+    } else if (this.#isProbing) this.#isProbing = false
+    else if (command.do === 'describe') this.#described(end)
+    else this.#executed(end)
+    return 'go on'
   }
 
-  async *#executed(): AsyncGenerator<Chunk, void, undefined> {
-    if (this.#isProbing) {
-      this.#isProbing = false
-      const probe = yield* this.#answer.until('TnE', this.#execution.wire)
-      yield* this.#throwIfFailed(probe.letter)
-    }
-    for (;;) {
-      const end = yield* this.#answer.until('CIsEG', this.#execution.wire)
-      if (end.letter === 'G') {
-        for (const chunk of this.#answer.pass(end)) yield chunk
-        for (const chunk of this.#answer.flush()) yield chunk
-        await feed(this.#execution, this.#answer)
-        // In the middle of COPY the backend passes over a Sync, so one that went ahead is sent once more.
-        this.#backend.send([this.#portal.withSync ? SYNC : FLUSH])
-        continue
-      }
-      yield* this.#throwIfFailed(end.letter)
-      this.#portal.state = end.letter === 's' ? 'suspended' : 'complete'
-      this.#portal.tag = this.#answer.tag
-      this.#done()
-      for (const chunk of this.#answer.pass(end)) yield chunk
-      for (const chunk of this.#answer.flush()) yield chunk
-      return
-    }
+  #described(end: BackendMessage): void {
+    if (!this.#hidden.includes(end.letter)) this.#answer.pass(end)
+    if (this.#portal.commands.length === 1) this.#answer.flush()
+    this.#next = 'answered'
+    if (!this.#answer.isReady) this.#done()
+  }
+
+  #executed(end: BackendMessage): void {
+    this.#portal.state = end.letter === 's' ? 'suspended' : 'complete'
+    this.#portal.tag = this.#answer.tag
+    this.#answer.pass(end)
+    this.#answer.flush()
+    this.#next = 'answered'
+    if (!this.#answer.isReady) this.#done()
+  }
+
+  /** Sends what the client sends, once it was told that the backend takes it. */
+  async #feed(): Promise<void> {
+    this.#next = 'command'
+    await feed(this.#execution, this.#answer)
+    // In the middle of COPY the backend passes over a Sync, so one that went ahead is sent once more.
+    this.#backend.send([this.#portal.withSync ? SYNC : FLUSH])
   }
 
   /** One command was answered. */
   #done(): void {
+    this.#next = 'command'
     this.#portal.commands.shift()
     this.#sent--
     this.#isBusy = this.#sent > 0
   }
+}
 
-  /** Throws what went wrong, once what came before it was handed on. */
-  async *#throwIfFailed(letter: string): AsyncGenerator<Chunk, void, undefined> {
-    if (letter !== 'E' && this.#answer.stopped === undefined) return
-    this.#isBusy = false
-    for (const chunk of this.#answer.flush()) yield chunk
-    await finish(this.#execution, this.#answer)
-  }
+const DESCRIBE_UNNAMED = encodeDescribe({ type: 'Describe', what: 'portal', name: '' })
+const EXECUTE_UNNAMED = encodeExecute({ portal: '', rowsMax: 0 })
+
+function describePortal(name: string): Buffer {
+  return name === '' ? DESCRIBE_UNNAMED : encodeDescribe({ type: 'Describe', what: 'portal', name })
+}
+
+function executePortal(name: string, rowsMax: number): Buffer {
+  return name === '' && rowsMax === 0 ? EXECUTE_UNNAMED : encodeExecute({ portal: name, rowsMax })
 }
