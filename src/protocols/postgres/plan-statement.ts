@@ -9,6 +9,7 @@ import { SallyportError } from '../../core/errors.ts'
 import { text, unwrap, type Ast } from './ast.ts'
 import type { CatalogFunction } from './catalog.ts'
 import { effectsOf, type Effects } from './effects.ts'
+import { hasFixedOrder } from './fixed-order.ts'
 import { isBuiltin } from './functions.ts'
 import { LiteralWatch, watching } from './literal-watch.ts'
 import { refuseDump, refuseLock, refuseUnderMasks, type Trusted } from './mask-rules.ts'
@@ -165,6 +166,7 @@ function planQueryStatement(reading: Reading, type: string, fields: Ast, kind: S
   return {
     ...plan,
     ...touched(reading, findings, effects, sql),
+    ...(kind === 'select' && into === undefined && hasFixedOrder(fields, findings, effects, masks) && UNORDERED),
     readOnly:
       !findings.mayWrite && into === undefined && !effects.functions.some(({ fn }) => fn.volatility === 'volatile'),
     returnsRows:
@@ -176,6 +178,9 @@ function planQueryStatement(reading: Reading, type: string, fields: Ast, kind: S
     ...(into !== undefined && { definesObjects: true }),
   }
 }
+
+/** What was asked for leaves nothing to the order in which rows are found. */
+const UNORDERED = { hidesOrder: false }
 
 /** What SELECT INTO makes. */
 function madeBy({ catalog }: Planning, into: Ast): Part {
