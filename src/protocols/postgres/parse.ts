@@ -115,8 +115,10 @@ export function parse(sql: string): Parsed | Unparsed {
   // The parser reads a C string: it would see nothing after a NUL, the backend might.
   if (sql.includes('\0')) return refused('nul', 'The statement holds a NUL character.')
   if (sql.length > STATEMENT_BYTES_MAX) return tooLarge()
-  if (/\p{Surrogate}/u.test(sql)) return refused('surrogate', 'The statement holds half a surrogate pair.')
   const bytes = toBytes(sql)
+  if (bytes !== sql && /\p{Surrogate}/u.test(sql)) {
+    return refused('surrogate', 'The statement holds half a surrogate pair.')
+  }
   if (bytes.length > STATEMENT_BYTES_MAX) return tooLarge()
   if (hasCostlyRuns(bytes)) {
     return refused('operators', 'The statement holds thousands of operator characters in a row; put data into params.')
@@ -182,6 +184,7 @@ const RUN_COST_MAX = 100_000_000
 
 /** Every comment in a row of comments is first read, as an operator, to the end of the row: 64 KB took four seconds. */
 function hasCostlyRuns(text: string): boolean {
+  if (text.length ** 2 <= RUN_COST_MAX) return false
   let cost = 0
   for (const [run] of text.matchAll(OPERATOR_RUN)) cost += run.length ** 2
   return cost > RUN_COST_MAX
@@ -202,6 +205,7 @@ export const COMMENT_TYPES: ReadonlySet<number> = new Set([275, 276])
 
 /** Words inside of strings count too: where a string ends is for the parser to say. */
 function hasTooManyWords(text: string): boolean {
+  if (text.length <= STATEMENT_WORDS_MAX) return false
   WORD.lastIndex = 0
   for (let count = 0; WORD.test(text); count++) {
     if (count < STATEMENT_WORDS_MAX) continue

@@ -163,10 +163,13 @@ function planQueryStatement(reading: Reading, type: string, fields: Ast, kind: S
   } catch (error) {
     return refusedPlan(error, plan)
   }
+  // What was asked for leaves nothing to the order in which rows are found.
+  const isFixed =
+    kind === 'select' && into === undefined && masks.ordered.size > 0 && hasFixedOrder(fields, findings, effects, masks)
   return {
     ...plan,
     ...touched(reading, findings, effects, sql),
-    ...(kind === 'select' && into === undefined && hasFixedOrder(fields, findings, effects, masks) && UNORDERED),
+    ...(isFixed && { hidesOrder: false }),
     readOnly:
       !findings.mayWrite && into === undefined && !effects.functions.some(({ fn }) => fn.volatility === 'volatile'),
     returnsRows:
@@ -178,9 +181,6 @@ function planQueryStatement(reading: Reading, type: string, fields: Ast, kind: S
     ...(into !== undefined && { definesObjects: true }),
   }
 }
-
-/** What was asked for leaves nothing to the order in which rows are found. */
-const UNORDERED = { hidesOrder: false }
 
 /** What SELECT INTO makes. */
 function madeBy({ catalog }: Planning, into: Ast): Part {
