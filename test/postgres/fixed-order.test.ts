@@ -15,10 +15,7 @@ const catalog = shopCatalog({
     relation('family', COLUMNS, { primaryKey: ['id'], ties: TIES, children: [1] }),
     relation('parted', COLUMNS, { primaryKey: ['id'], ties: TIES, kind: 'partitioned_table' }),
   ],
-  functions: [
-    fn('dice(integer)'),
-    fn('min(bigint)', { oid: 900, schema: 'pg_catalog', volatility: 'immutable' }),
-  ],
+  functions: [fn('dice(integer)'), fn('min(bigint)', { oid: 900, schema: 'pg_catalog', volatility: 'immutable' })],
 })
 const MASKS = ['cust', 'pair', 'dated', 'keyless', 'hidden', 'guarded', 'family', 'parted'].map((table) =>
   mask('ssn', 'redact', table),
