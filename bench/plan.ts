@@ -47,7 +47,7 @@ const SHAPES: Readonly<Record<string, (n: number) => string>> = {
 function unshaped(sql: string): string {
   text += 1
   return sql.replace(/^(SELECT|WITH big AS \(SELECT|INSERT INTO|UPDATE)/, (start) =>
-    /SELECT$/.test(start) ? `${start} true AS c${text},` : `WITH c${text} AS (SELECT true) ${start}`,
+    start.endsWith('SELECT') ? `${start} true AS c${text},` : `WITH c${text} AS (SELECT true) ${start}`,
   )
 }
 
