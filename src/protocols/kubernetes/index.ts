@@ -1,2 +1,1 @@
 export { createKubernetes } from './protocol.ts'
-export { KUBERNETES_SETTINGS } from './options.ts'

@@ -36,9 +36,6 @@ export type KubeVerb =
   | 'discover'
   | 'unknown'
 
-/** Verbs whose connection stops being HTTP after the server agreed (101). */
-export type StreamVerb = 'exec' | 'attach' | 'portforward'
-
 /** A body, read once; what is sent is its canonical text. */
 export interface KubeBody {
   /** Media type it is sent as: `application/json` or one of the patch types. */
