@@ -4,7 +4,8 @@
  * own package manager and its signatures.
  */
 import { spawn, execFile } from 'node:child_process'
-import { access, mkdir, mkdtemp, rename, rm, writeFile } from 'node:fs/promises'
+import { once } from 'node:events'
+import { mkdir, mkdtemp, readdir, rename, rm, writeFile } from 'node:fs/promises'
 import { existsSync } from 'node:fs'
 import { homedir } from 'node:os'
 import path from 'node:path'
@@ -25,7 +26,12 @@ const SOURCE_VERSION = '1.20.5+really1.20.2-1.1+deb12u1'
 /** What is built of it, and how; another number makes every machine build anew. */
 const BUILD = 1
 const GO = '/usr/lib/go-1.19/bin'
-const TREE = 'gopath/src/k8s.io/kubernetes'
+/** What building takes, and running what was built. */
+const TOOLS = [`${GO}/go`, '/usr/bin/etcd', '/usr/bin/apt-get', '/usr/bin/dpkg-source', '/usr/bin/xz', '/usr/bin/flock']
+/** A mirror may be slow, or out for a moment. */
+const FETCHES_MAX = 3
+const PACKAGE = 'k8s.io/kubernetes'
+const TREE = `gopath/src/${PACKAGE}`
 const VERSION_FACTS = {
   gitVersion: 'v1.20.2',
   gitMajor: '1',
@@ -76,73 +82,134 @@ export async function kubeBinaries(): Promise<readonly KubeBinaries[]> {
   return found
 }
 
+/** Programs this machine lacks for a build. */
+export function missingTools(): readonly string[] {
+  return TOOLS.filter((tool) => !existsSync(tool))
+}
+
 /**
- * Builds the control plane unless this machine has it already: some three minutes on two quiet cores.
+ * Builds the control plane unless this machine has it already: some three minutes on two quiet cores. Of several
+ * processes one builds, and the others wait for it.
  *
  * @param progress told what is done now.
- * @throws Error that says what is missing.
+ * @throws Error that says what is missing, or what was aborted.
  */
-export async function buildKube(progress: (what: string) => void): Promise<void> {
+export async function buildKube(progress: (what: string) => void, signal: AbortSignal): Promise<void> {
   const kept = keptIn()
-  if (existsSync(path.join(kept, '.complete'))) return
-  await access(path.join(GO, 'go'))
+  const isThere = (): boolean => existsSync(path.join(kept, '.complete'))
+  if (isThere()) return
   await mkdir(path.dirname(kept), { recursive: true })
-  const work = await mkdtemp(path.join(path.dirname(kept), '.build-'))
+  const unlock = await locked(path.join(path.dirname(kept), '.lock'), progress, signal)
   try {
-    progress('fetching the source of Kubernetes 1.20.2')
-    await fetchSource(work)
-    progress('building its OpenAPI generator (1 of 4)')
-    await generateOpenApi(work, progress)
-    const out = path.join(work, 'out')
-    await mkdir(out)
-    for (const [index, name] of ['kube-apiserver', 'kube-controller-manager'].entries()) {
-      progress(`building ${name} (${index + 3} of 4)`)
-      const target = path.join(out, name)
-      await go(work, [
-        'build',
-        '-trimpath',
-        '-tags',
-        'providerless',
-        '-ldflags',
-        linkFlags(),
-        '-o',
-        target,
-        `./cmd/${name}`,
-      ])
+    if (isThere()) return
+    await removeRemains(path.dirname(kept))
+    const work = await mkdtemp(path.join(path.dirname(kept), '.build-'))
+    try {
+      await buildIn({ work, progress, signal }, kept)
+    } finally {
+      await rm(work, { recursive: true, force: true, maxRetries: 5 })
     }
-    await writeFile(path.join(out, '.complete'), '')
-    // Whoever comes second finds it done.
-    await rename(out, kept).catch((error: NodeJS.ErrnoException) => {
-      if (error.code !== 'ENOTEMPTY' && error.code !== 'EEXIST') throw error
-    })
   } finally {
-    await rm(work, { recursive: true, force: true })
+    unlock()
   }
 }
 
-async function fetchSource(work: string): Promise<void> {
+/** One build under way. */
+interface Build {
+  readonly work: string
+  readonly progress: (what: string) => void
+  readonly signal: AbortSignal
+}
+
+async function buildIn(build: Build, kept: string): Promise<void> {
+  const { work, progress } = build
+  progress('fetching the source of Kubernetes 1.20.2')
+  await fetchSource(build)
+  progress('building its OpenAPI generator (1 of 4)')
+  await generateOpenApi(build)
+  const out = path.join(work, 'out')
+  await mkdir(out)
+  for (const [index, name] of ['kube-apiserver', 'kube-controller-manager'].entries()) {
+    progress(`building ${name} (${index + 3} of 4)`)
+    const target = path.join(out, name)
+    const flags = ['-trimpath', '-tags', 'providerless', '-ldflags', linkFlags()]
+    await go(build, ['build', ...flags, '-o', target, `./cmd/${name}`])
+  }
+  await writeFile(path.join(out, '.complete'), '')
+  // Something that was not finished may stand there.
+  await rm(kept, { recursive: true, force: true })
+  await rename(out, kept)
+}
+
+/**
+ * Waits until no other process holds the lock, and holds it. The kernel takes it back from a process that dies, however
+ * that happens: the holder ends with its standard input.
+ */
+async function locked(file: string, progress: Build['progress'], signal: AbortSignal): Promise<() => void> {
+  const holder = spawn('flock', [file, 'sh', '-c', 'echo held; cat >/dev/null'], { stdio: ['pipe', 'pipe', 'ignore'] })
+  const waiting = setTimeout(() => progress('waiting for another process that builds Kubernetes'), 2_000)
+  try {
+    const ended = once(holder, 'close').then(() => {
+      throw new Error('flock ended without a lock')
+    })
+    await Promise.race([once(holder.stdout, 'data', { signal }), ended])
+    ended.catch(() => undefined)
+  } catch (error) {
+    holder.kill()
+    throw error
+  } finally {
+    clearTimeout(waiting)
+  }
+  return () => {
+    holder.stdin.end()
+  }
+}
+
+/** Whoever holds the lock is the only one who builds: what else is there was left by somebody who was killed. */
+async function removeRemains(directory: string): Promise<void> {
+  for (const name of await readdir(directory)) {
+    if (name.startsWith('.build-')) await rm(path.join(directory, name), { recursive: true, force: true })
+  }
+}
+
+async function fetchSource({ work, progress, signal }: Build): Promise<void> {
   const apt = await privateApt(work)
-  await apt('apt-get', ['-qq', 'update']).catch(() => undefined)
-  await apt('apt-get', ['-qq', 'source', '--download-only', `kubernetes=${SOURCE_VERSION}`])
+  for (let tries = 1; ; tries++) {
+    signal.throwIfAborted()
+    try {
+      await apt('apt-get', ['-qq', 'update']).catch(() => undefined)
+      const version = versionIn(await apt('apt-cache', ['showsrc', '--only-source', 'kubernetes']))
+      await apt('apt-get', ['-qq', 'source', '--download-only', `kubernetes=${version}`])
+      break
+    } catch (error) {
+      if (tries >= FETCHES_MAX) throw error
+      progress(`the source could not be fetched; trying again (${tries + 1} of ${FETCHES_MAX})`)
+    }
+  }
   await mkdir(path.join(work, path.dirname(TREE)), { recursive: true })
-  await run('sh', ['-c', `dpkg-source --no-check -x kubernetes_*.dsc ${TREE}`], { cwd: work })
+  await run('sh', ['-c', `dpkg-source --no-check -x kubernetes_*.dsc ${TREE}`], { cwd: work, signal })
+}
+
+/** The version that is wanted, or a repackaging of the same sources that replaced it. */
+function versionIn(listed: string): string {
+  const versions = [...listed.matchAll(/^Version: (\S+)$/gmu)].flatMap(([, version]) => version ?? [])
+  const sources = SOURCE_VERSION.slice(0, SOURCE_VERSION.lastIndexOf('-') + 1)
+  const found = versions.find((one) => one === SOURCE_VERSION) ?? versions.find((one) => one.startsWith(sources))
+  if (found === undefined) throw new Error('no mirror of this machine lists the source of Kubernetes 1.20.2')
+  return found
 }
 
 /** The one generated file that is not in the source: what the server says of its own types. */
-async function generateOpenApi(work: string, progress: (what: string) => void): Promise<void> {
+async function generateOpenApi(build: Build): Promise<void> {
+  const { work, progress, signal } = build
   const generator = path.join(work, 'openapi-gen')
-  await go(work, [
-    'build',
-    '-trimpath',
-    '-o',
-    generator,
-    'k8s.io/kubernetes/vendor/k8s.io/kube-openapi/cmd/openapi-gen',
-  ])
+  await go(build, ['build', '-trimpath', '-o', generator, `${PACKAGE}/vendor/k8s.io/kube-openapi/cmd/openapi-gen`])
   progress('generating its OpenAPI types (2 of 4)')
   const tree = path.join(work, TREE)
   const { stdout } = await run('grep', ['-RlE', '--include=*.go', '^// ?\\+k8s:openapi-gen=', 'pkg', 'vendor/k8s.io'], {
     cwd: tree,
     maxBuffer: 16 * 1024 * 1024,
+    signal,
   })
   const files = stdout.split('\n').filter((file) => file !== '' && !NOT_SERVED.test(file))
   const inputs = [...new Set(files.map((file) => path.dirname(file)))].sort().map((dir) => `k8s.io/kubernetes/${dir}`)
@@ -158,7 +225,7 @@ async function generateOpenApi(work: string, progress: (what: string) => void): 
     '-r',
     path.join(work, 'violations'),
   ]
-  await quietly(generator, args, work)
+  await quietly(build, generator, args)
 }
 
 function linkFlags(): string {
@@ -170,11 +237,12 @@ function linkFlags(): string {
   return ['-s', '-w', ...facts].join(' ')
 }
 
-function go(work: string, args: readonly string[]): Promise<void> {
-  return quietly('nice', ['-n', '19', path.join(GO, 'go'), ...args], work)
+function go(build: Build, args: readonly string[]): Promise<void> {
+  return quietly(build, 'nice', ['-n', '19', path.join(GO, 'go'), ...args])
 }
 
-async function quietly(command: string, args: readonly string[], work: string): Promise<void> {
+async function quietly({ work, signal }: Build, command: string, args: readonly string[]): Promise<void> {
+  signal.throwIfAborted()
   const child = spawn(command, args, {
     cwd: path.join(work, TREE),
     env: {
@@ -185,12 +253,26 @@ async function quietly(command: string, args: readonly string[], work: string): 
       GOPROXY: 'off',
       GOCACHE: path.join(work, 'gocache'),
       GOPATH: path.join(work, 'gopath'),
+      GOTMPDIR: work,
       CGO_ENABLED: '0',
     },
     stdio: ['ignore', 'ignore', 'pipe'],
+    // A group of its own, so that compilers end with what started them.
+    detached: true,
   })
+  const stop = (): void => {
+    if (child.pid !== undefined) process.kill(-child.pid, 'SIGKILL')
+  }
+  signal.addEventListener('abort', stop, { once: true })
   let said = ''
   child.stderr.on('data', (piece: Buffer) => (said = (said + piece.toString()).slice(-4000)))
-  const code = await new Promise<number | null>((resolve, reject) => child.once('error', reject).once('close', resolve))
-  if (code !== 0) throw new Error(`${command} ${args.slice(0, 4).join(' ')} ended with ${code}: ${said}`)
+  try {
+    const code = await new Promise<number | null>((resolve, reject) =>
+      child.once('error', reject).once('close', resolve),
+    )
+    signal.throwIfAborted()
+    if (code !== 0) throw new Error(`${command} ${args.slice(0, 4).join(' ')} ended with ${code}: ${said}`)
+  } finally {
+    signal.removeEventListener('abort', stop)
+  }
 }
