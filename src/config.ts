@@ -35,6 +35,8 @@ export interface Config {
     readonly postgres?: PostgresListen
     /** The SSH door; closed when left out. It needs no certificate: the protocol has host keys. */
     readonly ssh?: ListenAddress
+    /** The Kubernetes door; closed when left out. It always encrypts: kubectl sends no token otherwise. */
+    readonly kubernetes?: ListenAddress
   }
   /** Key and certificate for both doors, as files in PEM. */
   readonly tls?: { readonly keyFile: string; readonly certFile: string }
@@ -153,6 +155,7 @@ const schema = z.strictObject({
       http: address.optional(),
       postgres: postgresDoor.optional(),
       ssh: address.optional(),
+      kubernetes: address.optional(),
       tls: z.strictObject({ key: text, cert: text }).optional(),
     })
     .prefault({}),
@@ -259,6 +262,7 @@ function build(data: Checked, options: ReadonlyMap<string, unknown>, file: strin
       ...(data.listen.http !== undefined && { http: data.listen.http }),
       ...(data.listen.postgres !== undefined && { postgres: postgresListen(data.listen.postgres) }),
       ...(data.listen.ssh !== undefined && { ssh: data.listen.ssh }),
+      ...(data.listen.kubernetes !== undefined && { kubernetes: data.listen.kubernetes }),
     },
     ...(data.listen.tls !== undefined && {
       tls: { keyFile: resolve(data.listen.tls.key), certFile: resolve(data.listen.tls.cert) },
@@ -356,12 +360,14 @@ function checkStore({ store }: Checked): Issue[] {
 
 function checkListening(data: Checked): Issue[] {
   const issues: Issue[] = []
-  const { postgres } = data.listen
-  if (postgres !== undefined && !isLoopback(postgres.address.host) && data.listen.tls === undefined) {
+  const { postgres, kubernetes } = data.listen
+  for (const [door, host] of [
+    ['postgres', postgres?.address.host],
+    ['kubernetes', kubernetes?.host],
+  ] as const) {
+    if (host === undefined || isLoopback(host) || data.listen.tls !== undefined) continue
     // Fail closed: a certificate nobody can check lets anybody in between.
-    issues.push(
-      issue(['listen', 'postgres'], 'is reachable from other machines and so needs listen.tls with key and cert'),
-    )
+    issues.push(issue(['listen', door], 'is reachable from other machines and so needs listen.tls with key and cert'))
   }
   for (const door of ['mcp', 'admin', 'http'] as const) {
     const host = data.listen[door]?.host

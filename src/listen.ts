@@ -36,6 +36,8 @@ export interface ListenOptions {
   readonly requestMs?: number
   /** How often connections are looked at for that. */
   readonly checkMs?: number
+  /** Encrypts with this when the configuration names no certificate. */
+  readonly certificate?: { readonly key: string; readonly cert: string }
 }
 
 /** A client has this long to send its headers, and this long to send its whole request. */
@@ -55,7 +57,7 @@ export async function listen(
   handler: RequestListener,
   address: ListenAddress,
   tls: Config['tls'],
-  { upgrade, headersMs = HEADERS_MS, requestMs = REQUEST_MS, checkMs = CHECK_MS }: ListenOptions = {},
+  { upgrade, certificate, headersMs = HEADERS_MS, requestMs = REQUEST_MS, checkMs = CHECK_MS }: ListenOptions = {},
 ): Promise<Listener> {
   const limits = {
     headersTimeout: headersMs,
@@ -63,12 +65,18 @@ export async function listen(
     keepAliveTimeout: 5_000,
     connectionsCheckingInterval: checkMs,
   }
-  const secure = tls === undefined ? undefined : createHttpsServer({ ...limits, ...(await contextOf(tls)) }, handler)
+  const context = tls === undefined ? certificate : await contextOf(tls)
+  const secure =
+    context === undefined ? undefined : createHttpsServer({ ...limits, minVersion: 'TLSv1.2', ...context }, handler)
   const server: Server | HttpsServer = secure ?? createHttpServer(limits, handler)
   server.maxConnections = CONNECTIONS_MAX
+  const upgraded = new Set<Duplex>()
   if (upgrade !== undefined) {
     const again = secure === undefined ? 'connection' : 'secureConnection'
     server.on('upgrade', (request: IncomingMessage, socket: Duplex, head: Buffer) => {
+      // Node lets go of connections that are no longer HTTP; a listener that closes must still find them.
+      upgraded.add(socket)
+      socket.once('close', () => upgraded.delete(socket))
       upgrade(request, socket, head, (plain) => void server.emit(again, plain))
     })
   }
@@ -82,7 +90,7 @@ export async function listen(
       if (secure !== undefined && tls !== undefined) secure.setSecureContext(await contextOf(tls))
     },
     close(graceMs) {
-      closed ??= closeServer(server, graceMs)
+      closed ??= closeServer(server, graceMs, upgraded)
       return closed
     },
   }
@@ -119,8 +127,15 @@ async function pem(file: string, name: string): Promise<Buffer> {
   }
 }
 
-async function closeServer(server: Server | HttpsServer, graceMs: number): Promise<void> {
-  const timer = setTimeout(() => server.closeAllConnections(), graceMs)
+async function closeServer(
+  server: Server | HttpsServer,
+  graceMs: number,
+  upgraded: ReadonlySet<Duplex>,
+): Promise<void> {
+  const timer = setTimeout(() => {
+    server.closeAllConnections()
+    for (const socket of upgraded) socket.destroy()
+  }, graceMs)
   timer.unref()
   try {
     await new Promise<void>((resolve) => {

@@ -6,6 +6,7 @@ import type { Principal } from './core/principal.ts'
 import { createAdmin } from './doors/admin/admin.ts'
 import { mountMcp, MCP_PATH } from './doors/mcp/mount.ts'
 import { adminRooms } from './main-admin.ts'
+import { openKubernetes } from './main-kubernetes.ts'
 import { openSsh } from './main-ssh.ts'
 import type { Building } from './main.ts'
 import { describe } from './gateway/describe.ts'
@@ -28,6 +29,7 @@ export interface Doors {
     readonly http?: string
     readonly postgres?: string
     readonly ssh?: string
+    readonly kubernetes?: string
   }
   reloadTls(): Promise<void>
   /** Refuses new calls and waits until none runs, at most `ms`; then cancels those that still do. */
@@ -89,6 +91,7 @@ export async function openDoors(building: Building, closers: Closers): Promise<D
   const http = await openHttp(building, targets, closers)
   const postgres = await openPostgresDoor(building, closers)
   const ssh = await openSsh(building, closers)
+  const kubernetes = await openKubernetes(building, targets, closers)
 
   return {
     urls: {
@@ -97,12 +100,14 @@ export async function openDoors(building: Building, closers: Closers): Promise<D
       ...(http !== undefined && { http: http.url }),
       ...(postgres !== undefined && { postgres: postgres.url }),
       ...(ssh !== undefined && { ssh }),
+      ...(kubernetes !== undefined && { kubernetes: kubernetes.url }),
     },
     async reloadTls() {
       await mcpListener.reloadTls()
       await adminListener.reloadTls()
       await http?.reloadTls()
       await postgres?.reloadTls()
+      await kubernetes?.reloadTls()
     },
     async drain(ms) {
       postgres?.drain()

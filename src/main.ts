@@ -27,6 +27,7 @@ import { createLoops } from './limits/loops.ts'
 import { openProtocols } from './main-protocols.ts'
 import { openDoors, type Doors } from './main-doors.ts'
 import { WIRE_TOOLS } from './main-postgres.ts'
+import { KUBERNETES_TOOL } from './protocols/kubernetes/listener.ts'
 import { createMasking } from './masking/masking.ts'
 import { decide } from './policy/decide.ts'
 import type { Policy } from './policy/policy.ts'
@@ -78,6 +79,8 @@ export interface Building {
   readonly traffic: Traffic
   /** What the host key of the SSH door is made of. */
   readonly sshSeed: Uint8Array
+  /** Of the Kubernetes door's certificate, where the configuration names none. */
+  readonly kubernetesSeed: Uint8Array
   readonly log: Log
 }
 
@@ -282,7 +285,7 @@ async function build(config: Config, log: Log, closers: Closers): Promise<Buildi
   closers.add('control', () => control.close())
   identity.onRevoked((id) => endCredential(id, sessions, permits))
   const metrics = createMetrics({
-    isTool: (name) => toolNamed(name) !== undefined || WIRE_TOOLS.includes(name),
+    isTool: (name) => toolNamed(name) !== undefined || WIRE_TOOLS.includes(name) || name === KUBERNETES_TOOL,
     isTarget: (name) => config.targets.some((target) => target.name === name),
     live: () => permits.live().length,
     held: () => held.size,
@@ -321,6 +324,7 @@ async function build(config: Config, log: Log, closers: Closers): Promise<Buildi
     metrics,
     traffic,
     sshSeed: state.keys.derive('ssh-host-key'),
+    kubernetesSeed: state.keys.derive('kubernetes-door-certificate'),
     log,
   }
 }

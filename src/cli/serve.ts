@@ -13,9 +13,12 @@ export async function serve(options: { readonly config: string; readonly store?:
   const gateway = await start(config, { log })
   signals.onReload(() => void gateway.reload())
   if (process.stdout.isTTY) {
-    const { mcp, admin, http, ssh } = gateway.urls
-    const doors = `Agents: ${mcp}   People: ${admin}${http === undefined ? '' : `   HTTP: ${http}`}${ssh === undefined ? '' : `   SSH: ${ssh}`}`
-    process.stdout.write(`Sallyport is ready. ${doors}\n`)
+    const { mcp, admin, http, postgres, ssh, kubernetes } = gateway.urls
+    const others = Object.entries({ HTTP: http, PostgreSQL: postgres, SSH: ssh, Kubernetes: kubernetes })
+    const doors = [['Agents', mcp], ['People', admin], ...others].flatMap(([name, url]) =>
+      url === undefined ? [] : [`${name}: ${url}`],
+    )
+    process.stdout.write(`Sallyport is ready. ${doors.join('   ')}\n`)
   }
   await signals.stopped
   await gateway.close()

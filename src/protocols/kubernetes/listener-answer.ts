@@ -1,0 +1,73 @@
+import { once } from 'node:events'
+import type { ServerResponse } from 'node:http'
+import type { Chunk, ExitChunk } from '../../core/chunk.ts'
+import { SallyportError } from '../../core/errors.ts'
+
+/** What an answer is written with. */
+export interface Answering {
+  readonly response: ServerResponse
+  /** Aborts when the client goes away. */
+  readonly signal: AbortSignal
+  readonly isHead: boolean
+}
+
+/** Attributes of a head that are no headers of the answer. */
+const OWN = /^:/u
+
+/** Status and headers of an answer, as they are told the client. */
+export function headOf(attributes: Readonly<Record<string, string>>): {
+  readonly status: number
+  readonly headers: Readonly<Record<string, string>>
+} {
+  const type = attributes[':content-type'] ?? attributes['content-type']
+  return {
+    status: Number(attributes[':status'] ?? '502'),
+    headers: {
+      ...Object.fromEntries(Object.entries(attributes).filter(([name]) => !OWN.test(name))),
+      ...(type !== undefined && { 'content-type': type }),
+      'cache-control': 'no-cache, private',
+    },
+  }
+}
+
+/**
+ * Writes a result as it comes, no faster than it is read. An answer that was cut never looks complete: before anything
+ * was sent it becomes an error, and after that the connection breaks, which every client notices.
+ *
+ * @throws SallyportError `ERR_UPSTREAM_REJECTED` for what cannot be passed on; whatever the call throws.
+ */
+export async function writeAnswer(chunks: AsyncIterable<Chunk>, answering: Answering): Promise<void> {
+  const { response, signal, isHead } = answering
+  let head: Readonly<Record<string, string>> | undefined
+  let exit: ExitChunk | undefined
+  const start = (): void => {
+    if (head === undefined || response.headersSent) return
+    const { status, headers } = headOf(head)
+    response.writeHead(status, headers)
+  }
+  for await (const chunk of chunks) {
+    switch (chunk.kind) {
+      case 'head':
+        head = chunk.attributes
+        // A watch may have nothing to say for long; its client waits for the head.
+        start()
+        response.flushHeaders()
+        break
+      case 'data':
+        if (chunk.channel !== 'body' || isHead) break
+        if (!response.write(chunk.bytes)) await once(response, 'drain', { signal })
+        break
+      case 'exit':
+        exit = chunk
+        break
+      case 'notice':
+    }
+  }
+  if (exit?.truncated === true && !isHead) throw rejected('The answer is larger than policy allows.')
+  if (exit === undefined || !response.headersSent) throw rejected('The API server gave no answer.')
+  response.end()
+}
+
+function rejected(message: string): SallyportError {
+  return new SallyportError('ERR_UPSTREAM_REJECTED', message)
+}

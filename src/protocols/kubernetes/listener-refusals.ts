@@ -1,0 +1,52 @@
+import { createHash } from 'node:crypto'
+import type { IncomingMessage } from 'node:http'
+import type { Principal } from '../../core/principal.ts'
+import type { StatusAnswer } from './listener-errors.ts'
+
+/** A client tries its second way at once; what comes later is another request. */
+const REMEMBERED_MS = 5_000
+const REMEMBERED_MAX = 1_000
+
+/**
+ * Upgrades that were refused a moment ago.
+ *
+ * kubectl asks over WebSocket first, and when that is refused, for whatever reason, asks for the same again over SPDY. To
+ * the policy these are one request: it is neither counted nor asked about twice, and gets the same answer. Only refusals
+ * are remembered, each is given once, and only to whom it was given before.
+ */
+export class Refusals {
+  readonly #now: () => number
+  readonly #byKey = new Map<string, { readonly answer: StatusAnswer; readonly until: number }>()
+
+  constructor(now: () => number) {
+    this.#now = now
+  }
+
+  keyOf(principal: Principal, target: string, rest: string): string {
+    return createHash('sha256')
+      .update(JSON.stringify([principal.id, principal.credentialId ?? null, target, rest]))
+      .digest('base64')
+  }
+
+  remember(request: IncomingMessage, key: string | undefined, answer: StatusAnswer): void {
+    if (key === undefined || !isWebSocket(request)) return
+    this.#byKey.delete(key)
+    this.#byKey.set(key, { answer, until: this.#now() + REMEMBERED_MS })
+    for (const [oldest] of this.#byKey) {
+      if (this.#byKey.size <= REMEMBERED_MAX) break
+      this.#byKey.delete(oldest)
+    }
+  }
+
+  /** The answer to the first try, when this is the second one. */
+  take(request: IncomingMessage, key: string): StatusAnswer | undefined {
+    if (isWebSocket(request)) return undefined
+    const known = this.#byKey.get(key)
+    this.#byKey.delete(key)
+    return known === undefined || known.until < this.#now() ? undefined : known.answer
+  }
+}
+
+function isWebSocket({ headers }: IncomingMessage): boolean {
+  return headers.upgrade?.toLowerCase() === 'websocket'
+}
