@@ -221,6 +221,14 @@ remote(sessions.command('kill <session>'))
   .action(async (session, options) => (await import('./cli/sessions.ts')).sessionsKill(session, options))
 
 program
+  .command('kubeconfig <target>')
+  .description('print a kubeconfig that leads through the gateway')
+  .option('--url <url>', 'the admin door of the gateway')
+  .option('--token-file <file>', 'a file with the token it is to use; your own token without it')
+  .option('-n, --namespace <namespace>', 'the namespace it begins in', 'default')
+  .action(async (target, options) => (await import('./cli/kubeconfig.ts')).kubeconfig(target, options))
+
+program
   .command('demo')
   .description('see it work: a private PostgreSQL, the gateway, and an agent that tries things')
   .option('--keep', 'keep everything running and print configuration for your own client')

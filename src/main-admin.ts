@@ -7,7 +7,11 @@ import { formatProblems } from './policy/problem.ts'
 import { list, partsOf, replay, transcript } from './recording/index.ts'
 
 /** What the admin door needs, made from the rooms. */
-export function adminRooms(building: Building, isOpen: () => boolean): AdminRooms {
+export function adminRooms(
+  building: Building,
+  isOpen: () => boolean,
+  kubernetes: AdminRooms['kubernetes'],
+): AdminRooms {
   const { config, identity, approvals, recorder, metrics, log } = building
   return {
     identity,
@@ -23,6 +27,7 @@ export function adminRooms(building: Building, isOpen: () => boolean): AdminRoom
       show: (session, resultBytesMax) => showRecording(config.recordings.dir, session, resultBytesMax),
       replay: (session) => replayRecording(config.recordings.dir, session),
     },
+    kubernetes,
     metrics: () => metrics.render(),
     isReady: async () => isOpen() && (await isWritable(config.recordings.dir)) && (await building.isShareable()),
     record: ({ act, by, subject, outcome, facts }) =>

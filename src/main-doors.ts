@@ -4,9 +4,10 @@ import type { Closers } from './closers.ts'
 import type { Config } from './config.ts'
 import type { Principal } from './core/principal.ts'
 import { createAdmin } from './doors/admin/admin.ts'
+import type { KubernetesDoor } from './doors/admin/rooms.ts'
 import { mountMcp, MCP_PATH } from './doors/mcp/mount.ts'
 import { adminRooms } from './main-admin.ts'
-import { openKubernetes } from './main-kubernetes.ts'
+import { doorCertificate, openKubernetes } from './main-kubernetes.ts'
 import { openSsh } from './main-ssh.ts'
 import type { Building } from './main.ts'
 import { describe } from './gateway/describe.ts'
@@ -76,10 +77,14 @@ export async function openDoors(building: Building, closers: Closers): Promise<D
   })
   building.policyListeners.push(() => mcp.policyChanged())
 
-  const admin = createAdmin(adminRooms(building, traffic.isOpen), {
-    hosts: hostsOf(config, config.listen.admin.host),
-    origins: config.allowedOrigins,
-  })
+  let kubernetesDoor: KubernetesDoor | undefined
+  const admin = createAdmin(
+    adminRooms(building, traffic.isOpen, () => kubernetesDoor),
+    {
+      hosts: hostsOf(config, config.listen.admin.host),
+      origins: config.allowedOrigins,
+    },
+  )
 
   const mcpListener = await listen('listen.mcp', mcpApp, config.listen.mcp, config.tls)
   closers.add('listen.mcp', () => mcpListener.close(GRACE_MS))
@@ -92,6 +97,10 @@ export async function openDoors(building: Building, closers: Closers): Promise<D
   const postgres = await openPostgresDoor(building, closers)
   const ssh = await openSsh(building, closers)
   const kubernetes = await openKubernetes(building, targets, closers)
+  if (kubernetes !== undefined) {
+    const { cert: certificate } = doorCertificate(building.kubernetesSeed)
+    kubernetesDoor = { url: kubernetes.url, ...(config.tls === undefined && { certificate }) }
+  }
 
   return {
     urls: {

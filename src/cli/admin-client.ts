@@ -32,6 +32,14 @@ const EVENT_CHARS_MAX = 4 * 1024 * 1024
  * @throws SallyportError `ERR_UNAUTHENTICATED` without a token, `ERR_CONFIG_INVALID` for a URL a token may not go to.
  */
 export async function openAdminClient(options: { readonly url?: string }): Promise<AdminClient> {
+  const { url, token } = await findLogin(options)
+  return adminClient(url, token)
+}
+
+/** What {@link openAdminClient} finds. @throws SallyportError `ERR_UNAUTHENTICATED` without a token */
+export async function findLogin(options: {
+  readonly url?: string
+}): Promise<{ readonly url: string; readonly token: string }> {
   const { SALLYPORT_ADMIN_URL: envUrl, SALLYPORT_TOKEN: envToken } = process.env
   const file = loginFile()
   const needsFile = envToken === undefined || (options.url === undefined && envUrl === undefined)
@@ -42,7 +50,7 @@ export async function openAdminClient(options: { readonly url?: string }): Promi
       facts: { hint: `Set SALLYPORT_TOKEN, or save one in ${file} with "sallyport login".` },
     })
   }
-  return adminClient(options.url ?? envUrl ?? login.url ?? ADMIN_URL_DEFAULT, token)
+  return { url: options.url ?? envUrl ?? login.url ?? ADMIN_URL_DEFAULT, token }
 }
 
 /** A client for one URL and token. */

@@ -87,6 +87,7 @@ export async function openAdmin(changes: Partial<AdminRooms> = {}) {
       replay: async () => Readable.from([]),
       show: async () => Readable.from(['a transcript', 'of two lines']),
     },
+    kubernetes: () => undefined,
     metrics: () => 'sallyport_up 1\n',
     isReady: () => true,
     record: async (act) => {

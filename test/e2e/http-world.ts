@@ -15,7 +15,7 @@ export interface HttpWorld {
   readonly dir: string
   readonly agent: string
   readonly lead: string
-  urls: { readonly mcp: string; readonly admin: string; readonly http: string }
+  urls: { readonly mcp: string; readonly admin: string; readonly http: string; readonly kubernetes: string }
   operator: AdminClient
   /** What the gateway process wrote so far. */
   output: string
@@ -32,16 +32,26 @@ export interface HttpWorld {
   close(): Promise<void>
 }
 
-/** Opens one. `targets` are lines of `sallyport.yaml`, two spaces deep; `more` what follows them. */
-export async function openHttpWorld(targets: string, policy: string, more = ''): Promise<HttpWorld> {
+/**
+ * Opens one. `targets` are lines of `sallyport.yaml`, two spaces deep; `more` what follows them,
+ * `doors` what opens, and `prepare` puts files beside it.
+ */
+export async function openHttpWorld(
+  targets: string,
+  policy: string,
+  more = '',
+  doors = 'http: "127.0.0.1:0"',
+  prepare: (dir: string) => Promise<void> = async () => undefined,
+): Promise<HttpWorld> {
   const dir = await mkdtemp(path.join(tmpdir(), 'sallyport-e2e-http-'))
   const file = (name: string): string => path.join(dir, name)
   await mkdir(file('policies'))
   await writeFile(file('secret'), SECRET, { mode: 0o600 })
+  await prepare(dir)
   await writeFile(file('policies/policy.yaml'), policy)
   await writeFile(
     file('sallyport.yaml'),
-    `listen: {mcp: "127.0.0.1:0", admin: "127.0.0.1:0", http: "127.0.0.1:0"}\ntargets:\n${targets}\n${more}`,
+    `listen: {mcp: "127.0.0.1:0", admin: "127.0.0.1:0", ${doors}}\ntargets:\n${targets}\n${more}`,
   )
   let child: ChildProcess | undefined
   let operatorToken = ''
@@ -54,7 +64,7 @@ export async function openHttpWorld(targets: string, policy: string, more = ''):
     get lead() {
       return tokens.lead
     },
-    urls: { mcp: '', admin: '', http: '' },
+    urls: { mcp: '', admin: '', http: '', kubernetes: '' },
     operator: adminClient('http://127.0.0.1:1', 'none'),
     output: '',
     tool: (args, token = tokens.agent, signal) => callTool(world.urls.mcp, token, 'http_request', args, signal),

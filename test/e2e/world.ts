@@ -165,7 +165,7 @@ export function environment(): NodeJS.ProcessEnv {
 export async function doorsOf(
   child: ChildProcess,
   onOutput: (text: string) => void,
-): Promise<{ mcp: string; admin: string; postgres: string; http: string }> {
+): Promise<{ mcp: string; admin: string; postgres: string; http: string; kubernetes: string }> {
   const { stdout, stderr } = child
   if (stdout === null || stderr === null) throw new Error('The gateway has no output.')
   stdout.setEncoding('utf8').on('data', onOutput)
@@ -179,8 +179,9 @@ export async function doorsOf(
       const entry = parsed(line)
       if (entry?.mcp === undefined || entry.admin === undefined) return
       clearTimeout(timer)
-      const { mcp, admin, postgres = 'postgres://127.0.0.1:1', http = 'http://127.0.0.1:1' } = entry
-      resolve({ mcp, admin, postgres, http })
+      const none = 'http://127.0.0.1:1'
+      const { mcp, admin, postgres = 'postgres://127.0.0.1:1', http = none, kubernetes = none } = entry
+      resolve({ mcp, admin, postgres, http, kubernetes })
     })
     child.once('exit', (code) => {
       clearTimeout(timer)
@@ -189,9 +190,11 @@ export async function doorsOf(
   })
 }
 
-function parsed(line: string): { mcp?: string; admin?: string; postgres?: string; http?: string } | undefined {
+function parsed(
+  line: string,
+): Partial<Readonly<Record<'mcp' | 'admin' | 'postgres' | 'http' | 'kubernetes', string>>> | undefined {
   try {
-    return JSON.parse(line) as { mcp?: string; admin?: string; postgres?: string; http?: string }
+    return JSON.parse(line) as ReturnType<typeof parsed>
   } catch {
     return undefined
   }

@@ -15,6 +15,8 @@ export interface AdminRooms {
   readonly freezes: FreezeDesk
   readonly policy: PolicyDesk
   readonly recordings: RecordingDesk
+  /** Where the Kubernetes door is; `undefined` while there is none. */
+  readonly kubernetes: () => KubernetesDoor | undefined
   /** Metrics in the Prometheus text format. */
   readonly metrics: () => string | Promise<string>
   /** Whether calls can be served now: policy loaded, store and recordings writable. */
@@ -23,6 +25,14 @@ export interface AdminRooms {
   readonly record: (act: AdminAct) => Promise<void>
   /** Told of faults nobody foresaw; what they say never leaves the door. */
   readonly onFault: (error: SallyportError, request: { readonly method: string; readonly path: string }) => void
+}
+
+/** What a client of the Kubernetes door has to know. */
+export interface KubernetesDoor {
+  /** Without the name of a target: `https://127.0.0.1:7443`. */
+  readonly url: string
+  /** The door's own certificate in PEM, where the configuration named none. */
+  readonly certificate?: string
 }
 
 /** One administrative act, as the recording keeps it. */

@@ -75,6 +75,20 @@ export const ROUTES: readonly Route[] = [
   },
   {
     method: 'get',
+    path: '/v1/kubernetes',
+    audience: 'any-token',
+    handle: (_request, rooms) => {
+      const door = rooms.kubernetes()
+      if (door === undefined) {
+        throw new SallyportError('ERR_INVALID_INPUT', 'This gateway has no Kubernetes door.', {
+          facts: { hint: 'Set listen.kubernetes in its configuration.' },
+        })
+      }
+      return { json: door }
+    },
+  },
+  {
+    method: 'get',
     path: '/v1/tokens',
     audience: ['operator', 'approver', 'auditor'],
     handle: async (_request, rooms) => ({ json: { tokens: await rooms.identity.list() } }),

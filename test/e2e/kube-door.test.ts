@@ -1,0 +1,244 @@
+/** kubectl, untouched, through the Kubernetes door to a real API server: under the policy, masked, recorded. */
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { has } from '../setup/needs.ts'
+import { openKubeWorld, type KubeWorld } from './kube-world.ts'
+
+const POLICY = `
+targets: [cluster]
+rules:
+  - {id: ask-around, effect: allow, principals: [group:agents], actions: [k8s.discovery]}
+  - {id: read, effect: allow, principals: [group:agents], actions: [k8s.get, k8s.list, k8s.watch, k8s.logs], resources: ["**"]}
+  - {id: shop, effect: allow, principals: [group:agents], actions: [k8s.create, k8s.apply, k8s.patch, k8s.update, k8s.delete, k8s.scale], resources: [{kind: "*/*", namespaces: [shop]}]}
+  - {id: shell, effect: allow, principals: [group:agents], actions: [k8s.exec], resources: [{kind: core/pods, namespaces: [shop]}], when: "action.command[0] in ['cat', 'echo', 'fail', 'tar', 'test']"}
+  - {id: ports, effect: allow, principals: [group:agents], actions: [k8s.portforward], resources: [{kind: core/pods, namespaces: [shop]}], when: "action.ports == ['80']"}
+  - {id: careful, effect: require_approval, principals: [group:agents], actions: [k8s.delete], resources: [{kind: apps/deployments, namespaces: [shop]}], approvers: {any_of: [group:lead]}}
+`
+const SECRET_VALUE = 'hunter2-Very-Secret'
+
+describe.runIf(has('kube-apiserver') && has('kubectl'))('the Kubernetes door', () => {
+  let world: KubeWorld
+  const run = async (args: readonly string[], options = {}): Promise<string> => {
+    const { code, stdout, stderr } = await world.kubectl(args, options)
+    expect({ code, stderr }).toMatchObject({ code: 0 })
+    return stdout
+  }
+
+  beforeAll(async () => {
+    world = await openKubeWorld(POLICY, 'approvals: {hold: 200ms}\n')
+    const { api } = world.kube
+    await api('POST', '/api/v1/namespaces', { metadata: { name: 'shop' } })
+    await expect
+      .poll(async () => (await api('GET', '/api/v1/namespaces/shop/serviceaccounts/default')).status, {
+        timeout: 60_000,
+      })
+      .toBe(200)
+    await api('POST', '/api/v1/namespaces/shop/secrets', {
+      metadata: { name: 'db' },
+      stringData: { password: SECRET_VALUE },
+    })
+    await api('POST', '/api/v1/namespaces/shop/pods', {
+      metadata: { name: 'till', labels: { app: 'till' } },
+      spec: { containers: [{ name: 'main', image: 'nginx:1', env: [{ name: 'DB_PASSWORD', value: SECRET_VALUE }] }] },
+    })
+    await expect
+      .poll(
+        async () => {
+          const { body } = await api('GET', '/api/v1/namespaces/shop/pods/till')
+          return (body as { status: { phase: string } }).status.phase
+        },
+        { timeout: 60_000 },
+      )
+      .toBe('Running')
+  })
+  afterAll(() => world?.close())
+
+  describe('reads', () => {
+    it('tables as kubectl asks for them', async () => {
+      expect(await run(['get', 'pods', '-n', 'shop'])).toMatch(/^NAME +READY +STATUS[^\n]*\ntill +1\/1 +Running/u)
+    })
+
+    it.each([
+      ['json'],
+      ['yaml'],
+      ['wide'],
+      ['name'],
+      ['jsonpath={.data.password}'],
+      ['go-template={{.data.password}}'],
+    ])('secrets without their values with -o %s', async (output) => {
+      const stdout = await run(['get', 'secret', 'db', '-n', 'shop', '-o', output])
+      expect(stdout).not.toContain(SECRET_VALUE)
+      expect(stdout).not.toContain(Buffer.from(SECRET_VALUE).toString('base64'))
+    })
+
+    it('descriptions without the values of the environment', async () => {
+      const stdout = await run(['describe', 'pod', 'till', '-n', 'shop'])
+      expect(stdout).toContain('DB_PASSWORD')
+      expect(stdout).not.toContain(SECRET_VALUE)
+    })
+
+    it('logs, also while they grow', async () => {
+      expect(await run(['logs', 'till', '-n', 'shop'])).toBe('hello from till\nsecond line\n')
+      const stop = new AbortController()
+      const followed = await world.kubectl(['logs', '-f', 'till', '-n', 'shop'], {
+        signal: stop.signal,
+        onOutput: (text: string) => text.includes('second line') && stop.abort(),
+      })
+      expect(followed.stdout).toBe('hello from till\nsecond line\n')
+    })
+
+    it('changes as they happen', async () => {
+      const stop = new AbortController()
+      const watching = world.kubectl(['get', 'configmaps', '-n', 'shop', '-w', '-o', 'name'], {
+        signal: stop.signal,
+        onOutput: (text: string) => text.includes('configmap/news') && stop.abort(),
+      })
+      await run(['create', 'configmap', 'news', '-n', 'shop', '--from-literal=a=b'])
+      expect((await watching).stdout).toContain('configmap/news')
+    })
+  })
+
+  describe('writes', () => {
+    const deployment = (replicas: number): string => `
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web, namespaces: [shop]}
+spec:
+  replicas: ${replicas}
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec: {containers: [{name: web, image: "nginx:1"}]}
+`
+
+    it('what apply, diff, scale, rollout, wait and label send', async () => {
+      expect(await run(['apply', '-f', '-'], { input: deployment(1) })).toContain('deployment.apps/web created')
+      const diff = await world.kubectl(['diff', '-f', '-'], { input: deployment(2) })
+      expect(diff).toMatchObject({ code: 1 })
+      expect(diff.stdout).toMatch(/-  replicas: 1\n\+  replicas: 2/u)
+      expect(await run(['apply', '--server-side', '--force-conflicts', '-f', '-'], { input: deployment(2) })).toContain(
+        'serverside-applied',
+      )
+      await run(['wait', '--for=condition=available', 'deployment/web', '-n', 'shop', '--timeout=60s'])
+      expect(await run(['scale', 'deployment/web', '--replicas=1', '-n', 'shop'])).toContain('scaled')
+      expect(await run(['rollout', 'restart', 'deployment/web', '-n', 'shop'])).toContain('restarted')
+      expect(await run(['rollout', 'status', 'deployment/web', '-n', 'shop', '--timeout=60s'])).toContain(
+        'successfully',
+      )
+      expect(await run(['label', 'deployment/web', 'tier=front', '-n', 'shop'])).toContain('labeled')
+    })
+
+    it('nothing where no rule allows it, and say which one is missing', async () => {
+      const denied = await world.kubectl(['create', 'configmap', 'x', '-n', 'default', '--from-literal=a=b'])
+      expect(denied.code).toBe(1)
+      expect(denied.stderr).toMatch(/^error: failed to create configmap: .*no rule/iu)
+      expect((await world.kube.api('GET', '/api/v1/namespaces/default/configmaps/x')).status).toBe(404)
+    })
+
+    it('what a person approved, when the same command is run again', async () => {
+      const first = await world.kubectl(['delete', 'deployment', 'web', '-n', 'shop', '--wait=false'])
+      const [, ticket = ''] = /Ticket: (\S+?)\./u.exec(first.stderr) ?? []
+      expect(first).toMatchObject({
+        code: 1,
+        stderr: expect.stringMatching(/^Error from server \(Forbidden\).*again/u),
+      })
+      await world.approve(ticket)
+      expect(await run(['delete', 'deployment', 'web', '-n', 'shop', '--wait=false'])).toContain('deleted')
+    })
+  })
+
+  describe('commands in containers', () => {
+    const transports = [
+      ['WebSocket', {}],
+      ['SPDY', { KUBECTL_REMOTE_COMMAND_WEBSOCKETS: 'false' }],
+    ] as const
+
+    it.each(transports)('run over %s, with both outputs and the exit code', async (_name, env) => {
+      const exec = ['exec', 'till', '-n', 'shop', '--']
+      expect(await world.kubectl([...exec, 'echo', 'a b', 'c'], { env })).toMatchObject({ code: 0, stdout: 'a b c\n' })
+      expect(await world.kubectl([...exec, 'fail', '7'], { env })).toMatchObject({
+        code: 7,
+        stderr: expect.stringMatching(/^it failed\n/u),
+      })
+    })
+
+    it.each(transports)('read standard input to its end over %s', async (_name, env) => {
+      const input = 'sallyport\n'.repeat(100_000)
+      const { code, stdout } = await world.kubectl(['exec', '-i', 'till', '-n', 'shop', '--', 'cat'], { env, input })
+      expect(code).toBe(0)
+      expect(stdout.length).toBe(input.length)
+      expect(stdout === input).toBe(true)
+    })
+
+    it('never run when no rule allows them, whichever way they are tried', async () => {
+      const before = world.kube.node.seen.length
+      for (const [, env] of transports) {
+        const denied = await world.kubectl(['exec', 'till', '-n', 'shop', '--', 'sleep', '1'], { env })
+        expect(denied).toMatchObject({ code: 1, stderr: expect.stringMatching(/no rule/iu) })
+      }
+      expect(world.kube.node.seen.slice(before)).toEqual([])
+    })
+
+    it('count once, although kubectl tries twice', async () => {
+      const denials = (): number => world.recorded().split('"sleep"').length
+      const before = denials()
+      await world.kubectl(['exec', 'till', '-n', 'shop', '--', 'sleep', '1'])
+      const once = denials() - before
+      await world.kubectl(['exec', 'till', '-n', 'shop', '--', 'sleep', '1'], {
+        env: { KUBECTL_REMOTE_COMMAND_WEBSOCKETS: 'false' },
+      })
+      expect(once).toBeGreaterThan(0)
+      expect(denials() - before).toBe(2 * once)
+    })
+
+    it('are recorded with what they said', async () => {
+      await world.kubectl(['exec', 'till', '-n', 'shop', '--', 'echo', 'for-the-record'])
+      expect(world.recorded()).toContain('for-the-record')
+    })
+  })
+
+  it('forwards the port a rule names, and no other', async () => {
+    world.kube.node.ports.set(80, (received) => Buffer.from(`you said ${received.toString()}`))
+    const stop = new AbortController()
+    const said = await forwarded(world, ':80', stop)
+    expect(said).toBe('you said hello')
+    const other = new AbortController()
+    expect(await forwarded(world, ':81', other)).toBe('')
+  })
+
+  it('knows nobody without a token, and takes nobody at their word', async () => {
+    const nobody = await world.kubeconfig('nobody', 'slp_not-a-token')
+    expect(await world.kubectl(['get', 'pods'], { kubeconfig: nobody })).toMatchObject({
+      code: 1,
+      stderr: expect.stringMatching(/logged in|Unauthorized/u),
+    })
+    // The header asks the API server for the rights of another user; the agent's own stay all it has.
+    const pods = await world.kubectl(['get', 'pods', '-n', 'shop', '--as', 'system:anonymous'])
+    expect(pods.code).toBe(0)
+  })
+})
+
+/** Sends `hello` through a forwarded port, and returns what came back. */
+async function forwarded(world: KubeWorld, ports: string, stop: AbortController): Promise<string> {
+  const { connect } = await import('node:net')
+  let answer: Promise<string> | undefined
+  await world.kubectl(['port-forward', 'pod/till', ports, '-n', 'shop'], {
+    signal: stop.signal,
+    onOutput(text) {
+      const [, port] = /127\.0\.0\.1:(\d+) ->/u.exec(text) ?? []
+      if (port === undefined || answer !== undefined) return
+      answer = new Promise<string>((resolve) => {
+        let seen = ''
+        const socket = connect(Number(port), '127.0.0.1')
+        socket.setEncoding('utf8')
+        socket.on('data', (piece: string) => {
+          seen += piece
+          socket.end()
+        })
+        socket.on('error', () => undefined)
+        socket.once('close', () => resolve(seen))
+        socket.write('hello')
+      }).finally(() => stop.abort())
+    },
+  })
+  return (await answer) ?? ''
+}
