@@ -7,7 +7,7 @@
 import { openSpdy } from './connect-spdy.ts'
 import { openWebSocket } from './connect-websocket.ts'
 import type { OpenStreams, StreamRefusal, StreamRequest } from './connect-stream-types.ts'
-import { V4, V5 } from './streams/channels.ts'
+import { V4, V5, type Frame } from './streams/channels.ts'
 
 /**
  * Opens the streams of `exec` and `attach`.
@@ -28,8 +28,18 @@ export async function openStreams(request: StreamRequest): Promise<OpenStreams |
  *
  * @throws SallyportError `ERR_UPSTREAM_UNREACHABLE`, `ERR_UPSTREAM_LOST`
  */
-export function openPort(request: StreamRequest): Promise<OpenStreams | StreamRefusal> {
-  return openWebSocket(request, [V4])
+export async function openPort(request: StreamRequest): Promise<OpenStreams | StreamRefusal> {
+  const opened = await openWebSocket(request, [V4])
+  return opened.kind === 'open' ? { ...opened, frames: () => afterPorts(opened.frames()) } : opened
+}
+
+/** The first message on each channel only repeats the number of the port, in two bytes. */
+async function* afterPorts(frames: AsyncIterable<Frame>): AsyncGenerator<Frame, void, undefined> {
+  const begun = new Set<number>()
+  for await (const frame of frames) {
+    if (begun.has(frame.channel)) yield frame
+    else begun.add(frame.channel)
+  }
 }
 
 /** Statuses by which API servers and kubelets refuse a protocol they do not speak, before anything runs. */

@@ -13,7 +13,6 @@ const server = new WebSocketServer({
   clientTracking: false,
   maxPayload: MESSAGE_BYTES_MAX,
   perMessageDeflate: false,
-  handleProtocols: (offered, request) => chosen(request, [...offered]) ?? false,
 })
 
 /** A client that does not answer the close gets no more time than this. */
@@ -28,11 +27,13 @@ export function offeredProtocols({ headers }: IncomingMessage): readonly string[
   return (headers['sec-websocket-protocol'] ?? '').split(',').map((name) => name.trim())
 }
 
-const ACCEPTED: WeakMap<IncomingMessage, readonly string[]> = new WeakMap()
+/** Which protocol each request was given. */
+const CHOSEN: WeakMap<IncomingMessage, string> = new WeakMap()
 
-function chosen(request: IncomingMessage, offered: readonly string[]): string | undefined {
-  return ACCEPTED.get(request)?.find((name) => offered.includes(name))
-}
+server.on('headers', (headers, request) => {
+  const name = CHOSEN.get(request)
+  if (name !== undefined) headers.push(`Sec-WebSocket-Protocol: ${name}`)
+})
 
 /**
  * Makes the connection a WebSocket in the first of the protocols that the client offers.
@@ -45,7 +46,11 @@ export function upgradeToWebSocket(
   head: Buffer,
   protocols: readonly string[],
 ): Promise<WebSocket> {
-  ACCEPTED.set(request, protocols)
+  const offered = offeredProtocols(request)
+  const name = protocols.find((one) => offered.includes(one))
+  if (name !== undefined) CHOSEN.set(request, name)
+  // Chosen here: a name with a slash, as Kubernetes has one, is none to the library (RFC 6455, section 4.1).
+  delete request.headers['sec-websocket-protocol']
   return new Promise((resolve, reject) => {
     // A handshake that is none is answered by the library, which then ends the connection.
     socket.once('close', () =>
