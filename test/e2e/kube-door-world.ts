@@ -1,107 +1,103 @@
-/** A gateway process before a real Kubernetes control plane, under the policy that ships as an example. */
-import { spawn, type ChildProcess } from 'node:child_process'
-import { readdirSync, readFileSync } from 'node:fs'
-import { copyFile, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+/** A gateway process before a real control plane, and a kubectl that only knows the gateway. */
+import { spawn } from 'node:child_process'
+import { copyFile, writeFile } from 'node:fs/promises'
 import path from 'node:path'
-import { adminClient, type AdminClient } from '../../src/cli/admin-client.ts'
 import { openKube, type TestKube } from '../services/kube.ts'
-import { CLI, callTool, doorsOf, end, environment, run, type ToolResult } from './world.ts'
+import { openHttpWorld, type HttpWorld } from './http-world.ts'
 
-/** A world with a cluster. Whoever opens it closes it. */
-export interface KubeWorld {
-  readonly kube: TestKube
-  readonly dir: string
-  operator: AdminClient
-  /** Calls the tool as the agent, who is in the group `agents`. */
-  tool(args: Readonly<Record<string, unknown>>): Promise<ToolResult>
-  approve(ticket: string): Promise<void>
-  policy(text: string): Promise<void>
-  /** Every line of every recording. */
-  recorded(): string
-  /** What the gateway process wrote so far. */
-  output: string
-  close(): Promise<void>
+/** What a command of kubectl said. */
+export interface KubectlRun {
+  readonly code: number | null
+  readonly stdout: string
+  readonly stderr: string
 }
 
-/** Opens one, with the shipped policy unless another is given. */
-export async function openKubeWorld(policy?: string): Promise<KubeWorld> {
-  const dir = await mkdtemp(path.join(tmpdir(), 'sallyport-e2e-kube-'))
-  const file = (name: string): string => path.join(dir, name)
-  const tokens = { agent: '', lead: '' }
-  let child: ChildProcess | undefined
-  let kube: TestKube | undefined
-  const close = async (): Promise<void> => {
-    await end(child, 'SIGKILL')
-    await kube?.close()
-    await rm(dir, { recursive: true, force: true })
-  }
+/** A world of Kubernetes. Whoever opens it closes it. */
+export interface KubeWorld extends HttpWorld {
+  readonly kube: TestKube
+  /** Runs kubectl as the agent, through the gateway. */
+  kubectl(args: readonly string[], options?: KubectlOptions): Promise<KubectlRun>
+  /** Writes a kubeconfig for the holder of a token. */
+  kubeconfig(name: string, token: string): Promise<string>
+}
+
+export interface KubectlOptions {
+  readonly input?: string
+  readonly env?: Readonly<Record<string, string>>
+  readonly kubeconfig?: string
+  readonly signal?: AbortSignal
+  readonly command?: string
+  /** Told what it says as it says it. */
+  readonly onOutput?: (text: string) => void
+}
+
+/** Opens one with the target `cluster`. */
+export async function openKubeWorld(policy: string, more = ''): Promise<KubeWorld> {
+  const kube = await openKube()
   try {
-    const made = await openKube()
-    kube = made
-    await mkdir(file('policies'))
-    await mkdir(file('secrets'))
-    const shipped = path.join(import.meta.dirname, '../../examples/kube-agents')
-    await writeFile(
-      file('policies/cluster.yaml'),
-      policy ?? (await readFile(path.join(shipped, 'policies/cluster.yaml'), 'utf8')),
-    )
-    await writeFile(file('secrets/cluster.token'), made.token, { mode: 0o600 })
-    await copyFile(made.caFile, file('secrets/cluster-ca.crt'))
-    const config = (await readFile(path.join(shipped, 'sallyport.yaml'), 'utf8'))
-      .replaceAll(/127\.0\.0\.1:74\d\d/gu, '127.0.0.1:0')
-      .replace('https://10.0.0.1:6443', made.server)
-    await writeFile(file('sallyport.yaml'), config)
-    const operator = await run(['operator', 'olga', '--json'], dir, {})
-    if (operator.code !== 0) throw new Error(`operator: ${operator.stderr}`)
-    const operatorToken = (JSON.parse(operator.stdout) as { token: string }).token
-    let output = ''
-    child = spawn(process.execPath, [CLI, 'serve', '--config', file('sallyport.yaml')], {
-      cwd: dir,
-      env: environment(),
-      stdio: ['ignore', 'pipe', 'pipe'],
+    const target = `  cluster:
+    protocol: kubernetes
+    server: ${kube.server}
+    tls: {ca: kube-ca.crt}
+    auth: token
+    credential: {file: kube.token}`
+    const world = await openHttpWorld(target, policy, more, 'kubernetes: "127.0.0.1:0"', async (dir) => {
+      await copyFile(kube.caFile, path.join(dir, 'kube-ca.crt'))
+      await writeFile(path.join(dir, 'kube.token'), kube.token, { mode: 0o600 })
     })
-    const urls = await doorsOf(child, (text) => (output += text))
-    const client = adminClient(urls.admin, operatorToken)
-    const token = async (principal: string, isPerson: boolean): Promise<string> => {
-      const answer = await client.post<{ token: string }>('/v1/tokens', {
-        principal,
-        kind: isPerson ? 'person' : 'agent',
-        owner: isPerson ? principal : 'sam',
-        groups: [isPerson ? 'lead' : 'agents'],
-        roles: isPerson ? ['approver', 'caller'] : ['caller'],
-        expires_in_ms: 3_600_000,
-      })
-      return answer.token
+    const kubeconfig = async (name: string, token: string): Promise<string> => {
+      await writeFile(path.join(world.dir, `${name}.token`), token, { mode: 0o600 })
+      const made = await world.cli(['kubeconfig', 'cluster', '--token-file', `${name}.token`])
+      if (made.code !== 0) throw new Error(`kubeconfig: ${made.stderr}`)
+      const file = path.join(world.dir, `${name}.kubeconfig`)
+      await writeFile(file, made.stdout, { mode: 0o600 })
+      return file
     }
-    tokens.agent = await token('ops-bot', false)
-    tokens.lead = await token('maria', true)
-    return {
-      kube: made,
-      dir,
-      operator: client,
-      tool: (args) => callTool(urls.mcp, tokens.agent, 'kubectl', { target: 'cluster', ...args }),
-      async approve(ticket) {
-        const lead = adminClient(urls.admin, tokens.lead)
-        const { digest } = await lead.get<{ digest: string }>(`/v1/approvals/${ticket}`)
-        await lead.post(`/v1/approvals/${ticket}/vote`, { decision: 'approve', digest })
+    const agent = await kubeconfig('agent', world.agent)
+    const close = world.close.bind(world)
+    return Object.assign(world, {
+      kube,
+      kubeconfig,
+      kubectl: (args: readonly string[], options: KubectlOptions = {}) =>
+        runKubectl(args, { kubeconfig: agent, ...options }, world.dir),
+      async close() {
+        await close()
+        await kube.close()
       },
-      async policy(text) {
-        await writeFile(file('policies/cluster.yaml'), text)
-        await client.post('/v1/policy/reload')
-      },
-      recorded: () =>
-        readdirSync(file('recordings'), { recursive: true, withFileTypes: true })
-          .filter((entry) => entry.isFile())
-          .map((entry) => readFileSync(path.join(entry.parentPath, entry.name), 'utf8'))
-          .join('\n'),
-      get output() {
-        return output
-      },
-      close,
-    }
+    })
   } catch (error) {
-    await close()
+    await kube.close()
     throw error
   }
+}
+
+function runKubectl(
+  args: readonly string[],
+  { input, env = {}, kubeconfig = '', signal, command = 'kubectl', onOutput }: KubectlOptions,
+  dir: string,
+): Promise<KubectlRun> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(command, args, {
+      cwd: dir,
+      env: { PATH: process.env['PATH'], HOME: dir, KUBECONFIG: kubeconfig, ...env },
+      stdio: ['pipe', 'pipe', 'pipe'],
+      ...(signal !== undefined && { signal, killSignal: 'SIGINT' }),
+    })
+    let stdout = ''
+    let stderr = ''
+    child.stdout.setEncoding('utf8').on('data', (text: string) => {
+      stdout += text
+      onOutput?.(text)
+    })
+    child.stderr.setEncoding('utf8').on('data', (text: string) => {
+      stderr += text
+      onOutput?.(text)
+    })
+    child.once('error', (error) => {
+      if (error.name !== 'AbortError') reject(error)
+    })
+    child.once('close', (code) => resolve({ code, stdout, stderr }))
+    child.stdin.on('error', () => undefined)
+    child.stdin.end(input ?? '')
+  })
 }
