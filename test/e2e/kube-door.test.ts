@@ -1,5 +1,9 @@
 /** kubectl, untouched, through the Kubernetes door to a real API server: under the policy, masked, recorded. */
+import { once } from 'node:events'
+import { connect } from 'node:net'
+import { connect as connectTls, type TLSSocket } from 'node:tls'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
+import { SpdyConnection } from '../../src/protocols/kubernetes/streams/spdy-connection.ts'
 import { has } from '../setup/needs.ts'
 import { openKubeWorld, type KubeWorld } from './kube-door-world.ts'
 
@@ -204,6 +208,83 @@ spec:
     expect(await forwarded(world, ':81', other)).toBe('')
   })
 
+  describe('clients that are up to something', () => {
+    const EXEC = '/cluster/api/v1/namespaces/shop/pods/till/exec?command=cat&stdout=true&stderr=true'
+    const door = (): URL => new URL(world.urls.kubernetes)
+    const open = async (): Promise<TLSSocket> => {
+      // The certificate is known from the kubeconfig; what is attacked here is behind it.
+      const socket = connectTls({ host: '127.0.0.1', port: Number(door().port), rejectUnauthorized: false })
+      socket.on('error', () => undefined)
+      await once(socket, 'secureConnect')
+      return socket
+    }
+    const said = async (lines: readonly string[], body = ''): Promise<string> => {
+      const socket = await open()
+      socket.setEncoding('utf8').write(`${lines.join('\r\n')}\r\n\r\n${body}`)
+      let text = ''
+      socket.on('data', (piece: string) => (text += piece))
+      await once(socket, 'close')
+      return text
+    }
+    const head = (path: string, ...more: readonly string[]): readonly string[] => [
+      `GET ${path} HTTP/1.1`,
+      'host: gateway',
+      `authorization: Bearer ${world.agent}`,
+      ...more,
+    ]
+    const UPGRADE = ['connection: Upgrade', 'upgrade: SPDY/3.1', 'x-stream-protocol-version: v4.channel.k8s.io']
+
+    it('get no tunnel from an upgrade that failed', async () => {
+      const second = 'GET /cluster/api/v1/namespaces/shop/secrets HTTP/1.1\r\nhost: gateway\r\n\r\n'
+      const answer = await said(head(EXEC.replace('till', 'nobody'), ...UPGRADE), second)
+      expect(answer).toMatch(/^HTTP\/1\.1 404 /u)
+      expect(answer.match(/HTTP\/1\.1/gu)).toHaveLength(1)
+    })
+
+    it.each([
+      ['a list', '/cluster/api/v1/namespaces/shop/pods'],
+      ['a proxied pod', '/cluster/api/v1/namespaces/shop/pods/till/proxy/exec'],
+      ['a node', '/cluster/api/v1/nodes/node-1/proxy/exec/shop/till/main?command=cat'],
+    ])('turn no other request into streams: %s', async (_what, path) => {
+      expect(await said(head(path, ...UPGRADE))).toMatch(/^HTTP\/1\.1 403 /u)
+    })
+
+    it.each([
+      ['two tokens', ['authorization: Bearer x'], /^HTTP\/1\.1 401 /u],
+      ['two lengths', ['content-length: 0', 'content-length: 5'], /^HTTP\/1\.1 400 /u],
+      ['a length and chunks', ['content-length: 5', 'transfer-encoding: chunked'], /^HTTP\/1\.1 400 /u],
+      ['two hosts', ['host: other', 'connection: close'], /^HTTP\/1\.1 400 /u],
+      ['a compressed body', ['content-encoding: gzip', 'content-length: 0', 'connection: close'], /^HTTP\/1\.1 400 /u],
+    ])('are refused with %s', async (_what, more, expected) => {
+      expect(await said(head('/cluster/api/v1/namespaces/shop/pods', ...more))).toMatch(expected)
+    })
+
+    it('cannot send input to a command that was judged without', async () => {
+      const socket = await open()
+      socket.write(`${head(EXEC, ...UPGRADE).join('\r\n')}\r\n\r\n`)
+      const [answer] = (await once(socket, 'data')) as [Buffer]
+      expect(answer.toString()).toMatch(/^HTTP\/1\.1 101 /u)
+      const connection = new SpdyConnection(socket, 'client', () => undefined)
+      void connection.run().catch(() => undefined)
+      const stdin = await connection.open({ streamtype: 'stdin' }).catch((error: unknown) => error)
+      expect(stdin).toMatchObject({ code: 'ERR_UPSTREAM_LOST' })
+      connection.close()
+    })
+
+    it('get nothing for the headers that name somebody else', async () => {
+      const answer = await said(
+        head(
+          '/cluster/api/v1/namespaces/shop/pods',
+          'connection: close',
+          'impersonate-user: system:anonymous',
+          'Impersonate-Group: nobody',
+          'X-Remote-User: admin',
+        ),
+      )
+      expect(answer).toMatch(/^HTTP\/1\.1 200 /u)
+    })
+  })
+
   it('knows nobody without a token, and takes nobody at their word', async () => {
     const nobody = await world.kubeconfig('nobody', 'slp_not-a-token')
     expect(await world.kubectl(['get', 'pods'], { kubeconfig: nobody })).toMatchObject({
@@ -222,9 +303,8 @@ function configMap(name: string, namespace: string): string {
 
 /** Sends `hello` through a forwarded port, and returns what came back. */
 async function forwarded(world: KubeWorld, ports: string, stop: AbortController): Promise<string> {
-  const { connect } = await import('node:net')
   let answer: Promise<string> | undefined
-  const ran = await world.kubectl(['port-forward', 'pod/till', ports, '-n', 'shop'], {
+  await world.kubectl(['port-forward', 'pod/till', ports, '-n', 'shop'], {
     signal: stop.signal,
     onOutput(text) {
       const [, port] = /127\.0\.0\.1:(\d+) ->/u.exec(text) ?? []
@@ -233,16 +313,13 @@ async function forwarded(world: KubeWorld, ports: string, stop: AbortController)
         let seen = ''
         const socket = connect(Number(port), '127.0.0.1')
         socket.setEncoding('utf8')
-        socket.on('data', (piece: string) => {
-          seen += piece
-          socket.end()
-        })
+        socket.on('data', (piece: string) => (seen += piece))
         socket.on('error', () => undefined)
         socket.once('close', () => resolve(seen))
-        socket.write('hello')
+        // The node answers when it has heard the end.
+        socket.end('hello')
       }).finally(() => stop.abort())
     },
   })
-  console.log(ran)
   return (await answer) ?? ''
 }

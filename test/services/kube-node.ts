@@ -6,7 +6,10 @@ import { createServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import { once } from 'node:events'
 import { setTimeout as delay } from 'node:timers/promises'
+import type { Duplex } from 'node:stream'
 import { WebSocketServer, type WebSocket } from 'ws'
+import { SpdyConnection } from '../../src/protocols/kubernetes/streams/spdy-connection.ts'
+import type { SpdyStream } from '../../src/protocols/kubernetes/streams/spdy-stream.ts'
 import { privateKubeApi, type KubeApi } from './kube-api.ts'
 
 /** What one command of a container does. */
@@ -77,6 +80,11 @@ export async function openKubeNode({ key, cert, api }: KubeNodeOptions): Promise
     seen.push(`${request.method ?? ''} ${url.pathname}`)
     const [, kind, , pod = ''] = url.pathname.split('/')
     socket.on('error', () => undefined)
+    if (request.headers.upgrade === 'SPDY/3.1') {
+      if (kind === 'portForward') forwardOverSpdy(socket, head, ports)
+      else socket.end('HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n')
+      return
+    }
     sockets.handleUpgrade(request, socket, head, (client) => {
       client.on('error', () => undefined)
       if (kind === 'portForward') forward(client, url, ports)
@@ -201,6 +209,34 @@ async function* inputOf(client: WebSocket, sizes: string[]): AsyncGenerator<Buff
 }
 
 /** Channels `2i` and `2i+1` are data and error of the i-th port; each begins with the port in two bytes. */
+/** Every forwarded connection answers once its caller has ended, which only SPDY can tell. */
+function forwardOverSpdy(socket: Duplex, head: Buffer, ports: KubeNode['ports']): void {
+  socket.write(
+    'HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n' +
+      'X-Stream-Protocol-Version: portforward.k8s.io\r\n\r\n',
+  )
+  if (head.length > 0) socket.unshift(head)
+  const errors = new Map<string, SpdyStream>()
+  const connection = new SpdyConnection(socket, 'server', (stream) => {
+    void connection.accept(stream).catch(() => undefined)
+    const { streamtype, requestid = '', port = '' } = stream.headers
+    if (streamtype === 'error') errors.set(requestid, stream)
+    else void serve(stream, errors.get(requestid), Number(port)).catch(() => undefined)
+  })
+  const serve = async (data: SpdyStream, error: SpdyStream | undefined, port: number): Promise<void> => {
+    const answer = ports.get(port)
+    if (answer === undefined) await error?.write(Buffer.from(`nothing listens on ${port}`))
+    else {
+      const pieces: Uint8Array[] = []
+      for await (const piece of data.received) pieces.push(piece)
+      await data.write(answer(Buffer.concat(pieces)))
+    }
+    await data.end()
+    await error?.end()
+  }
+  void connection.run().catch(() => undefined)
+}
+
 function forward(client: WebSocket, url: URL, ports: KubeNode['ports']): void {
   const wanted = url.searchParams.getAll('port').concat(url.searchParams.getAll('ports')).map(Number)
   wanted.forEach((port, index) => {

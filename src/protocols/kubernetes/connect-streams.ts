@@ -4,7 +4,7 @@
  *
  * @packageDocumentation
  */
-import { openSpdy } from './connect-spdy.ts'
+import { openSpdy, openSpdyPort } from './connect-spdy.ts'
 import { openWebSocket } from './connect-websocket.ts'
 import type { OpenStreams, StreamRefusal, StreamRequest } from './connect-stream-types.ts'
 import { V4, V5, type Frame } from './streams/channels.ts'
@@ -29,6 +29,15 @@ export async function openStreams(request: StreamRequest): Promise<OpenStreams |
  * @throws SallyportError `ERR_UPSTREAM_UNREACHABLE`, `ERR_UPSTREAM_LOST`
  */
 export async function openPort(request: StreamRequest): Promise<OpenStreams | StreamRefusal> {
+  const ports = request.url.searchParams.getAll('ports')
+  const [port] = ports
+  if (port !== undefined && ports.length === 1) {
+    const url = new URL(request.url)
+    url.searchParams.delete('ports')
+    // Over SPDY one direction can end while the other goes on; over a WebSocket the end of one is the end of both.
+    const opened = await openSpdyPort({ ...request, url }, port)
+    if (opened.kind === 'open' || !isAboutProtocol(opened.status)) return opened
+  }
   const opened = await openWebSocket(request, [V4])
   return opened.kind === 'open' ? { ...opened, frames: () => afterPorts(opened.frames()) } : opened
 }

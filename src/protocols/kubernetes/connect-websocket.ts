@@ -118,6 +118,7 @@ function opened(socket: WebSocket, request: StreamRequest, received: Pieces): Op
 }
 
 const CLOSE_MS = 1_000
+const HALF_CLOSED_MS = 5_000
 
 async function send(socket: WebSocket, input: AsyncIterable<Uint8Array>, stop: AbortSignal): Promise<void> {
   let hasEnded = false
@@ -128,9 +129,10 @@ async function send(socket: WebSocket, input: AsyncIterable<Uint8Array>, stop: A
     hasEnded ||= isStdinEnd(frame)
     await sent(socket, piece)
   }
-  if (!hasEnded && !stop.aborted && socket.protocol === V5 && socket.readyState === WebSocket.OPEN) {
-    await sent(socket, STDIN_END)
-  }
+  if (hasEnded || stop.aborted || socket.readyState !== WebSocket.OPEN) return
+  if (socket.protocol === V5) await sent(socket, STDIN_END)
+  // Version 4 cannot say it. What the other side still has to say gets a while, and then both directions end.
+  else setTimeout(() => socket.close(1000), HALF_CLOSED_MS).unref()
 }
 
 function sent(socket: WebSocket, piece: Uint8Array): Promise<void> {
