@@ -77,6 +77,8 @@ export interface PostgresListen {
   /** How clients prove who they are: without sending the token, or by sending it over TLS or loopback. */
   readonly auth: 'scram' | 'password'
   readonly connectionsMax: number
+  /** Of one principal. */
+  readonly connectionsPerPrincipalMax: number
   readonly idleMs: number
   readonly idleInTransactionMs: number
 }
@@ -140,6 +142,7 @@ const postgresDoorKeys = z.strictObject({
   address,
   auth: z.enum(['scram', 'password']).default('scram'),
   connections: z.int().min(1).max(10_000).default(500),
+  connections_per_principal: z.int().min(1).max(10_000).default(100),
   idle: duration.default(8 * 3_600_000),
   idle_in_transaction: duration.default(10 * 60_000),
 })
@@ -322,6 +325,7 @@ function postgresListen(door: z.output<typeof postgresDoorKeys>): PostgresListen
     address: door.address,
     auth: door.auth,
     connectionsMax: door.connections,
+    connectionsPerPrincipalMax: door.connections_per_principal,
     idleMs: door.idle,
     idleInTransactionMs: door.idle_in_transaction,
   }

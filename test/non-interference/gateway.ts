@@ -184,7 +184,12 @@ export async function openGateway(
   let sessions = 0
   async function listen(): Promise<number> {
     if (door === undefined) {
-      door = createPostgresDoor(doorRooms(), { idleMs: 60_000, idleInTransactionMs: 60_000, connectionsMax: 50 })
+      door = createPostgresDoor(doorRooms(), {
+        idleMs: 60_000,
+        idleInTransactionMs: 60_000,
+        connectionsMax: 50,
+        connectionsPerPrincipalMax: 50,
+      })
       door.server.listen(0, '127.0.0.1')
       await once(door.server, 'listening')
     }

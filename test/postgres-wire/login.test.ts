@@ -55,7 +55,7 @@ beforeAll(async () => {
       isOpen: () => false,
       onFault: unused,
     },
-    { idleMs: 10_000, idleInTransactionMs: 10_000, connectionsMax: 10 },
+    { idleMs: 10_000, idleInTransactionMs: 10_000, connectionsMax: 10, connectionsPerPrincipalMax: 10 },
   )
   door.server.listen(0, '127.0.0.1')
   await once(door.server, 'listening')

@@ -235,7 +235,7 @@ export class ClientSession {
     )
   }
 
-  /** Takes nothing new: the session ends as soon as it is in no transaction. */
+  /** Takes nothing new, not even a COMMIT: the session ends as soon as what runs has ended. */
   drain(): void {
     this.#isDraining = true
     this.#client.interrupt()
@@ -265,7 +265,7 @@ export class ClientSession {
       for (;;) {
         if (this.#session.signal.aborted) throw this.#session.signal.reason
         if (this.#backend.lost !== undefined) throw this.#backend.lost
-        if (this.#isDraining && !inTransaction && !this.#backend.isOpen) throw shuttingDown()
+        if (this.#isDraining) throw shuttingDown()
         if (isLate) throw idle(inTransaction)
         const message = await this.#client.next(true)
         if (message !== undefined || this.#client.gone.aborted) return message

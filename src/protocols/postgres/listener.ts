@@ -21,6 +21,7 @@ import type { Downstream } from './wire/downstream.ts'
 import { CancelKeys } from './wire/keys.ts'
 import { authenticate, negotiate, readFirstPackets, type LoginRooms, type StartupRequest } from './wire/login.ts'
 import { readParameters } from './wire/parameters.ts'
+import { Tally } from './wire/tally.ts'
 
 /** What the door needs of the gateway. */
 export interface PostgresDoorRooms extends LoginRooms, SessionRooms {
@@ -42,12 +43,14 @@ export interface PostgresDoorRooms extends LoginRooms, SessionRooms {
 /** The bounds of the door. */
 export interface PostgresDoorLimits extends IdleLimits {
   readonly connectionsMax: number
+  /** Connections of one principal that have logged in. */
+  readonly connectionsPerPrincipalMax: number
 }
 
 /** An open door. */
 export interface PostgresDoor {
   readonly server: Server
-  /** Takes nothing new; sessions end as soon as they are in no transaction. */
+  /** Takes nothing new: a session ends as soon as what it runs has ended, and at once when nothing runs. */
   drain(): void
   /** Ends everything. Safe to call twice. */
   close(): Promise<void>
@@ -62,7 +65,8 @@ const STRANGERS_MAX = 256
 /** Builds the door; its server listens nowhere yet. */
 export function createPostgresDoor(rooms: PostgresDoorRooms, limits: PostgresDoorLimits): PostgresDoor {
   const keys = new CancelKeys()
-  const strangers = new Map<string, number>()
+  const strangers = new Tally()
+  const principals = new Tally()
   const sockets = new Set<Socket>()
   const sessions = new Set<ClientSession>()
   const serving = new Set<Promise<void>>()
@@ -85,26 +89,16 @@ export function createPostgresDoor(rooms: PostgresDoorRooms, limits: PostgresDoo
 
   async function welcome(socket: Socket): Promise<void> {
     const address = socket.remoteAddress ?? ''
-    const count = strangers.get(address) ?? 0
-    const all = [...strangers.values()].reduce((sum, one) => sum + one, 0)
     if (
       isDraining ||
-      count >= STRANGERS_PER_ADDRESS_MAX ||
-      all >= STRANGERS_MAX ||
+      strangers.of(address) >= STRANGERS_PER_ADDRESS_MAX ||
+      strangers.all >= STRANGERS_MAX ||
       sockets.size > limits.connectionsMax
     ) {
       socket.end(errorResponse(isDraining ? shuttingDown() : tooMany(), 'FATAL'))
       return
     }
-    strangers.set(address, count + 1)
-    let isStranger = true
-    const known = (): void => {
-      if (!isStranger) return
-      isStranger = false
-      const left = (strangers.get(address) ?? 1) - 1
-      if (left === 0) strangers.delete(address)
-      else strangers.set(address, left)
-    }
+    const known = strangers.add(address)
     const late = new AbortController()
     const timer = setTimeout(() => {
       late.abort(new SallyportError('ERR_TIMEOUT', 'The client took too long to prove who it is.'))
@@ -146,7 +140,19 @@ export function createPostgresDoor(rooms: PostgresDoorRooms, limits: PostgresDoo
     negotiate(client, packet, asked.unknownOptions)
     const principal = await authenticate(client, packet, rooms)
     onKnown()
-    const target = rooms.target(principal, asked.database)
+    // Together with those whose backend connection is only being opened: who comes all at once gets no more.
+    if (principals.of(principal.id) >= limits.connectionsPerPrincipalMax) throw tooManyOfYours()
+    const leave = principals.add(principal.id)
+    try {
+      return { leave, ...(await connected(principal, packet, client, asked.database)) }
+    } catch (error) {
+      leave()
+      throw error
+    }
+  }
+
+  async function connected(principal: Principal, packet: StartupRequest, client: Downstream, database: string) {
+    const target = rooms.target(principal, database)
     if (target === undefined) throw noSuchTarget()
     const { settings } = readParameters(packet.parameters, rooms.statementTimeoutMs(target))
     const owned = await rooms.openSession(principal)
@@ -163,7 +169,7 @@ export function createPostgresDoor(rooms: PostgresDoorRooms, limits: PostgresDoo
   async function serve(
     client: Downstream,
     packet: StartupRequest,
-    { target, owned, backend }: Awaited<ReturnType<typeof open>>,
+    { target, owned, backend, leave }: Awaited<ReturnType<typeof open>>,
   ): Promise<void> {
     const session = new ClientSession({ client, session: owned.session, target, backend }, rooms, limits)
     const { processId, key } = keys.issue(packet.minor, () => session.cancel())
@@ -178,6 +184,7 @@ export function createPostgresDoor(rooms: PostgresDoorRooms, limits: PostgresDoo
     } finally {
       keys.forget(processId)
       sessions.delete(session)
+      leave()
       await owned.close()
     }
   }
@@ -217,6 +224,12 @@ function patience(): Promise<void> {
 
 function tooMany(): SallyportError {
   return new SallyportError('ERR_LIMIT_CONCURRENCY', 'Too many connections; try again later.', {
+    facts: { sqlstate: '53300' },
+  })
+}
+
+function tooManyOfYours(): SallyportError {
+  return new SallyportError('ERR_LIMIT_CONCURRENCY', 'You have as many connections as you may; close some first.', {
     facts: { sqlstate: '53300' },
   })
 }
