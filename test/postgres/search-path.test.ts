@@ -42,6 +42,13 @@ describe('C7: names are looked up where the session does', () => {
     expect(withSearchPath(catalog, [])).toBeUndefined()
   })
 
+  it('takes no path on which a temporary object hides another one', () => {
+    expect(withSearchPath(catalog, ['pg_temp_3', 'pg_catalog', 'public'])).toBeUndefined()
+    expect(withSearchPath(catalog, ['pg_catalog', 'pg_temp_3', 'public'])).toBeUndefined()
+    expect(withSearchPath(catalog, ['pg_temp_3'])).toBeUndefined()
+    expect(withSearchPath(catalog, ['pg_catalog', 'public', 'pg_temp_3'])?.searchPath).toEqual(['pg_catalog', 'public'])
+  })
+
   it.each([
     'select add_one(id) from orders',
     'select public.add_one(1)',

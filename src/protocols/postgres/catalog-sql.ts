@@ -114,6 +114,9 @@ export const FINGERPRINT_GUARD_SQL = `SELECT 1 OPERATOR(pg_catalog./)
 
 export const SEARCH_PATH_SQL = `SELECT pg_catalog.to_json(${SEARCH_PATH})::pg_catalog.text`
 
+/** The same of a client's session, which may have a temporary schema, anywhere among them. */
+export const SESSION_PATH_SQL = 'SELECT pg_catalog.to_json(pg_catalog.current_schemas(true))::pg_catalog.text'
+
 /** What finds the functions in a stored tree, by the fields that name one. */
 const STORED_FUNCTIONS = String.raw`':(?:funcid|opfuncid|aggfnoid|winfnoid|hashfuncid|negfuncid) (\d+)'`
 

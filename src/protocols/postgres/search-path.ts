@@ -15,12 +15,15 @@ const moved = new WeakMap<Catalog, Map<string, Catalog>>()
 /**
  * The catalog as such a session sees it.
  *
- * @param path the schemas the server itself says it looks into, in order, temporary ones left out.
+ * @param session the schemas the server itself says it looks into, in order.
  * @returns undefined where `pg_catalog` does not come first: the words of the gateway itself, and names of types in the
- *   masks, could then be taken for something else.
+ *   masks, could then be taken for something else. The same where a temporary schema does not come last: PostgreSQL puts
+ *   it before all others unless the path names it, and what a client keeps there is in no catalog of the gateway.
  */
-export function withSearchPath(catalog: Catalog, path: readonly string[]): Catalog | undefined {
-  if (path[0] !== 'pg_catalog') return undefined
+export function withSearchPath(catalog: Catalog, session: readonly string[]): Catalog | undefined {
+  // Behind all others it hides nothing, and what is found in it alone is not understood.
+  const path = isTemporary(session.at(-1)) ? session.slice(0, -1) : session
+  if (path[0] !== 'pg_catalog' || path.some(isTemporary)) return undefined
   let known = moved.get(catalog)
   if (known === undefined) moved.set(catalog, (known = new Map()))
   const key = JSON.stringify(path)
@@ -30,6 +33,11 @@ export function withSearchPath(catalog: Catalog, path: readonly string[]): Catal
   if (known.size >= PATHS_MAX) known.clear()
   known.set(key, made)
   return made
+}
+
+/** Users cannot make schemas whose names begin like that. */
+function isTemporary(schema: string | undefined): boolean {
+  return schema?.startsWith('pg_temp') === true
 }
 
 /** Statements that look no name up: by them a client finds its way back, whatever its session has become. */

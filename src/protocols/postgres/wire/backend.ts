@@ -17,7 +17,7 @@ import { decodeTextRow } from '../messages/data-row.ts'
 import { encodeExecute } from '../messages/execute.ts'
 import { encodeDescribe } from '../messages/describe.ts'
 import { encodeParse } from '../messages/parse.ts'
-import { SEARCH_PATH_SQL } from '../catalog-sql.ts'
+import { SESSION_PATH_SQL } from '../catalog-sql.ts'
 import { decodeReport, type Report } from '../messages/report.ts'
 import {
   decodeNotification,
@@ -42,7 +42,7 @@ const PINS = ['standard_conforming_strings', 'client_encoding', 'role', 'session
 /** By statements of the gateway's own names: what shows a setting, and where names are looked up. */
 const QUESTIONS = new Map([
   ...PINS.map((pin) => [`sallyport_show_${pin}`, `SHOW ${pin}`] as const),
-  ['sallyport_path', SEARCH_PATH_SQL],
+  ['sallyport_path', SESSION_PATH_SQL],
 ])
 const OWN_STATEMENTS = [
   'sallyport_snapshot',
