@@ -275,6 +275,11 @@ async function build(config: Config, log: Log, closers: Closers): Promise<Buildi
     now,
     onFreeze: ({ kind, name }, why) => {
       permits.cancel(({ session, target }) => (kind === 'principal' ? session.principal.id : target.name) === name, why)
+      // What persons agreed to before a freeze is asked about again after it.
+      const whose = kind === 'principal' ? { requestedBy: name } : { target: name }
+      approvals
+        .uncover(whose, 'gateway', `the ${kind} ${name} was frozen`)
+        .catch(onFault('a freeze ended no approvals'))
     },
     onKill: async (id, by) => {
       const why = new SallyportError('ERR_CANCELLED', `The session was ended by the operator ${by}.`)

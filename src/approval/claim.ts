@@ -6,15 +6,18 @@
 import { randomUUID } from 'node:crypto'
 import type { Call, Ending, Judged } from '../core/call.ts'
 import { type ErrorCode, SallyportError } from '../core/errors.ts'
+import type { Write } from '../store/store.ts'
 import type { ClaimedTicket } from './approvals.ts'
 import type { Desk, ReadTicket } from './desk.ts'
+import { coverUntil } from './cover.ts'
 import { digestOf } from './digest.ts'
 import { isRequestedBy, isSatisfied, progressOf } from './eligibility.ts'
 import { blobOf, readRequest } from './requests.ts'
 import { keepResult, masksOf, type ResultKeeper } from './results.ts'
-import { isSigned, seal } from './seal.ts'
-import { moved, type Outcome, type Ticket, type Vote } from './ticket.ts'
-import { unknownTicket } from './tickets.ts'
+import { seal } from './seal.ts'
+import { moved, type Outcome, type Ticket } from './ticket.ts'
+import { TICKETS, unknownTicket } from './tickets.ts'
+import { countableVotes } from './votes.ts'
 
 /**
  * Moves a ticket from `approved` to `executing`, durably, if it covers the call as it is judged now.
@@ -37,7 +40,7 @@ export async function claimTicket(desk: Desk, id: string, call: Call, judged: Ju
       throw stale(read.value, 'What would be sent now is not what was approved. Ask for a new approval.')
     }
     // An approval is judged by the rules of this moment, not of the moment it was asked for (C13).
-    if (decision.effect === 'require_approval') await throwUnlessSatisfied(desk, read, judged)
+    const still = decision.effect === 'require_approval' ? await throwUnlessStands(desk, read, call, judged) : []
     // Before the claim: after it nothing may fail any more.
     const stored = await readRequest(desk, id)
     // Fail closed: without the stored request nobody knows what the execution was to be held to.
@@ -48,7 +51,7 @@ export async function claimTicket(desk: Desk, id: string, call: Call, judged: Ju
       { at: desk.now(), by: call.session.principal.id },
       { executor: desk.instance, claim: randomUUID(), masks: masksOf(judged) },
     )
-    if (await swapOrUndo(desk, read, executing)) {
+    if (await swapOrUndo(desk, read, executing, still)) {
       return inUse(desk, executing, call.target.endpoint, stored.preview?.guard)
     }
   }
@@ -58,9 +61,9 @@ export async function claimTicket(desk: Desk, id: string, call: Call, judged: Ju
  * Claims. A store that does not answer may have kept the claim all the same; nothing runs then, and the ticket says so as
  * soon as it can be told.
  */
-async function swapOrUndo(desk: Desk, read: ReadTicket, executing: Ticket): Promise<boolean> {
+async function swapOrUndo(desk: Desk, read: ReadTicket, executing: Ticket, still: readonly Write[]): Promise<boolean> {
   try {
-    return await desk.tickets.swap(read, executing)
+    return await desk.tickets.swap(read, executing, still)
   } catch (error) {
     const { code, message } = SallyportError.from(error)
     desk.unsettled.set(`${executing.id}.${executing.claim}`, async () => {
@@ -74,6 +77,26 @@ async function swapOrUndo(desk: Desk, read: ReadTicket, executing: Ticket): Prom
   }
 }
 
+/** Returns what must still be so when the claim is written, besides the ticket itself. */
+async function throwUnlessStands(desk: Desk, read: ReadTicket, call: Call, judged: Judged): Promise<readonly Write[]> {
+  const { coveredBy } = read.value
+  if (coveredBy === undefined) {
+    await throwUnlessSatisfied(desk, read, judged)
+    return []
+  }
+  const approved = await desk.tickets.read(coveredBy.ticket)
+  if (approved !== undefined && (await coverUntil(desk, approved.value, call, judged)) !== undefined) {
+    // Whoever ends that approval either comes before this claim, which then fails, or after it.
+    return [{ kind: 'check', collection: TICKETS, id: approved.id, expect: approved.version }]
+  }
+  const why = `the approval of ticket ${coveredBy.ticket} no longer covers it`
+  await desk.tickets.swap(read, moved(read.value, 'cancelled', { at: desk.now(), by: 'gateway', why }))
+  throw stale(
+    read.value,
+    `The approval of ticket ${coveredBy.ticket} covered this call and no longer does. Ask again to get one for this call.`,
+  )
+}
+
 async function throwUnlessSatisfied(desk: Desk, read: ReadTicket, judged: Judged): Promise<void> {
   const votes = await countableVotes(desk, read.value, desk.approverNow)
   if (isSatisfied(progressOf({ ...read.value, votes }, judged.decision.approvals))) return
@@ -84,23 +107,6 @@ async function throwUnlessSatisfied(desk: Desk, read: ReadTicket, judged: Judged
     read.value,
     'The policy or its approvers changed, and the approvals given no longer suffice. Ask again to get them anew.',
   )
-}
-
-/**
- * Returns the votes that count: signed by this gateway for this very ticket, with the approver as `nowOf` knows them.
- */
-export async function countableVotes(
-  desk: Pick<Desk, 'keys'>,
-  ticket: Ticket,
-  nowOf: Desk['approverNow'] = async ({ approver }) => approver,
-): Promise<readonly Vote[]> {
-  const votes: Vote[] = []
-  for (const vote of ticket.votes) {
-    if (!isSigned(vote, ticket.id, desk.keys.votes)) continue
-    const approver = await nowOf(vote)
-    if (approver !== undefined) votes.push({ ...vote, approver })
-  }
-  return votes
 }
 
 function throwUnlessApproved(ticket: Ticket): void {

@@ -7,16 +7,19 @@ import type { Call, Judged } from '../core/call.ts'
 import type { Chunk } from '../core/chunk.ts'
 import { SallyportError } from '../core/errors.ts'
 import type { Preview } from '../core/preview.ts'
+import type { Write } from '../store/store.ts'
 import type { Approvals, Consent } from './approvals.ts'
-import { claimTicket, countableVotes } from './claim.ts'
-import type { Desk } from './desk.ts'
+import { claimTicket } from './claim.ts'
+import { covering, coverUntil, isCovering, isWithin, termsOf } from './cover.ts'
+import type { Desk, ReadTicket } from './desk.ts'
 import { digestOf } from './digest.ts'
 import { approversOf, isSatisfied, progressOf } from './eligibility.ts'
 import { blobOf, storeRequest } from './requests.ts'
 import { keptChunks, masksOf } from './results.ts'
 import { unseal } from './seal.ts'
 import { deadlineOf, isFinal, moved, type Ticket } from './ticket.ts'
-import { FILING, newTicketId, STANDING, standingKey } from './tickets.ts'
+import { FILING, newTicketId, put, STANDING, standingKey } from './tickets.ts'
+import { countableVotes } from './votes.ts'
 
 /** The longest a ticket may wait, whatever a rule says. */
 const EXPIRES_MAX_MS = 7 * 24 * 60 * 60_000
@@ -87,12 +90,52 @@ async function fileOrJoin(desk: Desk, call: Call, judged: Judged, preview?: Prev
       await refreshRequirements(desk, standing.ticket.value, judged)
       return standing.ticket.id
     }
+    const covered = await covering(desk, call, judged)
+    if (covered !== undefined) {
+      previewed ??= { preview: await preview?.() }
+      const id = await fileCovered(desk, covered, call, judged, standing.version, previewed.preview)
+      if (id === 'raced') continue
+      if (id !== undefined) return id
+    }
     // Before a preview, which costs the target something: a flood of requests ends here.
     await throwIfTooMany(desk, call.session.principal.id)
     previewed ??= { preview: await preview?.() }
-    const ticket = newTicket(desk, call, judged, digest, newRequest, followed(standing.ticket?.value))
+    const bare = newTicket(desk, call, judged, digest, newRequest, followed(standing.ticket?.value))
+    const terms = termsOf(desk, call, judged, previewed.preview)
+    const ticket = terms === undefined ? bare : { ...bare, cover: { terms, used: 1 }, coverKey: terms.key }
     if (await file(desk, ticket, call, judged, standing.version, previewed.preview)) return ticket.id
   }
+}
+
+/**
+ * Files a call that an earlier approval covers, approved from the start, and counts the use in the same commit. Returns
+ * `undefined` when it is not covered after all, and `'raced'` when another call came first.
+ */
+async function fileCovered(
+  desk: Desk,
+  covered: ReadTicket,
+  call: Call,
+  judged: Judged,
+  standing: number,
+  preview: Preview | undefined,
+): Promise<string | undefined> {
+  const { cover } = covered.value
+  const until = await coverUntil(desk, covered.value, call, judged)
+  if (cover === undefined || until === undefined || !isWithin(covered.value, preview)) return undefined
+  const { digest, newRequest } = keyOf(desk, call, judged)
+  const pending = newTicket(desk, call, judged, digest, newRequest, undefined)
+  const why = `covered by the approval of ticket ${covered.id}, call ${cover.used + 1} of ${cover.terms.uses}`
+  const ticket = moved(
+    pending,
+    'approved',
+    { at: desk.now(), by: 'gateway', why },
+    {
+      grantUntil: Math.min(desk.now() + desk.settings.grantMs, until),
+      coveredBy: { ticket: covered.id, by: approvedBy(covered.value) },
+    },
+  )
+  const used = put({ ...covered.value, cover: { ...cover, used: cover.used + 1 } }, covered.version)
+  return (await file(desk, ticket, call, judged, standing, preview, [used])) ? ticket.id : 'raced'
 }
 
 type Previewing = () => Promise<Preview | undefined>
@@ -135,7 +178,9 @@ async function refreshRequirements(desk: Desk, standing: Ticket, { decision }: J
   await desk.tickets.change(standing.id, (ticket) => {
     if (ticket.state !== 'pending' || ticket.votes.length !== standing.votes.length) return ticket
     const { rules, reason, policyVersion } = decision
-    const refreshed: Ticket = { ...ticket, requirements: wanted, rules, decisionReason: reason, policyVersion }
+    // What it would cover was worked out under other rules, and its approvers were told so: now it is this call only.
+    const { cover: _, coverKey: __, ...bare } = ticket
+    const refreshed: Ticket = { ...bare, requirements: wanted, rules, decisionReason: reason, policyVersion }
     if (!isSatisfied(progressOf({ ...refreshed, votes }, wanted))) return refreshed
     const move = { at: desk.now(), by: 'gateway', why: 'the votes given satisfy the changed policy' }
     return moved(refreshed, 'approved', move, { grantUntil: desk.now() + desk.settings.grantMs })
@@ -184,11 +229,12 @@ async function file(
   judged: Judged,
   standing: number,
   preview: Preview | undefined,
+  together: readonly Write[] = [],
 ): Promise<boolean> {
   const { id: requester } = ticket.requester
   // Read before counting: if anything else is filed for this requester in between, the commit fails and we count again.
   const guard = await desk.store.get(FILING, requester)
-  await throwIfTooMany(desk, requester)
+  if (ticket.state === 'pending') await throwIfTooMany(desk, requester)
   await forgetOldest(desk, requester)
   await storeRequest(desk, ticket.id, call, judged, preview)
   let filed = false
@@ -196,6 +242,7 @@ async function file(
     filed = await desk.tickets.file(ticket, [
       { kind: 'put', collection: STANDING, id: standingKey(ticket), expect: standing, value: { ticket: ticket.id } },
       { kind: 'put', collection: FILING, id: requester, expect: guard?.version ?? 0, value: { at: desk.now() } },
+      ...together,
     ])
   } finally {
     if (!filed) await desk.store.blobs.remove(blobOf('request', ticket.id)).catch(() => undefined)
@@ -219,7 +266,7 @@ async function throwIfTooMany(desk: Desk, requester: string): Promise<void> {
 /** Asking and withdrawing again and again must not grow the store, which is written whole with every change. */
 async function forgetOldest(desk: Desk, requester: string): Promise<void> {
   const over = (await desk.tickets.list({ requestedBy: requester })).filter(
-    ({ value }) => isFinal(value.state) && !stillStands(value, desk.now()),
+    ({ value }) => isFinal(value.state) && !stillStands(value, desk.now()) && !isCovering(value, desk.now()),
   )
   const excess = over.length - desk.settings.finishedMax + 1
   if (excess <= 0) return
@@ -351,7 +398,8 @@ function tell(call: Call, ticket: Ticket): void {
   })
 }
 
-function approvedBy({ votes }: Ticket): readonly string[] {
+function approvedBy({ votes, coveredBy }: Ticket): readonly string[] {
+  if (coveredBy !== undefined) return coveredBy.by
   return votes.filter(({ decision }) => decision === 'approve').map(({ approver }) => approver.id)
 }
 

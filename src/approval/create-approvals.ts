@@ -9,6 +9,7 @@ import type { Principal } from '../core/principal.ts'
 import type { Store } from '../store/store.ts'
 import type { Approvals } from './approvals.ts'
 import { ticketChanges } from './changes.ts'
+import { isCovering, uncovered } from './cover.ts'
 import { consenting, standingOf } from './consent.ts'
 import {
   type ApprovalEvent,
@@ -34,6 +35,8 @@ export interface ApprovalRoom extends Approvals {
    * @throws SallyportError `ERR_UNKNOWN_TICKET`, also for somebody else's; the way the ticket ended, when no call follows.
    */
   reissue(ticket: string, requester: Principal): Promise<Reissue>
+  /** Ends whatever approvals of this requester, or for this target, still cover. Tickets themselves stay as they are. */
+  uncover(whose: { readonly requestedBy: string } | { readonly target: string }, by: string, why: string): Promise<void>
   /** Does what time demands. A timer calls it; tests and a shutdown may too. */
   sweep(): Promise<void>
   /** Ends timers and subscriptions. Tickets live on in the store. */
@@ -111,6 +114,14 @@ export async function createApprovals(options: ApprovalOptions): Promise<Approva
     standing: standingOf(desk),
     inbox: createInbox(desk),
     reissue: (ticket, requester) => reissue(desk, ticket, requester),
+    async uncover(whose, by, why) {
+      for (const { id, value } of await desk.tickets.list({ ...whose })) {
+        if (!isCovering(value, now())) continue
+        await desk.tickets.change(id, (ticket) =>
+          isCovering(ticket, now()) ? uncovered(ticket, by, now(), why) : ticket,
+        )
+      }
+    },
     sweep,
     async close() {
       clearInterval(timer)

@@ -9,7 +9,7 @@
 import { SallyportError } from '../core/errors.ts'
 import type { Principal } from '../core/principal.ts'
 import type { TicketWatch } from './changes.ts'
-import { countableVotes } from './claim.ts'
+import { coverId, isCovering, uncovered } from './cover.ts'
 import type { ApprovalEvent, Desk, ReadTicket } from './desk.ts'
 import {
   isNamed,
@@ -25,6 +25,7 @@ import { signVote } from './seal.ts'
 import { moved, resolved, type Ticket, type Vote } from './ticket.ts'
 import { unknownTicket } from './tickets.ts'
 import { isOpen, type TicketView, viewOf } from './view.ts'
+import { countableVotes } from './votes.ts'
 
 /** One person's answer to one ticket. */
 export interface Answer {
@@ -34,6 +35,8 @@ export interface Answer {
   readonly digest: string
   readonly decision: 'approve' | 'deny'
   readonly reason?: string
+  /** `covers.id` of the view the person saw, to approve all that it says; without it the approval is for this call only. */
+  readonly covers?: string
 }
 
 /** What a person found out about a call whose outcome nobody knew. */
@@ -81,7 +84,9 @@ export function createInbox(desk: Desk): Inbox {
   return {
     async list(viewer, { all = false } = {}) {
       const reads = (await desk.tickets.list()).filter(({ value }) => {
-        return maySee(viewer, value) && (all || isOpen(value.state) || isInDoubt(value))
+        return (
+          maySee(viewer, value) && (all || isOpen(value.state) || isInDoubt(value) || isCovering(value, desk.now()))
+        )
       })
       return Promise.all(oldestFirst(reads).map((read) => view(read.value, viewer, false)))
     },
@@ -112,11 +117,13 @@ export function createInbox(desk: Desk): Inbox {
       const mayCancel = isRequestedBy(viewer, read.value.requester) || isOperator(viewer)
       await orRefused(viewer, id, 'cancel', () => {
         if (!mayCancel) throw forbidden('Only its requester or an operator may cancel a request.')
-        throwUnlessOpen(read.value)
+        throwUnlessEndable(read.value)
       })
       await announce({ kind: 'cancel', ticket: id, by: viewer, what: 'cancel' })
       const next = await desk.tickets.change(id, (ticket) => {
-        throwUnlessOpen(ticket)
+        throwUnlessEndable(ticket)
+        // Its own call has run, or is running; what it would still cover does not.
+        if (!isOpen(ticket.state)) return uncovered(ticket, viewer.id, desk.now(), `withdrawn by ${viewer.id}`)
         return moved(ticket, 'cancelled', { at: desk.now(), by: viewer.id, why: `withdrawn by ${viewer.id}` })
       })
       return view(next, viewer, true)
@@ -187,17 +194,26 @@ export function createInbox(desk: Desk): Inbox {
     const stored = whole ? await readRequest(desk, ticket.id) : undefined
     const inDoubt = whole ? await desk.tickets.list({ state: 'outcome_unknown', digest: ticket.digest }) : []
     const unresolved = inDoubt.map(({ id }) => id).filter((id) => id !== ticket.id)
-    return viewOf(ticket, viewer, progress, stored, unresolved)
+    return viewOf(ticket, viewer, progress, stored, unresolved, desk.now())
   }
 
   /** Returns the ticket with the vote, or `undefined` when the same person had already said the same. */
   async function withVote(ticket: Ticket, answer: Answer, reason: string | undefined): Promise<Ticket | undefined> {
-    const { viewer, decision } = answer
+    const { viewer, decision, covers } = answer
     const at = desk.now()
+    // Too late for its own call, and in time for what it would still cover.
+    if (!isOpen(ticket.state)) return uncovered(ticket, viewer.id, at, reason ?? `refused by ${viewer.id}`)
     const before = ticket.votes.filter(({ approver }) => personKey(approver.owner) !== personKey(viewer.owner))
     if (decision === 'approve' && before.length < ticket.votes.length) return undefined
     const vote = signVote(
-      { approver: snapshot(viewer), decision, ...(reason !== undefined && { reason }), digest: ticket.digest, at },
+      {
+        approver: snapshot(viewer),
+        decision,
+        ...(reason !== undefined && { reason }),
+        digest: ticket.digest,
+        ...(decision === 'approve' && covers !== undefined && { covers }),
+        at,
+      },
       ticket.id,
       desk.keys.votes,
     )
@@ -210,11 +226,13 @@ export function createInbox(desk: Desk): Inbox {
   }
 
   /** Checks an answer against the ticket as it is now. Returns the reason to keep. */
-  function checkAnswer({ viewer, digest, reason }: Answer, ticket: Ticket): string | undefined {
+  function checkAnswer({ viewer, digest, decision, covers, reason }: Answer, ticket: Ticket): string | undefined {
     const whyNot = whyNotAnswer(viewer, ticket.requester, ticket.requirements)
     if (whyNot !== undefined) throw forbidden(whyNot)
-    throwUnlessOpen(ticket)
-    if (digest !== ticket.digest) {
+    if (decision === 'deny') throwUnlessEndable(ticket)
+    else throwUnlessOpen(ticket)
+    const reach = ticket.cover === undefined ? undefined : coverId(ticket.cover.terms)
+    if (digest !== ticket.digest || (covers !== undefined && covers !== reach)) {
       throw new SallyportError(
         'ERR_APPROVAL_STALE',
         'The vote is for something else than this ticket asks. Look at it again.',
@@ -267,6 +285,11 @@ export function createInbox(desk: Desk): Inbox {
       // The end of watching is not an error of it.
       if (!signal.aborted) throw error
     }
+  }
+
+  /** A refusal or a withdrawal also ends what an approval that was used goes on covering. */
+  function throwUnlessEndable(ticket: Ticket): void {
+    if (!isCovering(ticket, desk.now())) throwUnlessOpen(ticket)
   }
 }
 

@@ -39,6 +39,8 @@ export interface Vote {
   readonly reason?: string
   /** The digest the person saw. */
   readonly digest: string
+  /** Names the terms of {@link Ticket.cover} the person agreed to as well; without it, to this call only. */
+  readonly covers?: string
   readonly at: number
   /** HMAC over all of the above and the ticket's id: whoever can write to the store still cannot vote. */
   readonly mac: string
@@ -61,6 +63,22 @@ export interface Move {
   readonly to: TicketState
   readonly by: string
   readonly why?: string
+}
+
+/** How far the approval of a ticket reaches beyond its own call. Never changed once the ticket is filed. */
+export interface CoverTerms {
+  /** Digest of what covered calls have in common. */
+  readonly key: string
+  /** `same_statement`: other parameters of the same text; `same_call`: nothing else at all. */
+  readonly scope: 'same_statement' | 'same_call'
+  /** From the approval on. */
+  readonly forMs: number
+  /** Calls in all, that of the ticket included. */
+  readonly uses: number
+  /** Fingerprint of the masks it was asked under. */
+  readonly masks: string
+  /** Rows its own call changes, by what happens to which table; none may change more. */
+  readonly touched?: Readonly<Record<string, number>>
 }
 
 /** A request for consent, bound to one exact call. Times are milliseconds since the epoch. */
@@ -86,6 +104,18 @@ export interface Ticket {
   readonly policyVersion: string
   readonly requirements: readonly ApprovalRequirement[]
   readonly votes: readonly Vote[]
+  /** What else an approval of it covers; absent where it covers this one call. */
+  readonly cover?: {
+    readonly terms: CoverTerms
+    /** Calls filed under it, that of the ticket included. */
+    readonly used: number
+    /** Set when somebody, or a freeze, put an end to it. */
+    readonly ended?: { readonly at: number; readonly by: string; readonly why: string }
+  }
+  /** `cover.terms.key`, at the top where a store can look for it. */
+  readonly coverKey?: string
+  /** The ticket whose approval covers this call, so that nobody was asked about it, and who gave that. */
+  readonly coveredBy?: { readonly ticket: string; readonly by: readonly string[] }
   readonly createdAt: number
   /** Until when it may wait for votes. */
   readonly expiresAt: number

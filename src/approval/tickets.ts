@@ -26,7 +26,7 @@ export interface Tickets {
    */
   change(id: string, next: (ticket: Ticket) => Ticket): Promise<Ticket>
   /** One attempt to change a ticket that must still be as it was read. */
-  swap(read: Versioned<Ticket>, next: Ticket): Promise<boolean>
+  swap(read: Versioned<Ticket>, next: Ticket, together?: readonly Write[]): Promise<boolean>
   remove(read: Versioned<Ticket>): Promise<boolean>
 }
 
@@ -88,8 +88,8 @@ export function ticketsIn(
       }
     },
 
-    async swap(read, next) {
-      const swapped = await store.commit([put(next, read.version)])
+    async swap(read, next, together = []) {
+      const swapped = await store.commit([put(next, read.version), ...together])
       if (swapped) await tell(read.value, next)
       return swapped
     },
@@ -138,6 +138,7 @@ export function ticketsIn(
   }
 }
 
-function put(ticket: Ticket, expect: number): Write {
+/** The write that changes a ticket which must still be as it was read. */
+export function put(ticket: Ticket, expect: number): Write {
   return { kind: 'put', collection: TICKETS, id: ticket.id, expect, value: ticket }
 }

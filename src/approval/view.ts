@@ -2,6 +2,7 @@ import type { Principal } from '../core/principal.ts'
 import type { ApprovalRequirement } from '../core/decision.ts'
 import type { Preview, PreviewSection } from '../core/preview.ts'
 import { type Progress, whyNotAnswer } from './eligibility.ts'
+import { coverId, isCovering, reachText } from './cover.ts'
 import { visible } from './escape.ts'
 import type { StoredRequest } from './requests.ts'
 import type { Ticket, TicketState } from './ticket.ts'
@@ -30,6 +31,10 @@ export interface TicketView {
   readonly preview?: Pick<Preview, 'sections' | 'missing'>
   /** The ticket approved for the same call whose preview no longer held when the call was to run. */
   readonly follows?: string
+  /** How far an approval reaches beyond this call, when it does; approvers may give less. */
+  readonly covers?: CoversView
+  /** The ticket whose approval covers this call: nobody was asked about it. */
+  readonly coveredBy?: string
   /** The agent's own words. They are a claim, not a fact. */
   readonly agentSays?: string
   readonly requirements: readonly RequirementView[]
@@ -57,6 +62,21 @@ export interface TicketView {
   }[]
 }
 
+/** What an approval covers beyond the call it is asked for. */
+export interface CoversView {
+  /** An approval of all this carries it. */
+  readonly id: string
+  /** In words, to be shown to whoever is asked. */
+  readonly text: string
+  /** Calls in all, and how many of them there were. */
+  readonly uses: number
+  readonly used: number
+  /** Whether it covers calls now. */
+  readonly isInForce: boolean
+  /** Who or what ended it. */
+  readonly ended?: string
+}
+
 /** One requirement and how far it is met. */
 interface RequirementView extends ApprovalRequirement {
   readonly by: readonly string[]
@@ -79,6 +99,7 @@ export function viewOf(
   progress: readonly Progress[],
   stored: StoredRequest | undefined,
   unresolved: readonly string[],
+  now: number,
 ): TicketView {
   const { id, state, digest, requester, protocol, outcome, grantUntil } = ticket
   const whyNot = isOpen(state) ? whyNotAnswer(viewer, requester, ticket.requirements) : `Ticket ${id} is ${state}.`
@@ -102,6 +123,8 @@ export function viewOf(
     ...(stored !== undefined && { request: requestView(stored) }),
     ...(stored?.preview !== undefined && { preview: previewView(stored.preview) }),
     ...(ticket.follows !== undefined && { follows: ticket.follows }),
+    ...(ticket.cover !== undefined && { covers: coversView(ticket, ticket.cover, now) }),
+    ...(ticket.coveredBy !== undefined && { coveredBy: ticket.coveredBy.ticket }),
     ...(stored?.reason !== undefined && { agentSays: visible(stored.reason) }),
     requirements: progress.map(({ requirement, by, isMet }) => ({ ...requirement, by, isMet })),
     votes: ticket.votes.map(({ approver, decision, reason, at }) => ({
@@ -124,6 +147,17 @@ export function viewOf(
       by: visible(by),
       ...(why !== undefined && { why: visible(why) }),
     })),
+  }
+}
+
+function coversView(ticket: Ticket, { terms, used, ended }: NonNullable<Ticket['cover']>, now: number): CoversView {
+  return {
+    id: coverId(terms),
+    text: reachText(terms),
+    uses: terms.uses,
+    used,
+    isInForce: isCovering(ticket, now),
+    ...(ended !== undefined && { ended: visible(ended.why) }),
   }
 }
 

@@ -21,7 +21,12 @@ export interface InboxDesk {
   readonly terminal: Terminal
   readonly events: AsyncIterable<InboxEvent>
   /** Answers a ticket. @throws SallyportError when the answer does not count. */
-  vote(ticket: TicketView, decision: 'approve' | 'deny', reason: string | undefined): Promise<TicketView>
+  vote(
+    ticket: TicketView,
+    decision: 'approve' | 'deny',
+    reason: string | undefined,
+    covers?: string,
+  ): Promise<TicketView>
   /** Asks for one line; `undefined` when the person thought better of it. */
   askReason(question: string): Promise<string | undefined>
   /** Milliseconds. */
@@ -46,7 +51,8 @@ export async function serveInbox(desk: InboxDesk): Promise<void> {
     }
     showTicket(terminal, first)
     const more = waiting.size > 1 ? `, ${waiting.size - 1} more wait` : ''
-    terminal.line(`  ${terminal.paint('bold', '[a] approve  [d] deny  [s] later  [q] leave')}${more}\n`)
+    const approve = first.covers === undefined ? '[a] approve' : '[a] approve what it covers  [o] this call only'
+    terminal.line(`  ${terminal.paint('bold', `${approve}  [d] deny  [s] later  [q] leave`)}${more}\n`)
     shown = { ticket: first, hearsAt: now() + deafMs }
   }
 
@@ -61,14 +67,14 @@ export async function serveInbox(desk: InboxDesk): Promise<void> {
     if (shown?.ticket.id === ticket.id) showNext(DEAF_MS)
   }
 
-  async function answer(ticket: TicketView, decision: 'approve' | 'deny'): Promise<void> {
+  async function answer(ticket: TicketView, decision: 'approve' | 'deny', covers?: string): Promise<void> {
     const isNeeded = ticket.requirements.some(({ reasonRequired }) => reasonRequired)
     const reason = await desk.askReason(
       `${decision === 'approve' ? 'Approve' : 'Deny'} ${ticket.id}. Reason (${isNeeded ? 'needed' : 'optional'}, Ctrl-C to go back): `,
     )
     if (reason === undefined) return showNext(0)
     try {
-      const after = await desk.vote(ticket, decision, reason.trim() === '' ? undefined : reason.trim())
+      const after = await desk.vote(ticket, decision, reason.trim() === '' ? undefined : reason.trim(), covers)
       terminal.line(`You ${decision === 'approve' ? 'approved' : 'denied'} ${ticket.id}; it is now ${after.state}.`)
       waiting.delete(ticket.id)
     } catch (error) {
@@ -89,7 +95,8 @@ export async function serveInbox(desk: InboxDesk): Promise<void> {
     if (event.key === 'q') return
     if (shown === undefined || now() < shown.hearsAt) continue
     const { ticket } = shown
-    if (event.key === 'a') await answer(ticket, 'approve')
+    if (event.key === 'a') await answer(ticket, 'approve', ticket.covers?.id)
+    else if (event.key === 'o' && ticket.covers !== undefined) await answer(ticket, 'approve')
     else if (event.key === 'd') await answer(ticket, 'deny')
     else if (event.key === 's') {
       waiting.delete(ticket.id)

@@ -26,6 +26,14 @@ export function showTicket(terminal: Terminal, ticket: TicketView): void {
     say(`$${index + 1}`, value === null ? 'NULL' : JSON.stringify(value))
   }
   if (ticket.preview !== undefined) sayLines('changes', previewLines(ticket.preview))
+  const { covers } = ticket
+  if (covers !== undefined) {
+    const now = covers.isInForce
+      ? 'in force'
+      : (covers.ended ?? (ticket.state === 'pending' ? 'not agreed to' : 'over'))
+    say('covers', `${covers.text} (${covers.used} of ${covers.uses} so far; ${now})`)
+  }
+  if (ticket.coveredBy !== undefined) say('covered', `by the approval of ${ticket.coveredBy}; nobody was asked`)
   if (ticket.agentSays !== undefined) say('it says', JSON.stringify(ticket.agentSays))
   for (const { rule, anyOf, count, reasonRequired, by } of ticket.requirements) {
     const why = reasonRequired ? ', with a reason' : ''

@@ -41,21 +41,28 @@ export interface VoteOptions extends RemoteOptions {
   readonly reason?: string
   /** From a ticket seen earlier; without it the answer is for the ticket as it is now, which is printed. */
   readonly digest?: string
+  /** With {@link digest}: what the ticket seen earlier said that its approval covers. */
+  readonly covers?: string
+  /** Agree to this call and to nothing else its approval could cover. */
+  readonly thisCallOnly?: boolean
 }
 
 /** Answers a ticket. The answer is bound to the digest of the request that was seen. */
 export async function approvalsVote(id: string, approve: boolean, options: VoteOptions): Promise<void> {
   const terminal = openTerminal(options)
   const client = await openAdminClient(options)
-  let { digest } = options
+  let { digest, covers } = options
   if (digest === undefined) {
     const seen = await client.get<TicketView>(pathOf(id))
     if (!terminal.isJson) showTicket(terminal, seen)
     digest = seen.digest
+    covers = seen.covers?.id
   }
+  const agreed = approve && options.thisCallOnly !== true && covers !== undefined ? { covers } : {}
   const ticket = await client.post<TicketView>(`${pathOf(id)}/vote`, {
     decision: approve ? 'approve' : 'deny',
     digest,
+    ...agreed,
     ...(options.reason !== undefined && { reason: options.reason }),
   })
   if (terminal.isJson) return terminal.json(ticket)
@@ -119,10 +126,11 @@ async function answerAtKeys(
     await serveInbox({
       terminal,
       events: keys.together(tickets, stopped),
-      vote: (ticket, decision, reason) =>
+      vote: (ticket, decision, reason, covers) =>
         client.post(`${pathOf(ticket.id)}/vote`, {
           decision,
           digest: ticket.digest,
+          ...(covers !== undefined && { covers }),
           ...(reason !== undefined && { reason }),
         }),
       askReason: (question) => keys.askLine(question),
@@ -139,7 +147,9 @@ async function print(terminal: Terminal, tickets: AsyncIterable<TicketView>): Pr
     else if (ticket.state === 'pending') {
       showTicket(terminal, ticket)
       const answer = `${ticket.id} --digest ${ticket.digest}`
-      terminal.line(`  sallyport approvals approve ${answer}\n  sallyport approvals deny ${answer}\n`)
+      const all = ticket.covers === undefined ? '' : ` --covers ${ticket.covers.id}`
+      if (all !== '') terminal.line(`  sallyport approvals approve ${answer}  (this call only)`)
+      terminal.line(`  sallyport approvals approve ${answer}${all}\n  sallyport approvals deny ${answer}\n`)
     } else terminal.line(`${printable(ticket.id)} is now ${ticket.state}.`)
   }
 }

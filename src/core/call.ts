@@ -137,6 +137,8 @@ export interface Judged<P extends Plan = Plan> {
   readonly isReduced?: true
   /** The agent's words, after the detectors. */
   readonly reason?: string
+  /** What it has in common with calls that differ from it only in their values; see {@link Protocol.alike}. */
+  readonly alike?: Canonical
 }
 
 /** What a protocol gets for planning besides the call. */
@@ -202,6 +204,12 @@ export interface Protocol<P extends Plan = Plan> {
    * agent could otherwise write what looks like the beginning of a secret around what it wants nobody to read.
    */
   withoutValues?(shown: string, masked: string): readonly string[] | undefined
+  /**
+   * Returns `plan.exact` without the values that were handed over beside the text, so that two calls of one statement with
+   * other parameters have the same; `undefined` where no such two calls may share an approval. Asked only for a call that
+   * needs an approval which may cover others.
+   */
+  alike?(plan: P): Canonical | undefined
   /** Runs exactly the plan. Ends upstream work when the iterator is closed or the permit's signal aborts. */
   execute(call: Call, plan: P, permit: Permit, secret: Secret, readSecret?: () => Promise<Secret>): AsyncIterable<Chunk>
   /**

@@ -107,6 +107,16 @@ export interface ApprovalRequirement {
   readonly expiresMs: number
   /** Whether the approver must give a reason. */
   readonly reasonRequired: boolean
+  /** Set where an approval may cover further calls of the same kind, and this call is of a kind that may be covered. */
+  readonly covers?: Covers
+}
+
+/** How far an approval may reach beyond the call it was asked for. */
+export interface Covers {
+  /** From the approval on. */
+  readonly forMs: number
+  /** Calls in all, the one it was asked for included. */
+  readonly uses: number
 }
 
 /** What the policy decided for one call, with everything needed to explain and to carry it out. */

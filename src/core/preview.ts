@@ -35,6 +35,11 @@ export interface Preview {
    * `facts.noEffect` and `facts.askAgain`, before its first chunk: the approvers are then asked again, with a new preview.
    */
   readonly guard?: string
+  /**
+   * How many rows it changes, by what happens to which table; set only where that is all it changes and certain to be so
+   * when it runs. A call that an earlier approval covers may change no more than the approved one showed.
+   */
+  readonly touched?: Readonly<Record<string, number>>
 }
 
 /** One thing a preview says: a heading, and words or rows under it. */

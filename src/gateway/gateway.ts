@@ -218,7 +218,18 @@ function judgePlan(
     shown.isReduced === true
       ? { plan, decision, shown: shown.shown, isReduced: shown.isReduced }
       : { plan, decision, shown: shown.shown }
-  return call.reason === undefined ? judged : { ...judged, reason: rooms.masking.text(call.reason, decision) }
+  const alike = isCoverable(decision) ? protocolOf(call, rooms).alike?.(plan) : undefined
+  return call.reason === undefined && alike === undefined
+    ? judged
+    : {
+        ...judged,
+        ...(call.reason !== undefined && { reason: rooms.masking.text(call.reason, decision) }),
+        ...(alike !== undefined && { alike }),
+      }
+}
+
+function isCoverable({ effect, approvals }: Decision): boolean {
+  return effect === 'require_approval' && approvals.every(({ covers }) => covers !== undefined)
 }
 
 /** The request as others may see it: all of it but values, whatever in it looks like one. */

@@ -57,7 +57,7 @@ export async function previewOf(
 type Masked = (text: string, data?: readonly ShownData[]) => string
 
 /** What is kept of a preview: masked, and of a size a person can read. */
-function bounded({ sections, missing, guard }: Preview, masked: Masked): Preview {
+function bounded({ sections, missing, guard, touched }: Preview, masked: Masked): Preview {
   if (guard !== undefined && guard.length > GUARD_CHARS_MAX) throw new TypeError('the guard of a preview is too long')
   const left = sections.length - SECTIONS_MAX
   const said = [
@@ -68,6 +68,8 @@ function bounded({ sections, missing, guard }: Preview, masked: Masked): Preview
     sections: sections.slice(0, SECTIONS_MAX).map((section) => boundedSection(section, masked)),
     ...(said.length > 0 && { missing: cut(said.join(' '), LINE_CHARS_MAX) }),
     ...(guard !== undefined && { guard }),
+    // Fail closed: of more tables than approvers are shown nobody agreed to how many rows.
+    ...(touched !== undefined && left <= 0 && { touched }),
   }
 }
 

@@ -1,8 +1,11 @@
+import type { Action } from '../core/action.ts'
 import type { ApprovalRequirement, Budget, Obligations, RateLimit } from '../core/decision.ts'
+import { isCoverable } from './coverable.ts'
 import type { Matching, PartMatch } from './match.ts'
 import { belongs } from './principals.ts'
 import { compare } from './problem.ts'
 import type { Rule } from './rule.ts'
+import type { Vocabulary } from './verbs.ts'
 
 /** Limits without masks. */
 type Limits = Omit<Obligations, 'columns' | 'detect' | 'fields'>
@@ -34,11 +37,19 @@ export function limitsOf(rules: readonly Rule[], matches: readonly PartMatch[], 
   }
 }
 
-/** The requirements of every rule that asks for an approval; each must be satisfied on its own (C5). */
-export function approvalsOf(rules: readonly Rule[]): readonly ApprovalRequirement[] {
+/**
+ * The requirements of every rule that asks for an approval; each must be satisfied on its own (C5). For an action that no
+ * approval of another may cover, none of them says that it does.
+ */
+export function approvalsOf(
+  rules: readonly Rule[],
+  action: Action,
+  vocabulary: Vocabulary,
+): readonly ApprovalRequirement[] {
   const requirements: ApprovalRequirement[] = []
   for (const { approval } of rules) if (approval !== undefined) requirements.push(approval)
-  return requirements
+  if (requirements.every(({ covers }) => covers === undefined) || isCoverable(action, vocabulary)) return requirements
+  return requirements.map(({ covers: _, ...requirement }) => requirement)
 }
 
 /** The rules that matched any part, once each, in the policy's order. */

@@ -90,6 +90,7 @@ export function compileBudget(spec: BudgetSpec, path: ValuePath, site: Site): Bu
   if (!asks && spec.approvers !== undefined) {
     site.error(path, '`approvers` belongs to on_exceed: require_approval only.', 'approvers')
   }
+  if (spec.approvers?.covers !== undefined) site.error(path, COVERS_NOTHING, 'approvers')
   if (targets === undefined || verbs === undefined) return undefined
   const per = [...new Set(spec.per)].sort(compare)
   const id = `budget:${spec.id}`
@@ -122,6 +123,7 @@ export function compileLoop(spec: LoopSpec, path: ValuePath, site: Site): LoopRu
   if (!asks && spec.approvers !== undefined) {
     site.error(path, '`approvers` belongs to on_stop: require_approval only.', 'approvers')
   }
+  if (spec.approvers?.covers !== undefined) site.error(path, COVERS_NOTHING, 'approvers')
   const { repeats, cycles, errors, empty } = spec
   if ([repeats, cycles, errors, empty].every((sign) => sign === undefined)) {
     site.error(path, `Loop "${spec.id}" looks for nothing: give it repeats, cycles, errors or empty.`)
@@ -142,3 +144,5 @@ export function compileLoop(spec: LoopSpec, path: ValuePath, site: Site): LoopRu
   const { principals } = spec
   return { targets, principals, unless: spec.unless ?? [], verbs, loop, source: site.sourceOf(path) }
 }
+
+const COVERS_NOTHING = '`covers` belongs to the approvers of a rule: a call beyond a limit is asked about each time.'

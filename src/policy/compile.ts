@@ -7,6 +7,7 @@ import type { ApprovalRequirement } from '../core/decision.ts'
 import type { Resource } from '../core/action.ts'
 import type { ProtocolName } from '../core/target.ts'
 import { compileCondition, type Condition } from './condition.ts'
+import { isCoverableVerb } from './coverable.ts'
 import { variablesFor } from './facts.ts'
 import { selects, type KnownTarget, type TargetSelector } from './principals.ts'
 import { nearest } from './problem.ts'
@@ -180,6 +181,17 @@ function checkKeys(spec: RuleSpec, path: ValuePath, site: Site): void {
   if (spec.effect !== 'require_approval' && spec.approvers !== undefined) {
     site.error(path, '`approvers` belongs to effect: require_approval only.', 'approvers')
   }
+  if (spec.approvers?.covers !== undefined) {
+    const coverable = spec.actions.some((entry) => {
+      const selected = selectVerbs(entry, site.vocabulary)
+      return 'verbs' in selected && selected.verbs.some((verb) => isCoverableVerb(verb, site.vocabulary))
+    })
+    if (!coverable) {
+      const message =
+        'Only calls that read or write can be covered by the approval of another; none of these actions does.'
+      site.error([...path, 'approvers'], message, 'covers')
+    }
+  }
   for (const key of ['limits', 'as'] as const) {
     if (spec.effect === 'deny' && spec[key] !== undefined) {
       site.error(path, `\`${key}\` has no meaning in a rule that denies.`, key)
@@ -296,6 +308,9 @@ export function requirement(id: string, approvers: NonNullable<RuleSpec['approve
     count: approvers.count,
     expiresMs: approvers.expires,
     reasonRequired: approvers.reason_required,
+    ...(approvers.covers !== undefined && {
+      covers: { forMs: approvers.covers.for, uses: approvers.covers.uses },
+    }),
   }
 }
 

@@ -97,7 +97,7 @@ function decisionOf(effect: Effect, matches: readonly PartMatch[], matching: Mat
       ...loopsOf(matches, matching),
       ...masks,
     },
-    approvals: effect === 'require_approval' ? approvalsOf(rules) : [],
+    approvals: effect === 'require_approval' ? approvalsOf(rules, question.action, policy.vocabulary) : [],
     policyVersion: policy.version,
     parts: matches.map(partDecision),
   }

@@ -66,6 +66,17 @@ const limits = z.strictObject({
 
 const APPROVAL_EXPIRES_MAX_MS = 7 * 86_400_000
 
+const COVERS_FOR_MAX_MS = 86_400_000
+
+const covers = z.strictObject({
+  same_statement: z.literal(true, 'Write same_statement: true; there is no other way to cover calls.'),
+  for: duration.refine(
+    (value) => value >= 1_000 && value <= COVERS_FOR_MAX_MS,
+    'An approval covers further calls for 1s to 24h.',
+  ),
+  uses: z.int().min(2, 'uses counts the approved call too, so that fewer than 2 cover nothing.').max(1_000),
+})
+
 const approvers = z.strictObject({
   any_of: nonEmpty(approver),
   count: z.int().min(1).max(20).default(1),
@@ -73,6 +84,7 @@ const approvers = z.strictObject({
     .refine((value) => value <= APPROVAL_EXPIRES_MAX_MS, 'An approval waits at most 7d.')
     .default(15 * 60_000),
   reason_required: z.boolean().default(false),
+  covers: covers.optional(),
 })
 
 const argvWord = tagged(

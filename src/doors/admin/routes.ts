@@ -25,6 +25,7 @@ const vote = z.strictObject({
   decision: z.enum(['approve', 'deny']),
   digest: z.string().min(1).max(256),
   reason: reason.optional(),
+  covers: z.string().min(1).max(64).optional(),
 })
 const frozen = z.strictObject({
   kind: z.enum(['principal', 'target']),
@@ -153,9 +154,9 @@ export const ROUTES: readonly Route[] = [
     audience: ['approver'],
     recordedBy: 'approval',
     handle: async ({ principal, id, body }, rooms) => {
-      const { decision, digest, reason: why } = parseBody(vote, body)
-      const answer = { viewer: principal, ticket: id, decision, digest, ...(why !== undefined && { reason: why }) }
-      return { json: await rooms.approvals.vote(answer) }
+      const { reason: why, covers, ...given } = parseBody(vote, body)
+      const said = { ...(why !== undefined && { reason: why }), ...(covers !== undefined && { covers }) }
+      return { json: await rooms.approvals.vote({ viewer: principal, ticket: id, ...given, ...said }) }
     },
   },
   {

@@ -83,15 +83,14 @@ export function openForms(
   async function take({ action, content }: ElicitResult, ticket: TicketView): Promise<void> {
     // Closing the form says nothing about the call: the ticket stays open for every other way of answering.
     if (action !== 'accept') return
-    const decision = content?.['decision']
-    // Fail closed: whatever is not one of the two words is no vote.
-    if (decision !== 'approve' && decision !== 'deny') return
+    const vote = voteOf(content?.['decision'], ticket.covers?.id)
+    if (vote === undefined) return
     const reason = content?.['reason']
     await rooms.inbox.vote({
       viewer: session.viewer,
       ticket: ticket.id,
       digest: ticket.digest,
-      decision,
+      ...vote,
       ...(typeof reason === 'string' && reason.trim() !== '' && { reason }),
     })
   }
@@ -139,7 +138,11 @@ export function formOf(ticket: TicketView): ElicitRequestFormParams {
     requestedSchema: {
       type: 'object',
       properties: {
-        decision: { type: 'string', enum: ['approve', 'deny'], title: 'Decision' },
+        decision: {
+          type: 'string',
+          enum: ticket.covers === undefined ? ['approve', 'deny'] : ['approve', THIS_CALL_ONLY, 'deny'],
+          title: 'Decision',
+        },
         reason: {
           type: 'string',
           title: needsReason ? 'Reason' : 'Reason (optional)',
@@ -152,9 +155,26 @@ export function formOf(ticket: TicketView): ElicitRequestFormParams {
   }
 }
 
+/** Agrees to the call that is shown and to nothing else its approval could cover. */
+const THIS_CALL_ONLY = 'approve_this_call_only'
+
+/**
+ * What the word a form came back with means for the ticket it showed.
+ *
+ * Fail closed: whatever is none of the words is no vote.
+ */
+export function voteOf(
+  word: unknown,
+  covers: string | undefined,
+): { readonly decision: 'approve' | 'deny'; readonly covers?: string } | undefined {
+  if (word === 'deny') return { decision: 'deny' }
+  if (word === THIS_CALL_ONLY) return { decision: 'approve' }
+  return word === 'approve' ? { decision: 'approve', ...(covers !== undefined && { covers }) } : undefined
+}
+
 /** What a person is asked, whole and with nothing in it that could look like another question. */
 export function messageOf(ticket: TicketView): string {
-  const { requester, request, preview, follows, agentSays } = ticket
+  const { requester, request, preview, covers, follows, agentSays } = ticket
   const actsFor = requester.actsFor === undefined ? '' : `, acting for ${requester.actsFor}`
   const params = request?.params ?? []
   const lines = [
@@ -165,6 +185,7 @@ export function messageOf(ticket: TicketView): string {
     indent(request?.text ?? ''),
     ...params.map((value, index) => indent(`$${index + 1} = ${value === null ? 'NULL' : `'${value}'`}`)),
     ...(preview === undefined ? [] : ['What would change:', indent(previewLines(preview).join('\n'))]),
+    ...(covers === undefined ? [] : [`An approval covers ${covers.text}`]),
     ...(follows === undefined
       ? []
       : [`Asked again: what ticket ${follows} had shown was no longer so when the call was to run. Nothing had run.`]),

@@ -11,7 +11,7 @@ import { SallyportError } from '../../core/errors.ts'
 import type { Answer } from '../../../tools/answer.ts'
 import { callerOf } from './caller.ts'
 import type { McpDoorDeps } from './deps.ts'
-import { formOf, mayAsk, messageOf } from './forms.ts'
+import { formOf, mayAsk, messageOf, voteOf } from './forms.ts'
 
 const KEY = 'vote'
 
@@ -24,17 +24,17 @@ export async function review(
   const { principal: viewer } = callerOf(ctx)
   const reply = inputResponse(ctx.mcpReq.inputResponses, KEY)
   if (reply.kind === 'elicit') {
-    const shown = shownBefore(ctx, named)
+    const { covers, ...shown } = shownBefore(ctx, named)
     if (reply.action !== 'accept') return said(shown.ticket, 'pending', 'Nothing was answered; the ticket stays open.')
     const { decision, reason } = reply.content ?? {}
-    // Fail closed: whatever is not one of the two words is no vote.
-    if (decision !== 'approve' && decision !== 'deny') {
+    const vote = voteOf(decision, covers)
+    if (vote === undefined) {
       return said(shown.ticket, 'pending', 'The form came back without an answer; the ticket stays open.')
     }
     const after = await inbox.vote({
       viewer,
       ...shown,
-      decision,
+      ...vote,
       ...(typeof reason === 'string' && reason.trim() !== '' && { reason }),
     })
     return said(after.id, after.state, `Ticket ${after.id} is now ${after.state}.`)
@@ -47,7 +47,7 @@ export async function review(
     inputRequests: { [KEY]: inputRequired.elicit(formOf(ticket)) },
     // What was shown. Whoever changes it answers something they did not see, as anybody can who does not look; that it
     // is this ticket's own digest, the inbox makes sure of.
-    requestState: `${ticket.id}.${ticket.digest}`,
+    requestState: [ticket.id, ticket.digest, ...(ticket.covers === undefined ? [] : [ticket.covers.id])].join('.'),
   })
 }
 
@@ -55,13 +55,13 @@ export async function review(
 function shownBefore(
   ctx: ServerContext,
   named: string | undefined,
-): { readonly ticket: string; readonly digest: string } {
+): { readonly ticket: string; readonly digest: string; readonly covers?: string } {
   const state: unknown = ctx.mcpReq.requestState()
-  const [ticket, digest, more] = typeof state === 'string' ? state.split('.') : []
+  const [ticket, digest, covers, more] = typeof state === 'string' ? state.split('.') : []
   if (ticket === undefined || digest === undefined || more !== undefined || named !== ticket) {
     throw new SallyportError('ERR_INVALID_INPUT', 'The answer does not say what it is to; ask for the review again.')
   }
-  return { ticket, digest }
+  return { ticket, digest, ...(covers !== undefined && { covers }) }
 }
 
 /** Whether the client said that it can show a form; only then may it be asked for one. */

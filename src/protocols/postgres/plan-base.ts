@@ -76,6 +76,21 @@ export function exactOf(
   }
 }
 
+/** Statements whose approval may cover other values of their parameters. */
+const ALIKE: ReadonlySet<StatementKind> = new Set(['select', 'insert', 'update', 'delete'])
+
+/**
+ * What a statement is without the values of its parameters: text, types, relations and settings. Values that stand in the
+ * text are part of it. `undefined` for all that is more than one plain statement.
+ */
+export function alikeOf(plan: PostgresPlan): Plan['exact'] | undefined {
+  const { kind, statements, session, outsideTransaction, changesCatalog, refused, exact } = plan
+  const isPlain = statements === undefined && session === undefined && outsideTransaction === undefined
+  if (!ALIKE.has(kind) || !isPlain || changesCatalog !== undefined || refused !== undefined) return undefined
+  const { params: _, bound: __, ...alike } = exact as { readonly [key: string]: Plan['exact'] }
+  return alike
+}
+
 /** The plan of what was not understood: `sql.unknown` besides whatever parts it does have. */
 export function notUnderstood(
   planning: Planning,

@@ -19,6 +19,7 @@ import { modeOf } from './masking-mode.ts'
 import { bindMasks, type BoundMasks } from './masks.ts'
 import { resourceName } from './names.ts'
 import { endpointOf, planSettings, type PostgresOptions } from './options.ts'
+import { alikeOf } from './plan-base.ts'
 import type { PlanUnder, PostgresPlan } from './plan-types.ts'
 import { loadParser, refusal } from './plan.ts'
 import { isParserLoaded } from './parse.ts'
@@ -325,6 +326,8 @@ export function postgresProtocol(planner: Planner): PostgresProtocol {
 
     withoutValues,
 
+    alike: alikeOf,
+
     // A client's session has its connection since it began.
     isConnected: ({ payload }) => payload instanceof WireCall,
 
@@ -338,7 +341,11 @@ export function postgresProtocol(planner: Planner): PostgresProtocol {
     async preview(call, plan, { masks, secret, signal }) {
       const backend = backendOf(call.target)
       if (backend.options.preview === 'off') {
-        return { sections: [], missing: 'There is no preview: the configuration of this target switches it off.' }
+        return {
+          sections: [],
+          missing: 'There is no preview: the configuration of this target switches it off.',
+          ...(plan.readOnly && { touched: {} }),
+        }
       }
       const used = await secret()
       const catalog = backend.keeper.latest ?? (await catalogNow(backend, plan.masks, async () => used, signal))
@@ -347,7 +354,7 @@ export function postgresProtocol(planner: Planner): PostgresProtocol {
       const preview = await previewWrite(of)
       if (!(call.payload instanceof WireCall) || preview.guard === undefined) return preview
       // Fail closed: a guard nobody compares would promise what it does not keep.
-      const { guard: _, ...unguarded } = preview
+      const { guard: _, touched: __, ...unguarded } = preview
       return { ...unguarded, missing: UNGUARDED_WIRE }
     },
 

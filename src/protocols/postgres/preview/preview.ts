@@ -53,7 +53,7 @@ const PORTAL = 'preview'
 /** Tries the statement and takes it back. @throws SallyportError when it could not be tried. */
 export async function previewWrite(of: PreviewOf): Promise<Preview> {
   const understood = understand(of.plan, of.catalog.catalog)
-  if (understood.kind === 'nothing') return { sections: [] }
+  if (understood.kind === 'nothing') return { sections: [], touched: {} }
   if (understood.kind === 'none') return missing(understood.why)
   const { connection } = await of.pool.lease(of.secret, of.signal)
   const abort = (): void => void (cancelling = connection.cancel(of.signal.reason))
@@ -105,10 +105,13 @@ class Trial {
     const countsBefore = await this.#changeCounts()
     const tag = await this.#execute()
     const count = Number(/(\d+)$/.exec(tag)?.[1] ?? 0)
-    const sections = [await this.#section(count, before), ...this.#cascades(countsBefore, await this.#changeCounts())]
+    const cascades = this.#cascades(countsBefore, await this.#changeCounts())
+    const sections = [await this.#section(count, before), ...cascades.map(cascadeSection)]
     const why = this.#whyUnguarded(found?.count, count)
+    const own = `${plan.kind.toUpperCase()} ${resourceName(this.#relation)}`
     return {
       sections,
+      ...(why === undefined && { touched: Object.fromEntries([[own, count], ...cascades]) }),
       ...(why === undefined && found !== undefined && list !== undefined
         ? { guard: writeGuard({ list, ...found }) }
         : {}),
@@ -269,13 +272,13 @@ class Trial {
     return new Map(counts.map(([oid, updated, deleted]) => [Number(oid), [Number(updated), Number(deleted)]]))
   }
 
-  #cascades(before: ChangeCounts, after: ChangeCounts): readonly PreviewSection[] {
+  #cascades(before: ChangeCounts, after: ChangeCounts): readonly (readonly [string, number])[] {
     return [...after].flatMap(([oid, [updated, deleted]]) => {
       const relation = this.#catalog.relationsByOid.get(oid)
       const [updatedBefore, deletedBefore] = before.get(oid) ?? [0, 0]
       const name = relation === undefined ? String(oid) : resourceName(relation)
-      const said = (verb: string, count: number): readonly PreviewSection[] =>
-        count === 0 ? [] : [{ title: `${verb} ${name}, by a foreign key: ${rows(count)}, counted only` }]
+      const said = (verb: string, count: number): readonly (readonly [string, number])[] =>
+        count === 0 ? [] : [[`${verb} ${name}, by a foreign key`, count]]
       return [...said('UPDATE', updated - updatedBefore), ...said('DELETE', deleted - deletedBefore)]
     })
   }
@@ -391,6 +394,10 @@ const MASKED = '•'
 
 function column(alias: string, name: string): string {
   return `${quoteIdentifier(alias)}.${quoteIdentifier(name)}`
+}
+
+function cascadeSection([what, count]: readonly [string, number]): PreviewSection {
+  return { title: `${what}: ${rows(count)}, counted only` }
 }
 
 function rows(count: number): string {
