@@ -29,6 +29,7 @@ export function termsOf(desk: Desk, call: Call, judged: Judged, preview: Preview
   if (key === undefined) return undefined
   const scope = judged.alike === undefined ? 'same_call' : 'same_statement'
   if (scope === 'same_statement' && preview?.touched === undefined) return undefined
+  if (!isWhole(preview)) return undefined
   const covers = judged.decision.approvals.flatMap((requirement) => requirement.covers ?? [])
   return {
     key,
@@ -64,10 +65,15 @@ export async function covering(desk: Desk, call: Call, judged: Judged): Promise<
   return undefined
 }
 
+/** Whether nothing is said to be missing from a preview; of a protocol that has none, nothing is. */
+function isWhole(preview: Preview | undefined): boolean {
+  return preview?.missing === undefined || preview.touched !== undefined
+}
+
 /** Whether a covered call would change no more than its approvers were shown. */
 export function isWithin(ticket: Ticket, preview: Preview | undefined): boolean {
   const shown = ticket.cover?.terms.touched
-  if (shown === undefined) return true
+  if (shown === undefined) return isWhole(preview)
   // Fail closed: what cannot say what it changes may change more.
   if (preview?.touched === undefined) return false
   return Object.entries(preview.touched).every(

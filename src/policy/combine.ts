@@ -49,7 +49,11 @@ export function approvalsOf(
   const requirements: ApprovalRequirement[] = []
   for (const { approval } of rules) if (approval !== undefined) requirements.push(approval)
   if (requirements.every(({ covers }) => covers === undefined) || isCoverable(action, vocabulary)) return requirements
-  return requirements.map(({ covers: _, ...requirement }) => requirement)
+  return requirements.map(forThisCallOnly)
+}
+
+function forThisCallOnly({ rule, anyOf, count, expiresMs, reasonRequired }: ApprovalRequirement): ApprovalRequirement {
+  return { rule, anyOf, count, expiresMs, reasonRequired }
 }
 
 /** The rules that matched any part, once each, in the policy's order. */

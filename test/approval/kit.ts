@@ -87,6 +87,13 @@ export async function vote(
   return view.state
 }
 
+/** Votes for all that the ticket says its approval covers. */
+export async function voteForAll(room: ApprovalRoom, viewer: Principal, ticket: string): Promise<string> {
+  const { digest, covers } = await room.inbox.show(viewer, ticket)
+  if (covers === undefined) throw new Error('its approval covers this call only')
+  return (await room.inbox.vote({ viewer, ticket, digest, decision: 'approve', covers: covers.id })).state
+}
+
 export type Granted = Extract<Consent, { kind: 'granted' }>
 export type Executed = Extract<Consent, { kind: 'executed' }>
 

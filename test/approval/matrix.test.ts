@@ -1,27 +1,7 @@
 import { describe, expect, it } from 'vitest'
-import type { Store } from '../../src/store/store.ts'
-import { sharedPlace } from '../store/shared.ts'
 import { BOB, BOB_PHONE, call, CAROL, DAVE, EXIT, judged, OLGA, requirement, ROWS } from './fakes.ts'
-import { claimed, codeOf, collect, executed, granted, vote, world, type World } from './kit.ts'
-
-/** Two gateways over one store. */
-const PLACES: readonly (readonly [string, () => Promise<{ first: World; second: World }>])[] = [
-  [
-    'in a state directory',
-    async () => {
-      const place = await world()
-      return { first: place, second: place }
-    },
-  ],
-  [
-    'in a store that instances share',
-    async () => {
-      const { open } = await sharedPlace()
-      const [mine, theirs]: Store[] = [await open(), await open()]
-      return { first: await world({}, mine), second: await world({}, theirs) }
-    },
-  ],
-]
+import { claimed, codeOf, collect, executed, granted, vote } from './kit.ts'
+import { PLACES } from './places.ts'
 
 describe.each(PLACES)('two gateways over one store, %s', (_name, places) => {
   it('C12: of claims in both at the same moment exactly one gets through; the other picks up its result', async () => {

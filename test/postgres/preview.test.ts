@@ -138,7 +138,7 @@ describe.each(SERVERS)('C14: the preview of a write, on PostgreSQL %s', (server)
   })
 
   it('says that nothing would change where nothing would', async () => {
-    expect(await previewOf('SELECT * FROM orders')).toEqual({ sections: [] })
+    expect(await previewOf('SELECT * FROM orders')).toEqual({ sections: [], touched: {} })
     expect((await previewOf('UPDATE orders SET seen = 1 WHERE false')).sections).toEqual([
       { title: 'UPDATE public.orders: 0 rows' },
     ])
