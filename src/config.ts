@@ -44,6 +44,8 @@ export interface Config {
   readonly allowedHosts: readonly string[]
   /** Origins of browsers that may call. None by default. */
   readonly allowedOrigins: readonly string[]
+  /** Where browsers find the admin door, as an origin. Without it nobody is given a link. */
+  readonly adminUrl?: string
   readonly stateDir: string
   /** The store that several instances share. Without it the state is in the state directory. */
   readonly store?: StoreConfig
@@ -166,6 +168,11 @@ const schema = z.strictObject({
   allowed_origins: z
     .array(z.string().regex(/^https?:\/\/[^/\s]+$/u, 'must be an origin, such as https://app.example'))
     .default([]),
+  // Over plain HTTP everybody on the way could answer in the name of whoever is signed in.
+  admin_url: z
+    .string()
+    .refine(isPlainOrigin, 'must be an https origin without path, such as https://approve.example (http on loopback)')
+    .optional(),
   state: text.default('.sallyport'),
   store: z
     .strictObject({
@@ -272,6 +279,7 @@ function build(data: Checked, options: ReadonlyMap<string, unknown>, file: strin
     }),
     allowedHosts: data.allowed_hosts,
     allowedOrigins: data.allowed_origins,
+    ...(data.admin_url !== undefined && { adminUrl: new URL(data.admin_url).origin }),
     stateDir: resolve(data.state),
     ...(storeUrl !== undefined && { store: storeOf(storeUrl, data.store, resolve, dir) }),
     recordings: { dir: resolve(data.recordings.dir), fsync: data.recordings.fsync },
@@ -395,6 +403,11 @@ function isWebhookUrl(value: string): boolean {
   const { protocol, hostname, username, password } = new URL(value)
   if (username !== '' || password !== '') return false
   return protocol === 'https:' || (protocol === 'http:' && isLoopback(hostname.replace(/^\[|\]$/gu, '')))
+}
+
+/** Whether it is an origin, with or without the slash that people write after one. */
+function isPlainOrigin(value: string): boolean {
+  return isWebhookUrl(value) && /^https?:\/\/[^/?#\s]+\/?$/u.test(value)
 }
 
 /** Whether only this machine can reach the address. */

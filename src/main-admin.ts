@@ -15,6 +15,7 @@ export function adminRooms(
   const { config, identity, approvals, recorder, metrics, log } = building
   return {
     identity,
+    browsers: building.browsers,
     approvals: approvals.inbox,
     sessions: {
       list: () => sessionFacts(building),

@@ -81,8 +81,10 @@ export async function openDoors(building: Building, closers: Closers): Promise<D
   const admin = createAdmin(
     adminRooms(building, traffic.isOpen, () => kubernetesDoor),
     {
-      hosts: hostsOf(config, config.listen.admin.host),
+      hosts: [...hostsOf(config, config.listen.admin.host), ...publicHost(config)],
       origins: config.allowedOrigins,
+      isTls: config.tls !== undefined,
+      ...(config.adminUrl !== undefined && { publicOrigin: config.adminUrl }),
     },
   )
 
@@ -157,6 +159,11 @@ async function openHttp(
 /** The names a Host header may carry at a door. */
 function hostsOf(config: Config, host: string): string[] {
   return [...LOOPBACK_HOSTS, host.toLowerCase(), ...config.allowedHosts.map((name) => name.toLowerCase())]
+}
+
+/** The name under which browsers find the admin door, without the brackets of an IPv6 address. */
+function publicHost({ adminUrl }: Config): string[] {
+  return adminUrl === undefined ? [] : [new URL(adminUrl).hostname.replaceAll(/[[\]]/gu, '')]
 }
 
 function grants(building: Building, principal: Principal, name: string) {

@@ -20,6 +20,7 @@ import { openWebhook, type Webhook } from './doors/webhook/webhook.ts'
 import type { Rooms } from './gateway/gateway.ts'
 import { createPermits, type Permits } from './gateway/permits.ts'
 import { createSessions, type Sessions } from './gateway/sessions.ts'
+import { createBrowserSessions, type BrowserSessions } from './identity/browser-sessions.ts'
 import { createIdentity, type Identity, type IdentityEvent } from './identity/identity.ts'
 import { classOf, knownOf } from './known.ts'
 import { createLimits, createSharedLimits } from './limits/limits.ts'
@@ -66,6 +67,7 @@ export interface Building {
   readonly postgres: PostgresProtocol
   readonly sessions: Sessions
   readonly identity: Identity
+  readonly browsers: BrowserSessions
   readonly policies: PolicySource
   /** Told after another policy came into force. */
   readonly policyListeners: ((policy: Policy) => void)[]
@@ -313,6 +315,7 @@ async function build(config: Config, log: Log, closers: Closers): Promise<Buildi
     postgres: protocols.postgres,
     sessions,
     identity,
+    browsers: createBrowserSessions({ store: state.store, identity, now }),
     policies,
     policyListeners,
     policyState,
@@ -428,10 +431,11 @@ async function recordApproval(event: Exclude<ApprovalEvent, { kind: 'state' }>, 
 }
 
 /** How people elsewhere hear of tickets, when the configuration says where. */
-function webhookOf({ approvals: { webhook } }: Config, log: Log): Webhook | undefined {
+function webhookOf({ approvals: { webhook }, adminUrl }: Config, log: Log): Webhook | undefined {
   if (webhook === undefined) return undefined
   return openWebhook({
     url: webhook.url,
+    ...(adminUrl !== undefined && { pages: adminUrl }),
     secret: () => readSecret('secret of approvals.webhook', webhook.secret),
     onLost: (lost) => log.warn(lost, 'the approval webhook did not take a message; it was given up'),
     now: Date.now,

@@ -6,13 +6,14 @@ import type { TicketView } from '../../src/approval/view.ts'
 import { SallyportError } from '../../src/core/errors.ts'
 import { ROLES, type Principal } from '../../src/core/principal.ts'
 import { createAdmin } from '../../src/doors/admin/admin.ts'
+import type { Neighbourhood } from '../../src/doors/admin/guard.ts'
 import type { AdminAct, AdminRooms } from '../../src/doors/admin/rooms.ts'
 
 /** One bearer per role, one with none, and their tokens. */
 export const BEARERS: ReadonlyMap<string, Principal> = new Map(
   [...ROLES.map((role) => [role, [role]] as const), ['nothing', []] as const].map(([id, roles]) => [
     `sp_token_of_${id}`,
-    { id, kind: 'person', groups: [], roles, owner: id },
+    { id, kind: 'person', groups: [], roles, owner: id, credentialId: `k-${id}` },
   ]),
 )
 
@@ -24,7 +25,7 @@ export interface Reply {
 }
 
 /** The admin door on a real listener, over rooms that only answer. */
-export async function openAdmin(changes: Partial<AdminRooms> = {}) {
+export async function openAdmin(changes: Partial<AdminRooms> = {}, place: Partial<Neighbourhood> = {}) {
   const acts: AdminAct[] = []
   const faults: SallyportError[] = []
   const revoked = new Set<string>()
@@ -74,6 +75,7 @@ export async function openAdmin(changes: Partial<AdminRooms> = {}) {
       revoke: async () => facts,
       confirm: async () => facts,
     },
+    browsers: { open: async () => 'none', find: async () => undefined, end: async () => undefined },
     approvals: inboxOf(ticket),
     sessions: { list: () => [], kill: async () => true },
     freezes: {
@@ -98,7 +100,12 @@ export async function openAdmin(changes: Partial<AdminRooms> = {}) {
     },
     ...changes,
   }
-  const door = createAdmin(rooms, { hosts: ['127.0.0.1', 'localhost'], origins: ['https://good.example'] })
+  const door = createAdmin(rooms, {
+    hosts: ['127.0.0.1', 'localhost'],
+    origins: ['https://good.example'],
+    isTls: false,
+    ...place,
+  })
   const server: Server = createServer(door.app)
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
   const { port } = server.address() as AddressInfo

@@ -51,6 +51,15 @@ const event = (to: 'pending' | 'approved' | 'executing', ticket = 't1') =>
   ({ kind: 'state', at: 0, ticket, to, by: 'bob', requester: '<!channel> *loop*', target: 'shop-db' }) as const
 
 describe('the webhook of approvals', () => {
+  it('leads to the approval page with nothing but the id of the ticket, where there is an address for it', async () => {
+    const { webhook, received } = await open([], { pages: 'https://approve.example' })
+    webhook.tell(event('pending', 't/1?x=<y>'))
+    await expect.poll(() => received.length, { timeout: 30_000 }).toBe(1)
+    const { url, text } = JSON.parse(received[0]?.body ?? '{}') as { url?: string; text?: string }
+    expect(url).toBe('https://approve.example/approvals/t%2F1%3Fx%3D%3Cy%3E')
+    expect(text).toContain(url)
+  })
+
   it('says that a ticket waits, signed, and nothing of what it asks', async () => {
     const { webhook, received } = await open()
     webhook.tell(event('pending'))

@@ -1,9 +1,10 @@
 /**
  * The admin door: approvals, tokens, sessions, policy, recordings, health and metrics over HTTP.
  *
- * It has its own listener, so that a network can keep agents away from it. It knows bearer tokens only, no cookies, so
- * nothing a browser sends by itself is worth anything here. Who may do what stands in one table, `routes.ts`; what an
- * error looks like in another, `status.ts`. It never touches a target.
+ * It has its own listener, so that a network can keep agents away from it. Its routes know bearer tokens only, so that
+ * nothing a browser sends by itself is worth anything there; the approval page (`pages/`) knows a cookie only, and nothing
+ * else does. Who may do what stands in one table, `routes.ts`; what an error looks like in another, `status.ts`. It never
+ * touches a target.
  *
  * @packageDocumentation
  */
@@ -11,7 +12,8 @@ import express, { type Express, type NextFunction, type Request, type Response }
 import { SallyportError } from '../../core/errors.ts'
 import type { Principal } from '../../core/principal.ts'
 import { sendEvents, sendLines } from './events.ts'
-import { bearerOf, checkNeighbourhood, checkRole, type Neighbourhood } from './guard.ts'
+import { bearerOf, checkCaller, checkHost, checkRole, type Neighbourhood } from './guard.ts'
+import { createPages } from './pages/pages.ts'
 import type { AdminAct, AdminRooms } from './rooms.ts'
 import { NOBODY, type Answer, type Route } from './route.ts'
 import { ROUTES } from './routes.ts'
@@ -40,7 +42,12 @@ export function createAdmin(rooms: AdminRooms, neighbourhood: Neighbourhood): Ad
   app.set('query parser', 'simple')
   app.use((request, response, next) => {
     response.set({ 'cache-control': 'no-store', 'x-content-type-options': 'nosniff' })
-    checkNeighbourhood(request, neighbourhood)
+    checkHost(request, neighbourhood)
+    next()
+  })
+  app.use(createPages(rooms, neighbourhood))
+  app.use((request, _response, next) => {
+    checkCaller(request, neighbourhood)
     next()
   })
   for (const route of ROUTES) {

@@ -8,23 +8,35 @@ export interface Neighbourhood {
   readonly hosts: readonly string[]
   /** Origins of browsers that may call. */
   readonly origins: readonly string[]
+  /** Whether the listener of this door speaks TLS. */
+  readonly isTls: boolean
+  /** Where browsers find the approval page, when that is not the address of the listener. */
+  readonly publicOrigin?: string
 }
 
 /** Longer than any token; a longer header is not one. */
 const TOKEN_LENGTH_MAX = 1024
 
 /**
- * Refuses requests a web page could have caused.
+ * Refuses requests for a host that is not this one: a page could have made its own name point here.
  *
  * @throws SallyportError `ERR_FORBIDDEN`.
  */
-export function checkNeighbourhood(request: IncomingMessage, allowed: Neighbourhood): void {
+export function checkHost(request: IncomingMessage, allowed: Neighbourhood): void {
   const host = hostOf(request.headers.host ?? '')
   if (host === undefined || !allowed.hosts.includes(host)) {
     throw new SallyportError('ERR_FORBIDDEN', 'The Host header names no host this gateway answers to.', {
       facts: { hint: 'Add the name to allowed_hosts.' },
     })
   }
+}
+
+/**
+ * Refuses requests that the page of a stranger caused.
+ *
+ * @throws SallyportError `ERR_FORBIDDEN`.
+ */
+export function checkCaller(request: IncomingMessage, allowed: Neighbourhood): void {
   const { origin } = request.headers
   if (origin !== undefined && !allowed.origins.includes(origin)) {
     throw new SallyportError('ERR_FORBIDDEN', 'Requests from this origin are not allowed.', {

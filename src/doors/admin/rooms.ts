@@ -1,6 +1,7 @@
 import type { Inbox } from '../../approval/inbox.ts'
 import type { MaskingMode } from '../../core/decision.ts'
 import type { Principal } from '../../core/principal.ts'
+import type { BrowserSessions } from '../../identity/browser-sessions.ts'
 import type { Identity } from '../../identity/identity.ts'
 import type { SallyportError } from '../../core/errors.ts'
 import type { RecordingInfo } from '../../recording/list.ts'
@@ -9,6 +10,8 @@ import type { RecordingInfo } from '../../recording/list.ts'
 export interface AdminRooms {
   /** Who is calling, and the tokens they call with. */
   readonly identity: Pick<Identity, 'authenticate' | 'create' | 'list' | 'revoke' | 'confirm'>
+  /** What stands for a token in a browser. */
+  readonly browsers: BrowserSessions
   /** Tickets. What a person may do to one of them is the inbox's to say. */
   readonly approvals: Inbox
   readonly sessions: SessionDesk

@@ -2,7 +2,7 @@ import { z } from 'zod'
 import type { Inbox } from '../../approval/inbox.ts'
 import type { TicketView } from '../../approval/view.ts'
 import { SallyportError } from '../../core/errors.ts'
-import { ROLES, type Principal } from '../../core/principal.ts'
+import { ROLES, type Principal, type Role } from '../../core/principal.ts'
 import { parseBody, type Route } from './route.ts'
 
 /** Of each result in a transcript. */
@@ -21,6 +21,10 @@ const newToken = z.strictObject({
 })
 
 const reason = z.string().max(2_000)
+/** Who may look at tickets, and whose role it is to answer them. */
+export const READERS: readonly [Role, ...Role[]] = ['approver', 'operator', 'auditor']
+export const VOTERS: readonly [Role, ...Role[]] = ['approver']
+
 const vote = z.strictObject({
   decision: z.enum(['approve', 'deny']),
   digest: z.string().min(1).max(256),
@@ -131,7 +135,7 @@ export const ROUTES: readonly Route[] = [
   {
     method: 'get',
     path: '/v1/approvals',
-    audience: ['approver', 'operator', 'auditor'],
+    audience: READERS,
     handle: async ({ principal, query }, rooms) => ({
       json: { approvals: await rooms.approvals.list(principal, { all: query['all'] === 'true' }) },
     }),
@@ -139,19 +143,19 @@ export const ROUTES: readonly Route[] = [
   {
     method: 'get',
     path: '/v1/approvals/watch',
-    audience: ['approver', 'operator', 'auditor'],
+    audience: READERS,
     handle: ({ principal, signal }, rooms) => ({ events: tickets(rooms.approvals, principal, signal) }),
   },
   {
     method: 'get',
     path: '/v1/approvals/:id',
-    audience: ['approver', 'operator', 'auditor'],
+    audience: READERS,
     handle: async ({ principal, id }, rooms) => ({ json: await rooms.approvals.show(principal, id) }),
   },
   {
     method: 'post',
     path: '/v1/approvals/:id/vote',
-    audience: ['approver'],
+    audience: VOTERS,
     recordedBy: 'approval',
     handle: async ({ principal, id, body }, rooms) => {
       const { reason: why, covers, ...given } = parseBody(vote, body)

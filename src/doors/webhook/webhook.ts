@@ -3,7 +3,8 @@
  * imitates it take.
  *
  * It is news and nothing more. The message holds no word of the request, of the agent or of a result, nobody can answer
- * through it, and what its receiver says back is not read. A receiver that is down holds up no call.
+ * through it, and what its receiver says back is not read. Its link leads to the approval page and holds nothing but the
+ * ticket's id: who follows it must sign in. A receiver that is down holds up no call.
  *
  * @packageDocumentation
  */
@@ -15,6 +16,8 @@ import type { ApprovalEvent } from '../../approval/desk.ts'
 export interface WebhookOptions {
   /** `https:`, or `http:` on loopback; the configuration makes sure of it. */
   readonly url: string
+  /** Where the approval page is, as an origin. Without it messages name the command. */
+  readonly pages?: string
   /** Reads the signing secret, for each message anew. */
   readonly secret: () => Promise<string>
   /** Told of a message that was given up. Never with a secret or the URL, which may be one. */
@@ -42,12 +45,12 @@ const WAITING_MAX = 100
 const TOLD: ReadonlySet<string> = new Set(['pending', 'approved', 'denied', 'expired', 'cancelled', 'outcome_unknown'])
 
 /** Opens the webhook. Whoever opens it closes it. */
-export function openWebhook({ url, secret, onLost, now, delaysMs = DELAYS_MS }: WebhookOptions): Webhook {
+export function openWebhook({ url, pages, secret, onLost, now, delaysMs = DELAYS_MS }: WebhookOptions): Webhook {
   const closing = new AbortController()
   const waiting = new Set<Promise<void>>()
 
   async function deliver(event: Parameters<Webhook['tell']>[0]): Promise<void> {
-    const body = JSON.stringify(messageOf(event))
+    const body = JSON.stringify(messageOf(event, pages))
     const id = randomUUID()
     let why = ''
     for (const delayMs of [0, ...delaysMs]) {
@@ -101,12 +104,17 @@ export function signatureOf(secret: string, atSeconds: number, body: string): st
   return createHmac('sha256', secret).update(`${atSeconds}.${body}`).digest('hex')
 }
 
-function messageOf({ ticket, to, by, requester, target, at }: Parameters<Webhook['tell']>[0]): object {
+function messageOf(
+  { ticket, to, by, requester, target, at }: Parameters<Webhook['tell']>[0],
+  pages: string | undefined,
+): object {
+  const url = pages === undefined ? undefined : `${pages}/approvals/${encodeURIComponent(ticket)}`
+  const look = url ?? `sallyport approvals show ${ticket}`
   const what =
     to === 'pending'
-      ? `${plain(requester)} asks for approval of a call on ${plain(target)}. Look at it: sallyport approvals show ${ticket}`
+      ? `${plain(requester)} asks for approval of a call on ${plain(target)}. Look at it: ${look}`
       : `Ticket ${ticket} of ${plain(requester)} on ${plain(target)} is now ${to} (${plain(by)}).`
-  return { text: what, ticket, state: to, requester, target, at: new Date(at).toISOString() }
+  return { text: what, ticket, state: to, requester, target, at: new Date(at).toISOString(), ...(url && { url }) }
 }
 
 /** Names as they are: nothing in them mentions a channel or makes a link (Slack's mrkdwn). */
