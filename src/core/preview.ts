@@ -50,6 +50,8 @@ export interface PreviewSection {
   readonly text?: string
   /** Where in `text` data stands that masks can name by path. */
   readonly data?: readonly ShownData[]
+  /** A hash in `text` of what stands there too; it goes when anything there is masked, which it would confirm. */
+  readonly hash?: string
   /** Rows, already masked at their source where columns are masked. */
   readonly table?: { readonly columns: readonly string[]; readonly rows: readonly (readonly Cell[])[] }
   /** How many lines or rows there are beyond those shown; nothing is ever left out silently. */

@@ -73,9 +73,9 @@ function bounded({ sections, missing, guard, touched }: Preview, masked: Masked)
   }
 }
 
-function boundedSection({ title, text, data, table, more }: PreviewSection, masked: Masked): PreviewSection {
-  // Masked whole before it is cut: half of a secret is not found.
-  const lines = text === undefined ? [] : masked(text, data).split('\n')
+function boundedSection(section: PreviewSection, masked: Masked): PreviewSection {
+  const { title, text, table, more } = section
+  const lines = text === undefined ? [] : maskedText(text, section, masked).split('\n')
   const rows = table?.rows ?? []
   const left = (more ?? 0) + Math.max(0, lines.length - LINES_MAX) + Math.max(0, rows.length - ROWS_MAX)
   return {
@@ -97,6 +97,12 @@ function boundedSection({ title, text, data, table, more }: PreviewSection, mask
     }),
     ...(left > 0 && { more: left }),
   }
+}
+
+/** Masked whole before it is cut: half of a secret is not found. */
+function maskedText(text: string, { data, hash = '' }: PreviewSection, masked: Masked): string {
+  const said = masked(text, data)
+  return hash === '' || said === text ? said : said.replaceAll(hash, 'withheld')
 }
 
 function maskedCell(cell: Cell, masked: Masked): Cell {

@@ -31,8 +31,12 @@ const PLACEHOLDERS: Readonly<Record<string, RegExp>> = {
 /** How deep escapes are undone; a path with more layers than this meets every deny. */
 const LAYERS_MAX = 4
 
-/** What has one reading: no escape that hides a slash, a dot, a percent sign or a NUL, nothing two servers read apart. */
-const AMBIGUOUS = /%(?:2f|5c|2e|25|00|3b|0[0-9a-f]|1[0-9a-f]|7f)|[\\;]|\/\/|[^\x21-\x7e]/iu
+/**
+ * What has no single reading: escapes that hide a slash, a dot, a percent sign or a control character, characters in more
+ * bytes than UTF-8 has for them, and what two servers read apart.
+ */
+const AMBIGUOUS =
+  /%(?:2f|5c|2e|25|3b|0[0-9a-f]|1[0-9a-f]|7f|c0|c1|e0%[89][0-9a-f]|f0%8[0-9a-f])|[\\;]|\/\/|[^\x21-\x7e]/iu
 
 /** Compiles a pattern, or says why it is none. */
 export function compilePathPattern({ path, host }: PathSpec): PathPattern | string {
@@ -47,10 +51,15 @@ export function compilePathPattern({ path, host }: PathSpec): PathPattern | stri
   }
   const hosts = host === undefined ? undefined : compileHost(host)
   if (typeof hosts === 'string') return hosts
-  const fits = (given: readonly string[], way: 0 | 1): boolean =>
+  const isSlashed = !isDeep && words.length > 1 && words.at(-1) === ''
+  const loose = isSlashed ? segments.slice(0, -1) : segments
+  const covered = (given: readonly string[]): boolean =>
     (isDeep ? given.length > segments.length : given.length === segments.length) &&
-    segments.every((globs, index) => globs[way](given[index] ?? '')) &&
-    (!isDeep || given.slice(segments.length).every((word) => way === 1 || isPlainSegment(word)))
+    segments.every(([strict], index) => strict(given[index] ?? '')) &&
+    (!isDeep || given.slice(segments.length).every(isPlainSegment))
+  const touched = (given: readonly string[]): boolean =>
+    (isDeep ? given.length > loose.length : given.length === loose.length) &&
+    loose.every(([, fits], index) => fits(given[index] ?? ''))
   return {
     covers(resource) {
       if (resource.type !== 'http' && resource.type !== 'file') return false
@@ -59,7 +68,7 @@ export function compilePathPattern({ path, host }: PathSpec): PathPattern | stri
       if ((actual === undefined) !== (hosts === undefined)) return false
       if (actual !== undefined && hosts?.(actual) !== true) return false
       if (!resource.path.startsWith('/') || (resource.type === 'http' && AMBIGUOUS.test(resource.path))) return false
-      return fits(resource.path.split('/').slice(1), 0)
+      return covered(resource.path.split('/').slice(1))
     },
     touches(resource) {
       if (resource.type !== 'http' && resource.type !== 'file') return false
@@ -68,7 +77,7 @@ export function compilePathPattern({ path, host }: PathSpec): PathPattern | stri
       }
       const readings = readingsOf(resource.path)
       // Fail closed: a path nobody can read to its end may be the one a deny speaks of.
-      return readings === undefined || readings.some((given) => fits(given, 1))
+      return readings === undefined || readings.some(touched)
     },
   }
 }
@@ -109,35 +118,52 @@ function compileHost(host: string): ((given: string) => boolean) | string {
 }
 
 /**
- * Every way some server may read the path: escapes undone layer by layer, slashes joined, dot segments climbed,
- * parameters dropped, in lower case. `undefined` when there is no end to the layers.
+ * Every way some server may read the path: escapes undone layer by layer, slashes joined, dot segments climbed before or
+ * after that, parameters dropped, cut where a string or a path ends for some, blanks trimmed, in lower case. `undefined`
+ * when there is no end to the layers.
  */
 function readingsOf(path: string): readonly (readonly string[])[] | undefined {
   const readings: (readonly string[])[] = []
-  let text = path
+  let texts: ReadonlySet<string> = new Set([path.toLowerCase()])
   for (let layer = 0; layer <= LAYERS_MAX; layer++) {
-    const lower = text.toLowerCase().replaceAll('\\', '/')
-    readings.push(lower.split('/').slice(1))
-    const collapsed = lower.replace(/;[^/]*/gu, '').replace(/\/{2,}/gu, '/')
-    readings.push(collapsed.split('/').slice(1), climbed(collapsed))
-    // A path with or without its last slash is one resource to many servers.
-    if (collapsed.endsWith('/') && collapsed.length > 1) readings.push(collapsed.slice(0, -1).split('/').slice(1))
-    const next = undone(text)
-    if (next === text) return readings
-    text = next
+    const next = new Set<string>()
+    for (const text of texts) {
+      const plain = text.replaceAll('\\', '/')
+      const collapsed = plain.replace(/;[^/]*/gu, '').replace(/\/{2,}/gu, '/')
+      const whole = climbed(collapsed)
+      // These stand in a path only once an escape is undone.
+      const cut = layer === 0 ? whole : climbed(collapsed.replace(/[\0?#].*$/su, ''))
+      const trimmed = climbed(collapsed.replace(/[\0-\x20]+(?=\/|$)/gu, ''))
+      for (const one of new Set([plain, collapsed, whole, cut, trimmed])) readings.push(...withoutLastSlash(one))
+      for (const one of [text, whole]) if (undone(one) !== one) next.add(undone(one))
+    }
+    if (next.size === 0) return readings
+    texts = next
   }
   return undefined
 }
 
-function undone(text: string): string {
-  return text.replace(/%([0-9a-f]{2})/giu, (_, hex: string) => String.fromCharCode(Number.parseInt(hex, 16)))
+/** A path with or without its last slash is one resource to many servers. */
+function withoutLastSlash(path: string): readonly (readonly string[])[] {
+  const words = path.split('/').slice(1)
+  return words.length > 1 && words.at(-1) === '' ? [words, words.slice(0, -1)] : [words]
 }
 
-function climbed(path: string): readonly string[] {
+/** One layer of escapes undone, and of characters written in more bytes than UTF-8 has for them (RFC 3629, section 10). */
+function undone(text: string): string {
+  return text
+    .replace(/%([0-9a-f]{2})/giu, (_, hex: string) => String.fromCharCode(Number.parseInt(hex, 16)))
+    .replace(/(?:[\xc0\xc1]|\xe0[\x80\x81]|\xf0\x80[\x80\x81])([\x80-\xbf])/gu, (bytes, last: string) =>
+      String.fromCharCode((((bytes.at(-2) ?? '').charCodeAt(0) & 1) << 6) | (last.charCodeAt(0) & 0x3f)),
+    )
+    .toLowerCase()
+}
+
+function climbed(path: string): string {
   const words: string[] = []
   for (const word of path.split('/').slice(1)) {
     if (word === '..') words.pop()
     else if (word !== '.') words.push(word)
   }
-  return words
+  return `/${words.join('/')}`
 }

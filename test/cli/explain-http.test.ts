@@ -15,9 +15,12 @@ const RULES = `rules:
 `
 const SERVICE = { base_url: 'https://api.example.com/base', auth: 'bearer' }
 const OPEN = { open: true }
+/** A service inside, whose range holds a metadata service as well. */
+const INSIDE = { base_url: 'http://ledger.internal:8080', allow_addresses: ['169.254.0.0/16', '10.1.0.0/16'] }
+const TARGETS = { service: SERVICE, open: OPEN, inside: INSIDE }
 
 interface Line {
-  readonly target: 'service' | 'open'
+  readonly target: keyof typeof TARGETS
   readonly arguments: Readonly<Record<string, unknown>>
   readonly resolve?: Readonly<Record<string, readonly string[]>>
   readonly effect: string
@@ -33,6 +36,11 @@ const to = (url: string, effect = 'deny', resolve?: Line['resolve']): Line => {
 const post = (body: unknown, effect: string, headers?: object): Line => {
   return at('/v1/refunds/7', effect, { method: 'POST', body, ...(headers !== undefined && { headers }) })
 }
+
+const inside = (address: string, effect = 'deny'): Line => {
+  return { target: 'inside', arguments: { path: '/v1/x' }, effect, resolve: { 'ledger.internal': [address] } }
+}
+const refund = (place: string): Line => at(place, 'deny', { method: 'POST', body: { amount: 5 } })
 
 const LINES: readonly Line[] = [
   at('/v1/x', 'allow'),
@@ -62,6 +70,76 @@ const LINES: readonly Line[] = [
   at('/v1/x#y'),
   at('/v1/ä'),
   at('@evil.example/v1/x'),
+  at('/v1/ADMIN/'),
+  at('/v1/x/%252e%252e/admin/'),
+  at('/v1/x%2f..%2fadmin/'),
+  at('/v1/admin%00.png'),
+  at('/v1/admin%20'),
+  at('/v1/x%c0%af..%c0%afadmin'),
+  at('/v1/%c0%ae%c0%ae/admin'),
+  at('/v1/x%252fadmin'),
+  at('/v1/x%3bjsessionid=1'),
+  at('/v1/x%7f'),
+  at('/v1/x%09'),
+  at('/v1/x\tadmin'),
+  at('/v1/x\r\nHost: evil.example'),
+  at('/v1/./x'),
+  at('/v1/x/..'),
+  at('/V1/x'),
+  at('/v1'),
+  at('/v1/'),
+  at('v1/x'),
+  at('http://evil.example/v1/x'),
+  at('\\\\evil.example\\v1\\x'),
+  at(':443/v1/x'),
+  at('.evil.example/v1/x'),
+  at('?/v1/x'),
+  at('/v1/x', 'deny', { url: 'https://api.example.com/base/v1/x' }),
+  at('/v1/x', 'deny', { method: 'CONNECT' }),
+  at('/v1/x', 'deny', { method: 'get ' }),
+  at('/v1/x', 'deny', { method: 'GET /v1/admin HTTP/1.1\r\nX:' }),
+  at('/v1/x', 'deny', { method: 'PROPFIND' }),
+  refund('/v1/refunds/7%0a'),
+  refund('/v1/refunds/7%0A'),
+  refund('/v1/refunds/7%20'),
+  refund('/v1/refunds/7/'),
+  refund('/v1/refunds/7/x'),
+  refund('/v1/refunds/-7'),
+  refund('/v1/refunds/+7'),
+  refund('/v1/refunds/7.0'),
+  refund('/v1/refunds/0x7'),
+  refund('/v1/refunds/%37'),
+  refund('/v1/refunds/٧'),
+  refund('/v1/refunds/1234567890123456789'),
+  refund('/v1/refunds/'),
+  ...[
+    ['Proxy-Authorization', 'Basic eDp5'],
+    ['Proxy-Connection', 'keep-alive'],
+    ['Connection', 'x-team'],
+    ['Keep-Alive', 'timeout=5'],
+    ['TE', 'trailers'],
+    ['Trailer', 'x'],
+    ['Content-Length', '5'],
+    ['Content-Encoding', 'gzip'],
+    ['Accept-Encoding', 'zstd'],
+    ['Expect', '100-continue'],
+    ['Forwarded', 'host=evil.example'],
+    ['X-Forwarded-For', '127.0.0.1'],
+    ['X-Forwarded-Proto', 'https'],
+    ['X-Real-IP', '127.0.0.1'],
+    ['X-HTTP-Method', 'DELETE'],
+    ['X-Method-Override', 'DELETE'],
+    ['X-Rewrite-URL', '/v1/admin'],
+    ['X_Original_URL', '/v1/admin'],
+    ['Via', '1.1 x'],
+    ['Range', 'bytes=0-1'],
+    ['If-Range', 'x'],
+    ['Sec-WebSocket-Key', 'x'],
+    ['X-Anything', 'x'],
+    ['Accept: a\r\nX-Evil', 'x'],
+    ['Accept ', 'x'],
+  ].map(([name = '', value]) => at('/v1/x', 'deny', { headers: { [name]: value } })),
+  ...['a\nb', 'a\0b', 'a\u010d\u010ab', 'ä'].map((value) => at('/v1/x', 'deny', { headers: { accept: value } })),
   at('/v1/x', 'deny', { headers: { Host: 'evil.example' } }),
   at('/v1/x', 'deny', { headers: { 'X-HTTP-Method-Override': 'DELETE' } }),
   at('/v1/x', 'deny', { headers: { 'X-Original-URL': '/v1/admin' } }),
@@ -83,6 +161,26 @@ const LINES: readonly Line[] = [
   post('{"amount":5}', 'deny', { 'content-type': 'application/json; charset=utf-7' }),
   { target: 'service', arguments: { url: 'https://api.example.com.evil.example/base/v1/x' }, effect: 'deny' },
   { target: 'service', arguments: { url: 'https://api.example.com@evil.example/base/v1/x' }, effect: 'deny' },
+  ...[
+    'https://api.example.com:444/base/v1/x',
+    'http://api.example.com/base/v1/x',
+    'https://api.example.com./base/v1/x',
+    'https://API.example.com/base/v1/x',
+    'https://api.example.com/basement/v1/x',
+    'https://api.example.com/base/../v1/x',
+    'https://api.example.com/v1/x',
+    'https://user:pw@api.example.com/base/v1/x',
+    'https://api.example.com\\@evil.example/base/v1/x',
+    'https://evil.example/?https://api.example.com/base/v1/x',
+  ].map((url): Line => ({ target: 'service', arguments: { url }, effect: 'deny' })),
+  inside('10.1.0.1', 'allow'),
+  inside('169.254.0.1', 'allow'),
+  inside('169.254.169.254'),
+  inside('169.254.170.2'),
+  inside('::ffff:169.254.169.254'),
+  inside('10.2.0.1'),
+  inside('127.0.0.1'),
+  inside('93.184.216.34'),
   to('https://www.example.com/x', 'allow'),
   to('https://www.example.com./x', 'allow'),
   to('https://www.example.com/x', 'allow', { 'www.example.com': ['93.184.216.34', '2606:2800:220:1::1'] }),
@@ -96,6 +194,22 @@ const LINES: readonly Line[] = [
     '64:ff9b::a9fe:a9fe',
     '0.0.0.0',
     'fd00:ec2::254',
+    '2130706433',
+    '192.168.1.1',
+    '172.16.0.1',
+    '192.0.0.192',
+    '100.100.100.200',
+    '168.63.129.16',
+    '198.18.0.1',
+    '240.0.0.1',
+    '255.255.255.255',
+    '224.0.0.1',
+    '::',
+    '::127.0.0.1',
+    '2002:7f00:1::',
+    '2001::1',
+    'fe80::1',
+    'fe80::1%eth0',
     'no address',
   ].map((address) => to('https://www.example.com/x', 'deny', { 'www.example.com': [address] })),
   to('https://www.example.com/x', 'deny', { 'www.example.com': ['93.184.216.34', '10.0.0.1'] }),
@@ -119,6 +233,35 @@ const LINES: readonly Line[] = [
   to('ftp://www.example.com/x'),
   to('file:///etc/passwd'),
   to('http://loc%61lhost/'),
+  to('http://localhost./'),
+  to('http://LOCALHOST/'),
+  to('http://１２７.０.０.１/'),
+  to('http://127。0。0。1/'),
+  to('http://127.0.0.1./'),
+  to('http://[::127.0.0.1]/'),
+  to('http://[2002:7f00:1::]/'),
+  to('http://[fd00:ec2::254]/'),
+  to('http://[fe80::1%25eth0]/'),
+  to('http://100.100.100.200/'),
+  to('http://192.0.0.192/'),
+  to('http://169.254.170.2/v2/credentials'),
+  to('http://168.63.129.16/'),
+  to('http://198.18.0.1/'),
+  to('http://100.64.0.1/'),
+  to('http://240.0.0.1/'),
+  to('http://256.0.0.1/'),
+  to('http://1.2.3/'),
+  to('http://metadata.google.internal./'),
+  to('http://METADATA.google.internal/'),
+  to('http://www.example.com%00.evil.example/'),
+  to('http://www.example.com\\@127.0.0.1/'),
+  to('http://127.0.0.1:7401/v1/tokens'),
+  to('http://www.example.com:7401/'),
+  to('http://www.example.com#@127.0.0.1/'),
+  to('//www.example.com/x'),
+  to('www.example.com/x'),
+  to('http://www.ex\tample.com/'),
+  to('javascript:alert(1)'),
 ]
 
 let dir = ''
@@ -128,7 +271,7 @@ const kits = new Map<string, HttpKit>()
 beforeAll(async () => {
   dir = mkdtempSync(path.join(tmpdir(), 'sallyport-explain-'))
   mkdirSync(path.join(dir, 'policies'))
-  writeFileSync(path.join(dir, 'policies', 'http.yaml'), `targets: [service, open]\n${RULES}`)
+  writeFileSync(path.join(dir, 'policies', 'http.yaml'), `targets: [service, open, inside]\n${RULES}`)
   writeFileSync(
     path.join(dir, 'sallyport.yaml'),
     JSON.stringify({
@@ -136,11 +279,11 @@ beforeAll(async () => {
       targets: {
         service: { protocol: 'http', ...SERVICE, credential: { env: 'NO_SUCH_SECRET' } },
         open: { protocol: 'http', ...OPEN },
+        inside: { protocol: 'http', ...INSIDE },
       },
     }),
   )
-  kits.set('service', httpKit({ settings: SERVICE, policy: RULES }))
-  kits.set('open', httpKit({ settings: OPEN, policy: RULES }))
+  for (const [name, settings] of Object.entries(TARGETS)) kits.set(name, httpKit({ settings, policy: RULES }))
   const input = LINES.map(({ target, arguments: args, resolve }, index) => {
     return JSON.stringify({
       id: `${index}`,
@@ -179,10 +322,11 @@ describe('policy explain --jsonl', () => {
       .trim()
       .split('\n')
       .map((line) => JSON.parse(line) as { effect: string; reason: string })
-    for (const [index, { arguments: args, resolve = {} }] of LINES.entries()) {
-      const [addresses = []] = Object.values(resolve)
-      if (addresses.length === 0 || answers[index]?.effect === 'allow') continue
-      const kit = httpKit({ settings: OPEN, policy: RULES, names: { 'www.example.com': [addresses] } })
+    for (const [index, { target, arguments: args, resolve = {} }] of LINES.entries()) {
+      const [[name = '', addresses] = []] = Object.entries(resolve)
+      if (addresses === undefined || answers[index]?.effect === 'allow') continue
+      const names = { [name.toLowerCase().replace(/\.$/u, '')]: [addresses] }
+      const kit = httpKit({ settings: TARGETS[target], policy: RULES, names })
       const error = await kit.failure(args)
       await kit.close()
       expect([args, addresses, error.code, error.facts.construct]).toEqual([

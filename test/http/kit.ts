@@ -9,6 +9,7 @@ import type { SessionRecording } from '../../src/core/recording.ts'
 import type { Target } from '../../src/core/target.ts'
 import { govern, judge, type Rooms } from '../../src/gateway/gateway.ts'
 import { createPermits } from '../../src/gateway/permits.ts'
+import { previewOf } from '../../src/gateway/preview.ts'
 import { createLimits } from '../../src/limits/limits.ts'
 import { DETECTORS } from '../../src/masking/detectors/index.ts'
 import { createMasking } from '../../src/masking/masking.ts'
@@ -39,6 +40,10 @@ export interface HttpKit {
   ask(args: Readonly<Record<string, unknown>>): Promise<Answer>
   failure(args: Readonly<Record<string, unknown>>): Promise<SallyportError>
   judged(args: Readonly<Record<string, unknown>>): ReturnType<typeof judge>
+  /** What approvers would be shown of it beside the request. */
+  preview(call: Call): ReturnType<typeof previewOf>
+  /** The call the tool makes of its arguments. */
+  of(args: Readonly<Record<string, unknown>>): Call
   run(call: Call): AsyncGenerator<Chunk, void, undefined>
   call(payload: unknown, more?: Partial<Call>): Call
   /** The HTTP door over the same gateway; {@link TOKEN} is who may come in. */
@@ -156,6 +161,11 @@ export function httpKit(options: {
       throw new Error('the call did not fail')
     },
     judged: (args) => judge(of(args), rooms),
+    async preview(one) {
+      const secret = (): Promise<never> => Promise.reject(new Error('A preview of HTTP has no use for the secret.'))
+      return previewOf(one, await judge(one, rooms), http, { policy, masking: rooms.masking, secret })
+    },
+    of,
     run: (one) => govern(one, rooms),
     call,
     close: () => http.close(),

@@ -35,6 +35,11 @@ describe('an allow for a path', () => {
     ['/v1/**', '/v1/x%0ay', false],
     ['/v1/**', '/v1/ä', false],
     ['/v1/**', '/v1/a%20b', true],
+    ['/v1/**', '/v1/%c3%a4', true],
+    ['/v1/**', '/v1/%c0%ae%c0%ae/y', false],
+    ['/v1/**', '/v1/x%E0%80%AFy', false],
+    ['/v1/**', '/v1/x%7f', false],
+    ['/v1/**', '/v1/x%25', false],
     ['/v1/{id:int}', '/v1/7', true],
     ['/v1/{id:int}', '/v1/7%0a', false],
     ['/v1/{id:int}', '/v1/7\n', false],
@@ -71,8 +76,29 @@ describe('a deny for a path', () => {
     '/admin%3ba=b',
     '/\\admin',
     '/%5cadmin',
+    '/admin/%252e/',
+    '/x%2f..%2fadmin/',
+    '/x/%252e%252e/admin/',
+    '/admin/x/%252e%252e/',
+    '/x/..;y/admin',
+    '/admin%00.png',
+    '/admin%2500.png',
+    '/admin%3fx=1',
+    '/admin%23x',
+    '/admin%20',
+    '/admin%09/',
+    '/%c0%61dmin/%c0%ae%c0%ae/admin',
+    '/x/%c0%ae%c0%ae/admin',
+    '/x%c0%af..%c0%afadmin',
+    '/x%e0%80%af..%e0%80%afadmin',
+    '/%c1%a1dmin',
+    '/a/x%2f%252e%252e%2f../admin',
   ]) {
-    it(`meets ${path}`, () => expect(pattern({ path: '/admin' }).touches(http(path))).toBe(true))
+    it(`meets ${path}`, () => {
+      expect(pattern({ path: '/admin' }).touches(http(path))).toBe(true)
+      // A last slash in the pattern is no way round it either.
+      expect(pattern({ path: '/admin/' }).touches(http(path))).toBe(true)
+    })
   }
 
   it('C6: meets a path with more layers of escapes than anybody reads', () => {

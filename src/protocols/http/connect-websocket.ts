@@ -11,7 +11,8 @@ import { SallyportError } from '../../core/errors.ts'
 import { vettedAddresses } from './connect-addresses.ts'
 import { mapError } from './connect-errors.ts'
 import { HEADER_BYTES_MAX } from './connect-pool.ts'
-import { ADDRESSES_TRIED_MAX, secretsOf, sentHeaders, type Sending } from './connector.ts'
+import { ADDRESSES_TRIED_MAX, type Sending } from './connector.ts'
+import { secretsOf, sentHeaders } from './sent-headers.ts'
 import { MESSAGE_BYTES_MAX, readPiece, rowOf, type Message } from './websocket-message.ts'
 
 /** Messages of the service that may wait to be read; beyond them the service waits. */

@@ -19,6 +19,7 @@ import { headerOf, returnedHeaders, type HeaderList } from './headers.ts'
 import { redirectOf } from './redirect.ts'
 import type { HttpOptions } from './options.ts'
 import type { HttpPlan } from './plan.ts'
+import { secretsOf, sentHeaders } from './sent-headers.ts'
 
 /** What sending takes besides the plan. */
 export interface Sending {
@@ -93,44 +94,6 @@ async function request(sending: Sending): Promise<Answered> {
     }
   }
   throw mapError(undefined, permit.signal, false)
-}
-
-/** Headers of the request as it is sent, with the credential. */
-export function sentHeaders(
-  { request, streams }: HttpPlan,
-  options: HttpOptions,
-  secret: Secret,
-): Record<string, string> {
-  const headers: Record<string, string> = Object.fromEntries(request.headers)
-  headers['accept-encoding'] = 'gzip, deflate, br'
-  if ((request.body !== undefined || streams) && headers['content-type'] === undefined) {
-    headers['content-type'] = 'application/octet-stream'
-  }
-  const { auth } = options
-  switch (auth.kind) {
-    case 'bearer':
-      headers['authorization'] = `Bearer ${secret.value}`
-      break
-    case 'basic':
-      headers['authorization'] = `Basic ${basicOf(secret)}`
-      break
-    case 'header':
-      headers[auth.name] = auth.prefix + secret.value
-      break
-    default:
-      auth.kind satisfies 'none'
-  }
-  return headers
-}
-
-function basicOf({ user = '', value }: Secret): string {
-  return Buffer.from(`${user}:${value}`, 'utf8').toString('base64')
-}
-
-/** What an answer must not hold. */
-export function secretsOf(secret: Secret, { auth }: HttpOptions): readonly string[] {
-  if (auth.kind === 'none') return []
-  return auth.kind === 'basic' ? [secret.value, basicOf(secret)] : [secret.value]
 }
 
 /** The caller's own stream, cut off with an error where it becomes too long. */

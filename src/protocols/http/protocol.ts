@@ -13,6 +13,7 @@ import { send } from './connector.ts'
 import { EchoFilters } from './echo.ts'
 import type { HttpOptions } from './options.ts'
 import { planRequest, type HttpPlan } from './plan.ts'
+import { previewRequest } from './preview.ts'
 import { withoutValues } from './shown.ts'
 
 /** What is kept for one target between its calls. */
@@ -48,6 +49,10 @@ export function httpProtocol(lookup: Lookup): Protocol<HttpPlan> {
     },
 
     withoutValues,
+
+    async preview(call, plan) {
+      return previewRequest(plan, call.target.options as HttpOptions)
+    },
 
     execute(call, plan, permit, secret) {
       const { refused } = plan

@@ -4,9 +4,17 @@ import { isJsonType, mediaTypeOf, textOf } from './body.ts'
 import { headerOf } from './headers.ts'
 import type { HttpRequest } from './request.ts'
 import type { HttpAuth } from './options.ts'
+import { credentialLine } from './sent-headers.ts'
 
 /** The request as recordings and approvers see it: request line, headers, a blank line, the body, and its digest. */
 export function shownRequest(request: HttpRequest, auth: HttpAuth, streams: boolean): ShownRequest {
+  const credential = credentialLine(auth)
+  const lines = request.headers.map(([name, value]) => `${name}: ${value}`)
+  return writeRequest(request, credential === undefined ? lines : [...lines, credential], streams)
+}
+
+/** Writes a request with these lines as its headers, and says where in it data stands that masks can name. */
+export function writeRequest(request: HttpRequest, lines: readonly string[], streams: boolean): ShownRequest {
   const { method, url, headers, body, bodyDigest, upgrade } = request
   const data: ShownData[] = []
   let text = `${method} ${url.href.slice(0, url.href.length - url.search.length)}`
@@ -18,9 +26,7 @@ export function shownRequest(request: HttpRequest, auth: HttpAuth, streams: bool
     add('?')
     add(url.search.slice(1), 'form')
   }
-  for (const [name, value] of headers) add(`\n${name}: ${value}`)
-  const credential = credentialLine(auth)
-  if (credential !== undefined) add(`\n${credential}`)
+  for (const line of lines) add(`\n${line}`)
   if (upgrade !== undefined) {
     add('\nupgrade: websocket')
     if (upgrade.protocols.length > 0) add(`\nsec-websocket-protocol: ${upgrade.protocols.join(', ')}`)
@@ -39,11 +45,6 @@ function formOf(contentType: string | undefined): ShownData['form'] {
   const type = mediaTypeOf(contentType)
   if (type !== undefined && isJsonType(type)) return 'json'
   return type === 'application/x-www-form-urlencoded' ? 'form' : 'opaque'
-}
-
-function credentialLine(auth: HttpAuth): string | undefined {
-  if (auth.kind === 'none') return undefined
-  return auth.kind === 'header' ? `${auth.name}: [credential]` : `authorization: [${auth.kind} credential]`
 }
 
 /**
