@@ -112,33 +112,35 @@ const LINES: readonly Line[] = [
   refund('/v1/refunds/٧'),
   refund('/v1/refunds/1234567890123456789'),
   refund('/v1/refunds/'),
-  ...[
-    ['Proxy-Authorization', 'Basic eDp5'],
-    ['Proxy-Connection', 'keep-alive'],
-    ['Connection', 'x-team'],
-    ['Keep-Alive', 'timeout=5'],
-    ['TE', 'trailers'],
-    ['Trailer', 'x'],
-    ['Content-Length', '5'],
-    ['Content-Encoding', 'gzip'],
-    ['Accept-Encoding', 'zstd'],
-    ['Expect', '100-continue'],
-    ['Forwarded', 'host=evil.example'],
-    ['X-Forwarded-For', '127.0.0.1'],
-    ['X-Forwarded-Proto', 'https'],
-    ['X-Real-IP', '127.0.0.1'],
-    ['X-HTTP-Method', 'DELETE'],
-    ['X-Method-Override', 'DELETE'],
-    ['X-Rewrite-URL', '/v1/admin'],
-    ['X_Original_URL', '/v1/admin'],
-    ['Via', '1.1 x'],
-    ['Range', 'bytes=0-1'],
-    ['If-Range', 'x'],
-    ['Sec-WebSocket-Key', 'x'],
-    ['X-Anything', 'x'],
-    ['Accept: a\r\nX-Evil', 'x'],
-    ['Accept ', 'x'],
-  ].map(([name = '', value]) => at('/v1/x', 'deny', { headers: { [name]: value } })),
+  ...(
+    [
+      ['Proxy-Authorization', 'Basic eDp5'],
+      ['Proxy-Connection', 'keep-alive'],
+      ['Connection', 'x-team'],
+      ['Keep-Alive', 'timeout=5'],
+      ['TE', 'trailers'],
+      ['Trailer', 'x'],
+      ['Content-Length', '5'],
+      ['Content-Encoding', 'gzip'],
+      ['Accept-Encoding', 'zstd'],
+      ['Expect', '100-continue'],
+      ['Forwarded', 'host=evil.example'],
+      ['X-Forwarded-For', '127.0.0.1'],
+      ['X-Forwarded-Proto', 'https'],
+      ['X-Real-IP', '127.0.0.1'],
+      ['X-HTTP-Method', 'DELETE'],
+      ['X-Method-Override', 'DELETE'],
+      ['X-Rewrite-URL', '/v1/admin'],
+      ['X_Original_URL', '/v1/admin'],
+      ['Via', '1.1 x'],
+      ['Range', 'bytes=0-1'],
+      ['If-Range', 'x'],
+      ['Sec-WebSocket-Key', 'x'],
+      ['X-Anything', 'x'],
+      ['Accept: a\r\nX-Evil', 'x'],
+      ['Accept ', 'x'],
+    ] as const
+  ).map(([name, value]) => at('/v1/x', 'deny', { headers: { [name]: value } })),
   ...['a\nb', 'a\0b', 'a\u010d\u010ab', 'ä'].map((value) => at('/v1/x', 'deny', { headers: { accept: value } })),
   at('/v1/x', 'deny', { headers: { Host: 'evil.example' } }),
   at('/v1/x', 'deny', { headers: { 'X-HTTP-Method-Override': 'DELETE' } }),
@@ -323,8 +325,9 @@ describe('policy explain --jsonl', () => {
       .split('\n')
       .map((line) => JSON.parse(line) as { effect: string; reason: string })
     for (const [index, { target, arguments: args, resolve = {} }] of LINES.entries()) {
-      const [[name = '', addresses] = []] = Object.entries(resolve)
-      if (addresses === undefined || answers[index]?.effect === 'allow') continue
+      const [told] = Object.entries(resolve)
+      if (told === undefined || answers[index]?.effect === 'allow') continue
+      const [name, addresses] = told
       const names = { [name.toLowerCase().replace(/\.$/u, '')]: [addresses] }
       const kit = httpKit({ settings: TARGETS[target], policy: RULES, names })
       const error = await kit.failure(args)

@@ -291,10 +291,12 @@ describe('bytes that two parsers could cut apart', () => {
     const evil = ['X-Forwarded-Host', 'X-Original-URL', 'X-HTTP-Method-Override', 'Cookie', 'Proxy-Authorization', 'TE']
     await raw(
       port,
-      `GET /service/x HTTP/1.1\r\n${head}${evil.map((name) => `${name}: evil\r\n`).join('')}Connection: close, Accept\r\nAccept: text/plain\r\n\r\n`,
+      `GET /service/x HTTP/1.1\r\n${head}${evil.map((name) => `${name}: evil\r\n`).join('')}Connection: close, Accept\r\nAccept: text/plain\r\nPrefer: x\r\n\r\n`,
     )
     const names = Object.keys(server.seen[0]?.headers ?? {})
     expect(names.filter((name) => evil.some((one) => one.toLowerCase() === name))).toEqual([])
+    // A header that `Connection` names is for this connection only.
+    expect([names.includes('accept'), names.includes('prefer')]).toEqual([false, true])
     expect(server.seen[0]?.headers.host).toBe(`127.0.0.1:${server.port}`)
   })
 })

@@ -6,6 +6,7 @@
  */
 import type { IncomingMessage } from 'node:http'
 import { SallyportError } from '../../core/errors.ts'
+import { checkFraming, headerValues } from '../../core/http-head.ts'
 import { isForwarded, type HeaderList } from './headers.ts'
 import type { HttpOptions } from './options.ts'
 import type { HttpPayload, Upgrade } from './request.ts'
@@ -31,25 +32,6 @@ export function placeOf(url: string): Place {
   return { target, rest }
 }
 
-/**
- * Returns the token a request carries: as bearer, or as the password of basic authentication for clients that know
- * nothing else. The header serves identity only; the service never sees it.
- *
- * @throws SallyportError `ERR_UNAUTHENTICATED`
- */
-export function tokenOf(request: IncomingMessage): string {
-  const values = valuesOf(request, 'authorization')
-  const [value = ''] = values
-  // Of two, somebody before us may have looked at the other one.
-  if (values.length !== 1) throw unauthenticated()
-  const [, scheme = '', text = ''] = /^(bearer|basic) +(\S+)$/iu.exec(value) ?? []
-  if (scheme.toLowerCase() === 'bearer') return text
-  const pair = scheme === '' ? '' : Buffer.from(text, 'base64').toString('utf8')
-  const colon = pair.indexOf(':')
-  if (colon < 0) throw unauthenticated()
-  return pair.slice(colon + 1)
-}
-
 /** The payload of a request without its body. @throws SallyportError `ERR_INVALID_INPUT` */
 export function payloadOf(request: IncomingMessage, rest: string, options: HttpOptions): HttpPayload {
   const headers = forwardedHeaders(request, options)
@@ -62,10 +44,12 @@ export function payloadOf(request: IncomingMessage, rest: string, options: HttpO
 function forwardedHeaders(request: IncomingMessage, options: HttpOptions): HeaderList {
   const fields = new Map<string, string>()
   const { rawHeaders } = request
+  // What the client says is for this connection only goes no further (RFC 9110, section 7.6.1).
+  const hops = valuesOf(request, 'connection').flatMap((value) => value.toLowerCase().split(/[\s,]+/u))
   for (let i = 0; i + 1 < rawHeaders.length; i += 2) {
     const name = (rawHeaders[i] ?? '').toLowerCase()
     const value = rawHeaders[i + 1] ?? ''
-    if (!isForwarded(name, options.allowHeaders)) continue
+    if (!isForwarded(name, options.allowHeaders) || hops.includes(name)) continue
     const other = fields.get(name)
     if (other !== undefined && name === 'content-type') throw invalid('The header content-type is given twice.')
     fields.set(name, other === undefined ? value : `${other}, ${value}`)
@@ -82,20 +66,10 @@ function forwardedHeaders(request: IncomingMessage, options: HttpOptions): Heade
 export function checkRequest(request: IncomingMessage, isWebSocket = false): void {
   // Node's parser reads a request of HTTP/0.9 or 2.0 in this form; nobody else would read it so.
   if (!/^1\.[01]$/u.test(request.httpVersion)) throw invalid('Speak HTTP/1.1.')
-  const lengths = valuesOf(request, 'content-length')
-  const codings = valuesOf(request, 'transfer-encoding')
-  // Node's parser refuses these as well; a request is cheap to look at twice, and smuggling is not.
-  if (lengths.length > 1 || codings.length > 1 || (lengths.length > 0 && codings.length > 0)) {
-    throw invalid('The length of the body is given twice.')
+  if (request.httpVersion === '1.0' && valuesOf(request, 'transfer-encoding').length > 0) {
+    throw invalid('HTTP/1.0 has no transfer codings.')
   }
-  if (codings.length > 0 && request.httpVersion === '1.0') throw invalid('HTTP/1.0 has no transfer codings.')
-  if (codings[0] !== undefined && codings[0].trim().toLowerCase() !== 'chunked') {
-    throw invalid('The only transfer coding of a request is chunked.')
-  }
-  if (valuesOf(request, 'host').length !== 1) throw invalid('Exactly one Host header is needed.')
-  if (valuesOf(request, 'content-encoding').some((coding) => coding.trim().toLowerCase() !== 'identity')) {
-    throw invalid('Send the body without a content coding: what is judged must be what the service reads.')
-  }
+  checkFraming(request.rawHeaders)
   if (!isWebSocket && valuesOf(request, 'upgrade').length > 0 && upgradeOf(request) !== 'h2c') {
     throw new SallyportError('ERR_DENIED', 'Another protocol on this connection could not be judged.', {
       facts: { construct: 'http.upgrade' },
@@ -127,20 +101,8 @@ export function webSocketOf(request: IncomingMessage): Upgrade {
   return { protocols: offered.map((name) => name.trim()).filter((name) => name !== '') }
 }
 
-function valuesOf({ rawHeaders }: IncomingMessage, wanted: string): readonly string[] {
-  const values: string[] = []
-  for (let i = 0; i + 1 < rawHeaders.length; i += 2) {
-    if ((rawHeaders[i] ?? '').toLowerCase() === wanted) values.push(rawHeaders[i + 1] ?? '')
-  }
-  return values
-}
-
-function unauthenticated(): SallyportError {
-  return new SallyportError(
-    'ERR_UNAUTHENTICATED',
-    'Send a token of the gateway: Authorization: Bearer <token>, or basic authentication with the token as password.',
-  )
-}
+const valuesOf = ({ rawHeaders }: IncomingMessage, wanted: string): readonly string[] =>
+  headerValues(rawHeaders, wanted)
 
 function invalid(message: string): SallyportError {
   return new SallyportError('ERR_INVALID_INPUT', message)

@@ -8,6 +8,7 @@ import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http
 import type { Call } from '../../core/call.ts'
 import type { Chunk } from '../../core/chunk.ts'
 import { SallyportError } from '../../core/errors.ts'
+import { tokenIn } from '../../core/http-head.ts'
 import type { Principal } from '../../core/principal.ts'
 import type { Target } from '../../core/target.ts'
 import type { Sessions } from '../../gateway/sessions.ts'
@@ -15,7 +16,7 @@ import { writeAnswer } from './listener-answer.ts'
 import { receiveBody } from './listener-body.ts'
 import { problemOf, type HeldFacts } from './listener-errors.ts'
 import type { Slots } from './listener-slots.ts'
-import { checkRequest, payloadOf, placeOf, tokenOf } from './listener-request.ts'
+import { checkRequest, payloadOf, placeOf } from './listener-request.ts'
 import type { HttpOptions } from './options.ts'
 import type { HttpPayload } from './request.ts'
 
@@ -112,7 +113,7 @@ export async function receive(
   isWebSocket = false,
 ): Promise<Received> {
   // Nothing is said about a request before it is known who sends it.
-  const principal = await deps.authenticate(tokenOf(request))
+  const principal = await deps.authenticate(tokenIn(request.rawHeaders))
   checkRequest(request, isWebSocket)
   const place = placeOf(request.url ?? '')
   const target = deps.target(place.target)
