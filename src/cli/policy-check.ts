@@ -4,9 +4,10 @@ import { knownOf } from '../known.ts'
 import { readPolicyFiles, type PolicyFiles } from '../policy/load-files.ts'
 import { loadPolicy } from '../policy/load.ts'
 import type { Policy } from '../policy/policy.ts'
-import { formatProblems, type Problem } from '../policy/problem.ts'
+import { formatProblems, sortProblems, type Problem } from '../policy/problem.ts'
 import { EXIT } from './exit-code.ts'
 import { holdAgainst } from './policy-against.ts'
+import { denyLists } from './policy-ways-around.ts'
 import { openTerminal, printable, type Terminal } from './terminal.ts'
 
 /** Options of `policy check`. */
@@ -29,17 +30,19 @@ export async function policyCheck(options: CheckOptions): Promise<void> {
       ? undefined
       : await holdAgainst(options.against, config, loaded.policy)
   const problems = [...mistakes, ...(against?.problems ?? [])]
+  const lists = loaded.policy === undefined ? [] : denyLists(loaded.policy, config.targets, Date.now())
+  const warnings = sortProblems([...loaded.warnings, ...lists])
   if (terminal.isJson) {
     terminal.json({
       ok: problems.length === 0,
       version: loaded.policy?.version,
       problems,
-      warnings: loaded.warnings,
+      warnings,
       ...(against !== undefined && { against: { target: against.target, warnings: against.warnings } }),
     })
   } else {
     report(terminal, problems, 'error')
-    report(terminal, loaded.warnings, 'warning')
+    report(terminal, warnings, 'warning')
     for (const { severity, message } of against?.warnings ?? []) {
       terminal.line(printable(`${against?.target ?? ''}: ${severity}: ${message}`))
     }

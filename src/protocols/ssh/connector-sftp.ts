@@ -20,13 +20,30 @@ export type SftpRequest = Extract<SshRequest, { kind: 'sftp' }>
 
 /** What OpenSSH sends and takes in one packet. */
 const BLOCK_BYTES = 32 * 1024
-/** Blocks that are asked for at once. */
-const BLOCKS = 8
+/** Bytes that are read into one buffer, and shown together. */
+const WINDOW_BYTES = 8 * BLOCK_BYTES
+/** Windows that are asked for before the first of them is shown; a file that turns out to be long gets more and more. */
+const WINDOWS_MAX = 8
+/** Bytes of an upload that may be on their way to the target. */
+const UNWRITTEN_BYTES_MAX = 2 * 1024 * 1024
 /** How the flags of an open are written (draft-ietf-secsh-filexfer-02, section 6.3). */
 const OPEN = { READ: 1, WRITE: 2, APPEND: 4, CREAT: 8, TRUNC: 16, EXCL: 32 } as const
 
-/** Bytes in front of each piece of an upload: where in the file it goes. */
-export const OFFSET_BYTES = 8
+/** What belongs to a piece of an upload. */
+export interface Place {
+  /** Where in the file it goes. */
+  readonly at: number
+  /** Told when the target has written it. Pieces are written while the next ones are taken. */
+  readonly written: () => void
+}
+
+const places = new WeakMap<Uint8Array, Place>()
+
+/** Says where a piece of an upload goes; the piece is then input of the call. */
+export function placed(piece: Uint8Array, place: Place): Uint8Array {
+  places.set(piece, place)
+  return piece
+}
 
 interface Run {
   readonly sftp: SFTPWrapper
@@ -168,15 +185,10 @@ async function* read(run: Run): AsyncGenerator<Chunk, void, undefined> {
   const handle = await asked<Buffer>(run, (done) => sftp.open(request.path, OPEN.READ, done))
   try {
     yield { kind: 'head', attributes: { path: request.path } }
-    let ahead = window(run, handle, 0)
-    ahead.catch(() => undefined)
+    const ahead = new Ahead(run, handle)
     for (let at = 0; ;) {
-      const { bytes, isEnd } = await ahead
+      const { bytes, isEnd } = await ahead.next()
       const next = at + bytes.length
-      if (!isEnd && next <= bytesMax) {
-        ahead = window(run, handle, next)
-        ahead.catch(() => undefined)
-      }
       const piece = bytes.subarray(0, Math.max(0, bytesMax - at))
       if (piece.length > 0) yield { kind: 'data', channel: 'body', bytes: piece }
       if (next > bytesMax) return yield exit('OK', { truncated: true, truncatedBy: 'bytes' })
@@ -188,34 +200,60 @@ async function* read(run: Run): AsyncGenerator<Chunk, void, undefined> {
   }
 }
 
-/** Reads some blocks at once. The end is where the target says so, not where a block is short. */
-async function window(
-  run: Run,
-  handle: Buffer,
-  from: number,
-): Promise<{ readonly bytes: Buffer; readonly isEnd: boolean }> {
-  const blocks = await Promise.all(
-    Array.from({ length: BLOCKS }, (_, index) => block(run, handle, from + index * BLOCK_BYTES)),
-  )
-  const short = blocks.findIndex((bytes) => bytes.length < BLOCK_BYTES)
-  return {
-    bytes: Buffer.concat(short < 0 ? blocks : blocks.slice(0, short + 1)),
-    isEnd: short >= 0,
+interface Window {
+  readonly bytes: Buffer
+  readonly isEnd: boolean
+}
+
+/** Windows of a file in their order, the next ones asked for while one is looked at. */
+class Ahead {
+  readonly #run: Run
+  readonly #handle: Buffer
+  readonly #windows: Promise<Window>[] = []
+  #from = 0
+  #count = 1
+
+  constructor(run: Run, handle: Buffer) {
+    this.#run = run
+    this.#handle = handle
+  }
+
+  async next(): Promise<Window> {
+    // What a limit cuts off is not asked for.
+    while (this.#windows.length < this.#count && this.#from <= this.#run.bytesMax) {
+      const window = readWindow(this.#run, this.#handle, this.#from)
+      window.catch(() => undefined)
+      this.#windows.push(window)
+      this.#from += WINDOW_BYTES
+    }
+    this.#count = Math.min(this.#count + 1, WINDOWS_MAX)
+    return (await this.#windows.shift()) ?? { bytes: Buffer.alloc(0), isEnd: true }
   }
 }
 
-async function block(run: Run, handle: Buffer, from: number): Promise<Buffer> {
-  const bytes = Buffer.allocUnsafe(BLOCK_BYTES)
+/** Reads some blocks at once. The end is where the target says so, not where a block is short. */
+async function readWindow(run: Run, handle: Buffer, from: number): Promise<Window> {
+  const bytes = Buffer.allocUnsafe(WINDOW_BYTES)
+  const starts = Array.from({ length: WINDOW_BYTES / BLOCK_BYTES }, (_, index) => index * BLOCK_BYTES)
+  const lengths = await Promise.all(starts.map((start) => readBlock(run, handle, bytes, start, from)))
+  const short = lengths.findIndex((length) => length < BLOCK_BYTES)
+  // Blocks behind a short one were asked for before that was known.
+  const end = short < 0 ? WINDOW_BYTES : short * BLOCK_BYTES + (lengths[short] ?? 0)
+  return { bytes: bytes.subarray(0, end), isEnd: short >= 0 }
+}
+
+/** Reads one block of a window and returns how much of it there is. */
+async function readBlock(run: Run, handle: Buffer, bytes: Buffer, start: number, from: number): Promise<number> {
   let length = 0
   while (length < BLOCK_BYTES) {
-    const at = length
+    const at = start + length
     const count = await asked<number>(run, (done) =>
-      run.sftp.read(handle, bytes, at, BLOCK_BYTES - at, from + at, (error, read) => done(error, read)),
+      run.sftp.read(handle, bytes, at, BLOCK_BYTES - length, from + at, (error, read) => done(error, read)),
     ).catch((error: unknown) => unlessEnd(error) ?? 0)
     if (count === 0) break
     length += count
   }
-  return bytes.subarray(0, length)
+  return length
 }
 
 async function* write(run: Run): AsyncGenerator<Chunk, void, undefined> {
@@ -231,20 +269,16 @@ async function* write(run: Run): AsyncGenerator<Chunk, void, undefined> {
   let isClosed = false
   try {
     yield { kind: 'head', attributes: { path: request.path } }
-    for await (const piece of until(call.input ?? [], permit.signal)) {
-      const bytes = Buffer.from(piece.buffer, piece.byteOffset, piece.length)
-      const at = Number(bytes.readBigUInt64BE(0))
-      if (!Number.isSafeInteger(at)) throw new SallyportError('ERR_INVALID_INPUT', 'No file is that long.')
-      const data = bytes.subarray(OFFSET_BYTES)
+    const writing = new Writing(run, handle)
+    for await (const bytes of until(call.input ?? [], permit.signal, writing.failed)) {
+      const place = places.get(bytes)
+      if (place === undefined)
+        throw new SallyportError('ERR_INVALID_INPUT', 'It is not said where in the file it goes.')
       // Recorded before it is written.
-      yield { kind: 'data', channel: 'stdin', bytes: data }
-      const blocks: Promise<unknown>[] = []
-      for (let from = 0; from < data.length; from += BLOCK_BYTES) {
-        const length = Math.min(BLOCK_BYTES, data.length - from)
-        blocks.push(asked(run, (done) => sftp.write(handle, data, from, length, at + from, done)))
-      }
-      await Promise.all(blocks)
+      yield { kind: 'data', channel: 'stdin', bytes }
+      await writing.write(bytes, place)
     }
+    await writing.finished()
     isClosed = true
     // A disk that is full may only be noticed now.
     await asked(run, (done) => sftp.close(handle, done))
@@ -254,22 +288,78 @@ async function* write(run: Run): AsyncGenerator<Chunk, void, undefined> {
   }
 }
 
-/** A client that sends nothing must not keep a call that is to end. */
+/** Pieces on their way to the target: the next ones are sent before the first is answered. */
+class Writing {
+  readonly #run: Run
+  readonly #handle: Buffer
+  readonly #pieces: { readonly bytes: number; readonly written: Promise<void> }[] = []
+  #bytes = 0
+  readonly #failed = new AbortController()
+
+  constructor(run: Run, handle: Buffer) {
+    this.#run = run
+    this.#handle = handle
+  }
+
+  /** Aborted with the first that goes wrong, also while nothing comes to be written. */
+  get failed(): AbortSignal {
+    return this.#failed.signal
+  }
+
+  /** Sends a piece, and resolves when there is room for another. */
+  async write(bytes: Uint8Array, place: Place): Promise<void> {
+    const written = this.#send(bytes, place)
+    written.catch((error: unknown) => this.#failed.abort(error))
+    this.#pieces.push({ bytes: bytes.length, written })
+    this.#bytes += bytes.length
+    while (this.#bytes > UNWRITTEN_BYTES_MAX) await this.#oldest()
+  }
+
+  /** Resolves when everything is written. */
+  async finished(): Promise<void> {
+    while (this.#pieces.length > 0) await this.#oldest()
+  }
+
+  async #oldest(): Promise<void> {
+    const piece = this.#pieces.shift()
+    if (piece === undefined) return
+    await piece.written
+    this.#bytes -= piece.bytes
+  }
+
+  async #send(piece: Uint8Array, { at, written }: Place): Promise<void> {
+    const { sftp } = this.#run
+    const data = Buffer.from(piece.buffer, piece.byteOffset, piece.length)
+    const blocks: Promise<unknown>[] = []
+    for (let from = 0; from < data.length; from += BLOCK_BYTES) {
+      const length = Math.min(BLOCK_BYTES, data.length - from)
+      blocks.push(asked(this.#run, (done) => sftp.write(this.#handle, data, from, length, at + from, done)))
+    }
+    await Promise.all(blocks)
+    written()
+  }
+}
+
+/** A client that sends nothing must not keep a call that is to end, or whose writing failed. */
 async function* until(
   input: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
-  signal: AbortSignal,
+  permit: AbortSignal,
+  failed: AbortSignal,
 ): AsyncGenerator<Uint8Array, void, undefined> {
   const iterator = Symbol.asyncIterator in input ? input[Symbol.asyncIterator]() : input[Symbol.iterator]()
-  let abort: () => void = () => undefined
-  const aborted = new Promise<never>((_resolve, reject) => (abort = () => reject(reasonOf(signal))))
-  aborted.catch(() => undefined)
-  if (signal.aborted) abort()
+  const signal = AbortSignal.any([permit, failed])
+  let stop: (() => void) | undefined
+  const abort = (): void => stop?.()
   signal.addEventListener('abort', abort, { once: true })
   let isWaiting = false
   try {
     for (;;) {
       isWaiting = true
-      const next = await Promise.race([iterator.next(), aborted])
+      const next = await new Promise<IteratorResult<Uint8Array>>((resolve, reject) => {
+        stop = () => reject(failed.aborted ? failed.reason : reasonOf(permit))
+        if (signal.aborted) stop()
+        else Promise.resolve(iterator.next()).then(resolve, reject)
+      })
       isWaiting = false
       if (next.done === true) return
       yield next.value

@@ -1,7 +1,7 @@
 import type { Call } from '../../core/call.ts'
 import type { Chunk } from '../../core/chunk.ts'
 import { SallyportError } from '../../core/errors.ts'
-import { OFFSET_BYTES } from './connector-sftp.ts'
+import { placed } from './connector-sftp.ts'
 
 /** Starts the call an open file is. */
 export type Start = (more: Partial<Call>) => AsyncIterable<Chunk>
@@ -93,7 +93,8 @@ export class ReadFile {
     const chunk = next.value
     this.#isBegun ||= chunk.kind === 'head'
     if (chunk.kind === 'data' && chunk.channel === 'body') {
-      this.#held.push(Buffer.from(chunk.bytes))
+      const { bytes } = chunk
+      this.#held.push(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length))
       this.#heldBytes += chunk.bytes.length
     }
     if (chunk.kind !== 'exit') return
@@ -116,7 +117,8 @@ export class ReadFile {
       left -= piece.length
       pieces.push(piece)
     }
-    const bytes = Buffer.concat(pieces)
+    const [only] = pieces
+    const bytes = pieces.length === 1 && only !== undefined ? only : Buffer.concat(pieces)
     this.#heldBytes -= bytes.length
     this.#position += bytes.length
     return bytes
@@ -149,6 +151,8 @@ export class WriteFile {
   readonly kind = 'write'
   readonly path: string
   readonly #waiting: Waiting[] = []
+  /** What the call has taken and the target has not written yet. */
+  readonly #taken = new Set<readonly Waiting[]>()
   readonly #ended: Promise<void>
   readonly #opened: Promise<void>
   #bytes = 0
@@ -208,11 +212,12 @@ export class WriteFile {
       this.#failure = error instanceof TargetRefused ? error : SallyportError.from(error)
     } finally {
       const error = this.#failure ?? new TargetRefused('FAILURE')
-      for (const { fail } of this.#waiting.splice(0)) fail(error)
+      for (const { fail } of [...[...this.#taken].flat(), ...this.#waiting.splice(0)]) fail(error)
+      this.#taken.clear()
     }
   }
 
-  /** Pieces with their place in the file. Whoever takes the next one has written the one before. */
+  /** Pieces with their place in the file; each is answered when the target has written it. */
   async *#input(): AsyncGenerator<Uint8Array, void, undefined> {
     for (;;) {
       if (this.#isLeft) throw new SallyportError('ERR_CANCELLED', 'The client went away.')
@@ -223,20 +228,18 @@ export class WriteFile {
         continue
       }
       const batch = this.#batch()
-      const place = Buffer.alloc(OFFSET_BYTES)
-      place.writeBigUInt64BE(BigInt(first.offset))
-      const data = batch.map(({ data }) => data)
-      let isWritten = false
-      try {
-        yield Buffer.concat([place, ...data])
-        isWritten = true
-      } finally {
-        for (const { data, done, fail } of batch) {
-          this.#bytes -= data.length
-          if (isWritten) done()
-          else fail(this.#failure ?? new TargetRefused('FAILURE'))
+      const data = batch.map((each) => each.data)
+      const written = (): void => {
+        this.#taken.delete(batch)
+        for (const each of batch) {
+          this.#bytes -= each.data.length
+          each.done()
         }
       }
+      this.#taken.add(batch)
+      const [only] = data
+      const piece = data.length === 1 && only !== undefined ? only : Buffer.concat(data)
+      yield placed(piece, { at: first.offset, written })
     }
   }
 
