@@ -71,7 +71,7 @@ function split(program: string, words: readonly string[]): readonly string[] {
   const at = words.findIndex((word) => /^-[a-zA-Z]{2,}$/u.test(word))
   const joined = words[at]
   if (joined === undefined) return []
-  const letters = [...joined.slice(1)]
+  const letters = joined.slice(1).split('')
   const variants = [letters.map((letter) => `-${letter}`), [`-${letters.toReversed().join('')}`]]
   return variants.map((options) => quoteWords([program, ...words.slice(0, at), ...options, ...words.slice(at + 1)]))
 }
