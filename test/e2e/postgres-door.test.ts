@@ -314,7 +314,10 @@ rules:
   - {id: all, effect: allow, principals: [group:agents], actions: ["sql.*", sql.unknown], resources: ["**"]}
 `
 
-  it('C4: passes on what is not understood; C7: once it does not, nothing is taken for granted', async () => {
+  /** What a session hears that did anything while nobody looked. */
+  const ENDED = { codes: ['57P01'], rows: [] }
+
+  it('C4: passes on what is not understood', async () => {
     await policy('', OPEN)
     const { client } = await RawClient.login(world.wirePort, token)
     await client.say(query('create temp table orders (id int)'))
@@ -322,38 +325,74 @@ rules:
     expect((await client.say(query('select 1; select 2'))).letters).toBe('TDCTDCZ')
     await client.say(parse('select count(*) from orders', 'kept'), SYNC)
     expect((await client.say(bind({ statement: 'kept' }), execute(), SYNC)).rows).toEqual([['0']])
-    await client.say(query('prepare anything as select ssn from people'))
-    await policy(MASK)
-    for (const heard of [
-      await client.say(bind({ statement: 'kept' }), execute(), SYNC),
-      await client.say(query('execute anything')),
-      await client.say(query('select id from orders')),
-    ]) {
-      expect(heard).toMatchObject({ codes: ['42501'], rows: [] })
-    }
-    await policy('')
     client.end()
   })
 
-  it('C7: ends a session whose text means something else when that begins to matter', async () => {
+  it.each([
+    [
+      'a temporary view under the name of a table',
+      'create temp view orders as select ssn from people',
+      'select * from orders',
+    ],
+    ['a statement prepared anew', 'deallocate all; prepare known as select ssn from people', 'execute known'],
+    [
+      'a setting of how text is read',
+      'set standard_conforming_strings = off',
+      String.raw`select '\'' ; select ssn from people; --'`,
+    ],
+    ['a setting nothing is asked about', 'set session_replication_role = origin', 'select id from orders'],
+    ['nothing at all', 'select 1', 'select id from orders'],
+  ])('C7: ends a session once statements are judged again: %s', async (_, unwatched, after) => {
+    await policy('')
+    const { client } = await RawClient.login(world.wirePort, token)
+    await client.say(query('prepare known as select id from orders'))
+    await policy('', OPEN)
+    await client.say(query(unwatched))
+    await policy(MASK)
+    expect(await client.say(query(after))).toMatchObject(ENDED)
+    client.end()
+  })
+
+  it('C7: ends one that was let in by it, and has done nothing yet', async () => {
     await policy('', OPEN)
     const { client } = await RawClient.login(world.wirePort, token)
-    await client.say(query('set standard_conforming_strings = off'))
-    expect((await client.say(query(String.raw`select '\' ; '`))).rows).toEqual([["' ; "]])
     await policy('')
-    const heard = await client.say(query(String.raw`select '\'' ; select ssn from people; --'`))
-    expect(heard).toMatchObject({ codes: ['57P01'], rows: [] })
+    expect(await client.say(query('select id from orders'))).toMatchObject(ENDED)
     client.end()
+  })
+
+  it('C7: ends one that would run what it parsed or bound before', async () => {
+    for (const messages of [
+      [bind({ statement: 'kept' }), execute(), SYNC],
+      [execute(1, 'page'), SYNC],
+    ]) {
+      await policy('', OPEN)
+      const { client } = await RawClient.login(world.wirePort, token)
+      await client.say(query('begin'))
+      await client.say(
+        parse('select ssn from people', 'kept'),
+        bind({ statement: 'kept', portal: 'page' }),
+        execute(1, 'page'),
+        SYNC,
+      )
+      await policy(MASK)
+      const heard = await client.say(...messages)
+      expect(heard.rows).toEqual([])
+      expect(['57P01', '42501']).toContain(heard.codes[0])
+      client.end()
+    }
   })
 
   it('C2: holds from the moment it is another policy, in the middle of a transaction, too', async () => {
     await policy('', OPEN)
     const { client } = await RawClient.login(world.wirePort, token)
     await client.say(query('begin'))
-    await client.say(query('select ssn from people'))
+    await client.say(query(`update orders set item = 'changed' where id = 1`))
     await policy('')
-    // The database itself would take it.
-    expect((await client.say(query(`update orders set item = 'changed'`))).codes).toEqual(['42501'])
+    expect(await client.say(query('commit'))).toMatchObject(ENDED)
+    await withClient(async (other) => {
+      expect((await other.query('select item from orders where id = 1')).rows).not.toEqual([{ item: 'changed' }])
+    })
     client.end()
   })
 })

@@ -156,8 +156,8 @@ export class ClientSession {
   #drift: string | undefined
   /** Whether the policy that decides now lets everything through: what a text means then decides nothing. */
   #isOpen = false
-  /** Set when something ran that nobody looked into, so that nothing is known of what the session holds. */
-  #isUnknown = false
+  /** Set when something may have run that nobody looked into, so that nothing is known of what the session holds. */
+  #isUnwatched: boolean
   /** Where the session looks names up, when its client has moved that. */
   #searchPath: readonly string[] | undefined
   /** Set once the path was moved: then the end of a transaction or of a savepoint may move it again. */
@@ -186,6 +186,7 @@ export class ClientSession {
     this.#session = session
     this.#target = target
     this.#backend = backend
+    this.#isUnwatched = backend.isUnpinned
     this.#rooms = rooms
     this.#limits = limits
   }
@@ -377,17 +378,27 @@ export class ClientSession {
 
   /** What a call is planned with besides the catalog. */
   get #pins() {
-    return { drift: this.#drift, searchPath: this.#searchPath, owesCode: this.#owesCode }
+    return {
+      drift: this.#drift,
+      searchPath: this.#searchPath,
+      isUnwatched: this.#isUnwatched,
+      owesCode: this.#owesCode,
+    }
   }
 
-  /** Whether anything must be asked before a text means what it says; found out before each statement. */
+  /**
+   * Whether anything must be asked before a text means what it says; found out before each statement.
+   *
+   * @throws SallyportError where the policy has let everything through before and does so no more. Settings, temporary
+   *   objects, and names of cursors and statements may then be anything: such a session is not one to go on with.
+   */
   #mustCheckPins(): boolean {
     this.#isOpen = this.#rooms.isOpen(this.#session.principal, this.#target)
     if (this.#isOpen) {
-      this.#isUnknown = true
+      this.#isUnwatched = true
       return false
     }
-    if (this.#isUnknown) this.#lookAnew()
+    if (this.#isUnwatched) throw unwatched()
     return this.#isDoubtful || this.#drift !== undefined
   }
 
@@ -410,16 +421,6 @@ export class ClientSession {
     throw new SallyportError('ERR_UNAUTHENTICATED', `The session's setting ${this.#drift} is not as it was pinned.`, {
       facts: { sqlstate: '57P01' },
     })
-  }
-
-  /** From now on it counts again what the session holds: all that was taken for granted is asked or made anew. */
-  #lookAnew(): void {
-    this.#isUnknown = false
-    this.#isDoubtful = true
-    this.#hasChanged = true
-    this.#hasMoved = true
-    this.#owesCode = this.#backend.status !== 'I'
-    this.#forgetSent()
   }
 
   /** What was prepared at the backend may be gone, or be something else. */
@@ -777,7 +778,10 @@ export class ClientSession {
     const controller = this.#controllerNow()
     const call = new ClientCall(this.#session, this.#target, tool, wire, controller.signal, this.#hold(), stopped)
     // Known once the call is planned: only what may be a COPY has input, and such a call cannot be approved.
-    wire.onPlanned = (plan) => (call.input = mayTakeData(plan) ? this.#copyData() : NO_INPUT)
+    wire.onPlanned = (plan) => {
+      call.input = mayTakeData(plan) ? this.#copyData() : NO_INPUT
+      if (plan.asWritten === true) this.#isUnwatched = true
+    }
     return { call, controller }
   }
 
@@ -857,6 +861,14 @@ function noticeResponse(severity: string, text: string): Buffer {
       ['C', '00000'],
       ['M', text],
     ]),
+  )
+}
+
+function unwatched(): SallyportError {
+  return new SallyportError(
+    'ERR_UNAUTHENTICATED',
+    'The policy looks at statements now, and has not looked at what this session did before. Connect again.',
+    { facts: { sqlstate: '57P01' } },
   )
 }
 

@@ -67,6 +67,8 @@ export interface PostgresPlan extends Plan {
   readonly changesCatalog?: true
   /** The catalog surely is another one once it has run. */
   readonly definesObjects?: true
+  /** Sent as its client wrote it, because the policy lets everything through: nobody knows what its session holds then. */
+  readonly asWritten?: true
   /** The backend runs it only outside a transaction block, such as VACUUM. */
   readonly outsideTransaction?: true
   /**

@@ -313,10 +313,10 @@ export function postgresProtocol(planner: Planner): PostgresProtocol {
       const { options } = backendOf(target)
       const upstream = { target: target.name, options }
       // Names then mean what they mean at the server, temporary tables first. Should the policy ask what they mean after
-      // all, the path is not the pinned one and nothing the session sends is understood (C7).
+      // all, the session ends (C7).
       const unpinned = isOpen ? ['search_path'] : []
       const connection = await UpstreamConnection.open(upstream, secret, signal, settings, unpinned)
-      return new WireBackend(target.name, connection.handOver())
+      return new WireBackend(target.name, connection.handOver(), isOpen)
     },
 
     plan(call, context) {

@@ -70,6 +70,7 @@ export interface OwnMessages {
 /** A backend connection that serves one client. Whoever opened it closes it. */
 export class WireBackend {
   readonly target: string
+  readonly isUnpinned: boolean
   readonly parameters: Map<string, string>
   events: BackendEvents = { notice: () => undefined, notification: () => undefined, parameter: () => undefined }
   /** The transaction as of the last ReadyForQuery. */
@@ -103,7 +104,9 @@ export class WireBackend {
   #isPaused = true
   #onLost: (error: SallyportError) => void = () => undefined
 
-  constructor(target: string, { socket, reported, searchPath, requestCancel }: HandedOver) {
+  /** @param isUnpinned whether it was opened for a client that may do anything, and not every setting is pinned. */
+  constructor(target: string, { socket, reported, searchPath, requestCancel }: HandedOver, isUnpinned = false) {
+    this.isUnpinned = isUnpinned
     this.target = target
     this.parameters = new Map(reported)
     this.#pinned = new Map([

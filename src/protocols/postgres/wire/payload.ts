@@ -40,6 +40,8 @@ export class WireCall {
   readonly drift: string | undefined
   /** Where the session looks names up, when its client has moved that. */
   readonly searchPath: readonly string[] | undefined
+  /** Whether anything ran in the session that nobody looked into: only a policy that lets everything through takes it. */
+  readonly isUnwatched: boolean
   /** Whether code of users that runs at the end of the transaction was set off in it. */
   readonly owesCode: boolean
   /** Set for a Parse message: its parameters have no values yet. */
@@ -64,6 +66,7 @@ export class WireCall {
       readonly isPart?: boolean
       readonly drift?: string | undefined
       readonly searchPath?: readonly string[] | undefined
+      readonly isUnwatched?: boolean
       readonly owesCode?: boolean
       readonly followsChange?: boolean
     } = {},
@@ -76,6 +79,7 @@ export class WireCall {
     this.isPart = more.isPart ?? false
     this.drift = more.drift
     this.searchPath = more.searchPath
+    this.isUnwatched = more.isUnwatched ?? false
     this.owesCode = more.owesCode ?? false
     this.followsChange = more.followsChange ?? false
   }

@@ -17,7 +17,7 @@ export function planWire(wire: WireCall, catalog: Catalog, under: PlanUnder): Po
   const seen = catalogOf(wire, catalog)
   const made =
     seen === undefined
-      ? planUnread(sql, params, catalog, inSession, `The session's setting ${wire.drift} is not as it was pinned.`)
+      ? planUnread(sql, params, catalog, inSession, whyUnread(wire))
       : planStatement(request, seen, inSession)
   const bound = withValues(made, wire)
   wire.planned(bound)
@@ -35,7 +35,8 @@ export function planAsWritten(wire: WireCall, catalog: Catalog, under: PlanUnder
   const unread = planUnread(sql, params, catalog, inSession, reason)
   const read = wire.drift === undefined ? readAnyway(wire, catalog, inSession) : undefined
   const parts = (read ?? unread).action.parts.filter(({ verb }) => verb !== 'sql.unknown')
-  const made = { ...unread, action: { ...unread.action, parts: [...parts, ...unread.action.parts] } }
+  const action = { ...unread.action, parts: [...parts, ...unread.action.parts] }
+  const made: PostgresPlan = { ...unread, action, asWritten: true }
   const bound = withValues(made, wire)
   wire.planned(bound)
   return bound
@@ -59,8 +60,16 @@ function withValues(plan: PostgresPlan, { portal }: WireCall): PostgresPlan {
   return portal === undefined || portal.bind.params.length === 0 ? plan : { ...plan, exact: boundAs(plan, portal) }
 }
 
+function whyUnread({ drift, isUnwatched }: WireCall): string {
+  return isUnwatched ? UNWATCHED : `The session's setting ${drift} is not as it was pinned.`
+}
+
+const UNWATCHED = 'The policy has let everything through in this session, so nothing is known of what it holds.'
+
 /** The catalog to plan with; none where what the text means cannot be told (C7). */
-function catalogOf({ drift, searchPath, sql }: WireCall, catalog: Catalog): Catalog | undefined {
+function catalogOf({ drift, searchPath, sql, isUnwatched }: WireCall, catalog: Catalog): Catalog | undefined {
+  // Fail closed: the policy has become another one between the look at the session and this.
+  if (isUnwatched) return undefined
   if (drift === undefined) return catalog
   const seen = searchPath === undefined ? undefined : withSearchPath(catalog, searchPath)
   return seen ?? (isNameless(sql) ? catalog : undefined)
