@@ -115,6 +115,13 @@ const CAPABILITIES = [
     present: hasKube,
   },
   {
+    name: 'chromium',
+    why: 'the approval page is tested in a browser',
+    fix: 'apt-get install chromium',
+    debian: 'chromium',
+    present: () => existsSync('/usr/bin/chromium') && runs('/usr/bin/chromium', ['--version']),
+  },
+  {
     name: 'curl',
     why: 'the client most people have',
     fix: 'apt-get install curl',
