@@ -19,6 +19,12 @@ rules:
     resources: [public.orders]
     when: part.has_where
     approvers: {any_of: [group:dba], count: 1, expires: 15m}
+  - id: reprice
+    effect: require_approval
+    principals: [group:agents]
+    actions: [sql.update]
+    resources: [public.products]
+    approvers: {any_of: [group:dba], covers: {same_statement: true, for: 10m, uses: 4}}
 masks:
   - {columns: [public.customers.ssn, public.customers.card], transform: redact}
   - {detect: [email], transform: redact}
@@ -160,6 +166,44 @@ describe('query_database, end to end', () => {
     expect(done.structuredContent).toMatchObject({ status: 'ok' })
     const { rows } = await world.db.admin.query(`SELECT id FROM orders WHERE note = 'large' ORDER BY id`)
     expect(rows).toEqual([{ id: 1 }, { id: 3 }])
+  })
+
+  it('covers other parameters of one statement, as often as the rule says and for no more rows', async () => {
+    interface Seen {
+      readonly digest: string
+      readonly covers?: { readonly id: string; readonly text: string; readonly used: number }
+    }
+    const admin = world.admin(dba)
+    const seen = (ticket: string): Promise<Seen> => admin.get<Seen>(`/v1/approvals/${ticket}`)
+    const sql = 'UPDATE products SET name = $1 WHERE id = $2 OR id < $3'
+    const ask = async (text: string, params?: readonly string[]): Promise<string> => {
+      const { structuredContent } = await query(text, params === undefined ? {} : { params })
+      return String(structuredContent?.status)
+    }
+    const first = String((await query(sql, { params: ['a', '1', '0'] })).structuredContent?.ticket)
+    const { digest, covers } = await seen(first)
+    expect(covers?.text).toContain('this statement with any other parameters: 4 calls in all, within 10 min')
+    await admin.post(`/v1/approvals/${first}/vote`, { decision: 'approve', digest, covers: covers?.id })
+    expect(await ask(sql, ['a', '1', '0'])).toBe('ok')
+    expect(await ask(sql, ['b', '2', '0'])).toBe('ok')
+    // The approver saw one row; the last parameter would make it three.
+    expect(await ask(sql, ['all', '1', '4'])).toBe('pending_approval')
+    expect(await ask(sql.replace('<', '>'), ['all', '1', '0'])).toBe('pending_approval')
+    for (const attack of [
+      `UPDATE products SET name = 'c' WHERE id = 3 OR id < 0`,
+      `UPDATE products SET name = $1`,
+      `UPDATE products SET name = $1 WHERE true`,
+    ]) {
+      expect(await ask(attack, attack.includes('$1') ? ['c'] : [])).toBe('pending_approval')
+    }
+    expect(await ask(sql, ['c', '3', '0'])).toBe('ok')
+    expect(await ask(sql, ['d', '4', '0'])).toBe('ok')
+    expect(await ask(sql, ['e', '5', '0'])).toBe('pending_approval')
+    const { rows } = await world.db.admin.query(
+      'SELECT id, name FROM products WHERE id <= 5 AND length(name) = 1 ORDER BY id',
+    )
+    expect(rows.map(({ name }: { name: string }) => name)).toEqual(['a', 'b', 'c', 'd'])
+    expect((await seen(first)).covers?.used).toBe(4)
   })
 
   it('C11: an approval for one value is none for another, nor for another principal', async () => {
