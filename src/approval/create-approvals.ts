@@ -108,6 +108,8 @@ export async function createApprovals(options: ApprovalOptions): Promise<Approva
   }
   const timer = setInterval(() => void sweep().catch(options.onFault), settings.sweepMs)
   timer.unref()
+  // What earlier runs left is settled as soon as its backend can be asked, and not only when the first period is over.
+  if (desk.outcomeOf !== undefined) void sweep().catch(options.onFault)
 
   return {
     consent: consenting(desk),

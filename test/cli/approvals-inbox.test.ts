@@ -60,9 +60,9 @@ async function served(
     events: events(),
     now: () => at,
     askReason: async () => (reasons.length === 0 ? undefined : reasons.shift()),
-    vote: async (ticket, decision, reason) => {
+    vote: async (ticket, decision, reason, covers) => {
       if (more.refuse !== undefined) throw new SallyportError('ERR_APPROVAL_CONFLICT', more.refuse)
-      votes.push([decision, ticket.digest, reason ?? '-'].join(' '))
+      votes.push([decision, ticket.digest, reason ?? '-', ...(covers === undefined ? [] : [covers])].join(' '))
       return { ...ticket, state: decision === 'approve' ? 'approved' : 'denied' }
     },
   })
@@ -75,6 +75,17 @@ describe('the live inbox at a terminal', () => {
     for (const part of ['UPDATE t1', '1 row of t1', 'writes', 'digest-of-t1', 'now approved'])
       expect(said).toContain(part)
     expect(votes).toEqual(['approve digest-of-t1 looked fine'])
+  })
+
+  it('says how far an approval reaches, and agrees to all of it or to this call only', async () => {
+    const covers = { id: 'c0ffee', text: 'this statement with others', uses: 4, used: 1, isInForce: false }
+    const wide = ticketOf('t1', { covers })
+    const all = await served([wide, 1_000, 'a'], { reasons: [''] })
+    expect(all.said).toContain('this statement with others (1 of 4 so far; not agreed to)')
+    expect(all.said).toContain('[o] this call only')
+    expect(all.votes).toEqual(['approve digest-of-t1 - c0ffee'])
+    expect((await served([wide, 1_000, 'o'], { reasons: [''] })).votes).toEqual(['approve digest-of-t1 -'])
+    expect((await served([ticketOf('t2'), 1_000, 'o'], { reasons: [''] })).votes).toEqual([])
   })
 
   it('a key that was meant for a ticket that has just gone answers no other', async () => {

@@ -6,7 +6,7 @@ import type { Principal } from '../../src/core/principal.ts'
 import type { Answer as Vote, Offer } from '../../src/approval/inbox.ts'
 import type { TicketView } from '../../src/approval/view.ts'
 import type { McpDoorDeps } from '../../src/doors/mcp/deps.ts'
-import { messageOf } from '../../src/doors/mcp/forms.ts'
+import { formOf, messageOf, voteOf } from '../../src/doors/mcp/forms.ts'
 import { connectLegacy, connectModern, deferred, MARIA, openRaw, raw, startGateway, PATIENT } from './harness.ts'
 import { EMPTY_INBOX } from './harness.ts'
 import type { AnyClient, Gateway } from './harness.ts'
@@ -205,7 +205,7 @@ describe('an approver with a session of the 2025 era', () => {
 })
 
 describe('nobody else is asked', () => {
-  it('C13: not the requester’s own client, nor one of the same owner, whatever the inbox says', async () => {
+  it('C13: auto-accepting client: not the requester’s own, nor one of the same owner, whatever the inbox says', async () => {
     const memory = memoryInbox()
     gateway = await startGateway({ inbox: memory.inbox })
     const sam: Principal = { ...MARIA, id: 'sam', owner: 'sam', credentialId: 'cred-sam' }
@@ -244,6 +244,24 @@ describe('nobody else is asked', () => {
     })
     expect(await answer.text()).not.toContain('elicitation')
     expect(memory.viewers).toEqual([])
+  })
+})
+
+describe('an approval that would cover more than its call', () => {
+  const covers = { id: 'c0ffee', text: 'this statement with any other parameters.', uses: 4, used: 1, isInForce: false }
+
+  it('is said in the form, and this call only can be chosen instead', () => {
+    const form = formOf({ ...TICKET, covers })
+    expect(form.message).toContain('An approval covers this statement with any other parameters.')
+    expect(JSON.stringify(form.requestedSchema)).toContain('["approve","approve_this_call_only","deny"]')
+    expect(JSON.stringify(formOf(TICKET).requestedSchema)).toContain('["approve","deny"]')
+  })
+
+  it('is agreed to by no other word than the one for it', () => {
+    expect(voteOf('approve', covers.id)).toEqual({ decision: 'approve', covers: covers.id })
+    expect(voteOf('approve_this_call_only', covers.id)).toEqual({ decision: 'approve' })
+    expect(voteOf('deny', covers.id)).toEqual({ decision: 'deny' })
+    for (const word of ['yes', 'APPROVE', '', true, undefined]) expect(voteOf(word, covers.id)).toBeUndefined()
   })
 })
 
