@@ -57,8 +57,10 @@ function maskWritten(text: string, paths: readonly Path[], replacer: Replacer, c
     masked++
     count()
   })
-  // Of two equal keys the masked one may be the one that is not kept.
-  return masked > 0 || parsed.hasDuplicates ? writeJson(value) : text
+  if (masked === 0 && !parsed.hasDuplicates) return text
+  // Of two equal keys the masked one may be the one that is not kept. Whatever text this one stands in must be written anew.
+  if (masked === 0) count()
+  return writeJson(value)
 }
 
 function maskField(
