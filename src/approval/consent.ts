@@ -292,12 +292,13 @@ async function waitFor(desk: Desk, handed: Map<string, number>, id: string, call
         if (answer.kind === 'granted') handOut(handed, id, desk.now() + HANDED_MS)
         return answer
       }
-      const remaining = until - desk.now()
-      if (remaining <= 0) throw pending(ticket)
+      // Also where there is no time to wait: whoever is told of a ticket is told whom it waits for.
       if (!told) {
         told = true
         tell(call, ticket)
       }
+      const remaining = until - desk.now()
+      if (remaining <= 0) throw pending(ticket)
       const deadlines = [remaining, (deadlineOf(ticket) ?? Infinity) - desk.now()]
       if (handedUntil > 0) deadlines.push(handedUntil - desk.now())
       await watch.next(call.signal, Math.max(1, Math.min(...deadlines)))

@@ -89,7 +89,7 @@ export async function openAdmin(changes: Partial<AdminRooms> = {}, place: Partia
       replay: async () => Readable.from([]),
       show: async () => Readable.from(['a transcript', 'of two lines']),
     },
-    kubernetes: () => undefined,
+    kubernetes: () => ({ url: 'https://127.0.0.1:7443' }),
     metrics: () => 'sallyport_up 1\n',
     isReady: () => true,
     record: async (act) => {
