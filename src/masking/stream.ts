@@ -135,12 +135,14 @@ class ResultMasker {
     }
     if (this.#isOverBudget) return
     const channel = this.#channel(chunk.channel)
+    const wasHolding = channel.bytes.isHolding
     let text = channel.bytes.decode(chunk.bytes)
     const patterns = this.#compiled.custom.length
     const allowed = patterns === 0 ? text.length : Math.floor(this.#spend(text.length * patterns) / patterns)
     const isCut = allowed < text.length
     if (isCut) text = text.slice(0, allowed)
-    const isFresh = !channel.text.isWaiting
+    // A character that began in the chunk before, or ends in the next one, is not the chunk's alone.
+    const isFresh = !channel.text.isWaiting && !wasHolding && !channel.bytes.isHolding
     const shown = channel.text.push(text)
     // Nothing was held before, nothing is held now, nothing was replaced: the chunk itself goes on.
     if (isFresh && !isCut && shown === text && shown !== '') yield chunk

@@ -9,6 +9,11 @@ import { isAscii, isUtf8 } from 'node:buffer'
 export class ByteText {
   #held: Uint8Array = new Uint8Array(0)
 
+  /** Whether an unfinished character is kept. */
+  get isHolding(): boolean {
+    return this.#held.length > 0
+  }
+
   /** Decodes a piece; an unfinished character at its end is kept for the next one. */
   decode(bytes: Uint8Array): string {
     const all = this.#held.length === 0 ? bytes : Buffer.concat([this.#held, bytes])
