@@ -3,6 +3,7 @@
 import { spawnSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
+import { hasConformance } from './conformance.mjs'
 
 const POSTGRESQL_15 = '/usr/lib/postgresql/15/bin/postgres'
 const DEFAULT_CLUSTER = '/var/lib/postgresql/15/main'
@@ -113,6 +114,12 @@ const CAPABILITIES = [
       'and some three minutes; or name a directory with kube-apiserver and etcd in KUBEBUILDER_ASSETS',
     debian: 'golang-1.19-go etcd-server dpkg-dev xz-utils util-linux',
     present: hasKube,
+  },
+  {
+    name: 'mcp-conformance',
+    why: 'the official conformance suite of MCP, on the Node it needs',
+    fix: 'a package registry that can be reached, on Linux x64',
+    present: hasConformance,
   },
   {
     name: 'chromium',
