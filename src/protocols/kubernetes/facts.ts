@@ -27,7 +27,14 @@ function podFacts(value: JsonValue): Attributes {
   }
 }
 
-const HOST_FLAGS = new Set(['privileged', 'hostNetwork', 'hostPID', 'hostIPC', 'allowPrivilegeEscalation'])
+const HOST_FLAGS = new Set([
+  'privileged',
+  'hostNetwork',
+  'hostPID',
+  'hostIPC',
+  'hostProcess',
+  'allowPrivilegeEscalation',
+])
 
 /** Looks everywhere: a template may stand in any kind, and a kind nobody knows may make pods of it. */
 class Found {

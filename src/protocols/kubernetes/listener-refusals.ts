@@ -24,7 +24,7 @@ export class Refusals {
 
   keyOf(principal: Principal, target: string, rest: string): string {
     return createHash('sha256')
-      .update(JSON.stringify([principal.id, principal.credentialId ?? null, target, rest]))
+      .update(JSON.stringify([principal.id, principal.actsFor ?? null, principal.credentialId ?? null, target, rest]))
       .digest('base64')
   }
 

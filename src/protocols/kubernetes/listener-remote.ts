@@ -27,6 +27,8 @@ export async function serveRemote(
       if (next.done === true) throw lost()
       const chunk = next.value
       if (chunk.kind === 'exit') {
+        // The call ends before its client hears of it: what is left suspended would be recorded as abandoned.
+        while ((await chunks.next()).done !== true);
         await client.finish(chunk.truncated ? statusObject(truncated()) : exitStatus(Number(chunk.status)))
         return
       }

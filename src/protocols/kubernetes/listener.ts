@@ -171,7 +171,9 @@ async function upgrade(
       head,
       rest: known.rest,
       run: (call) => deps.run(call),
-      call: () => callOf(request, known, deps, gone.signal, (facts) => void (held.now = facts)),
+      // A forwarding makes calls for hours: each is made by whom the token belongs to then, if it still does.
+      call: async () =>
+        callOf(request, await admit(request, deps), deps, gone.signal, (facts) => void (held.now = facts)),
       onFault: deps.onFault,
       onRefused: (refused) => refusals.remember(request, key, refused),
     })

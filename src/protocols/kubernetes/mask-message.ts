@@ -4,6 +4,14 @@
  * which of it is secret, so everything that is a quotation of an object goes.
  */
 export function scrubMessage(text: string, isSecret: boolean): string {
+  // A server lists every mistake there is; nobody reads the ten thousandth, and each costs a look at all that follow.
+  return scrubbed(text.length > MESSAGE_MAX ? `${text.slice(0, MESSAGE_MAX)} … (cut)` : text, isSecret)
+}
+
+/** Characters of a message that are shown. */
+const MESSAGE_MAX = 16 * 1024
+
+function scrubbed(text: string, isSecret: boolean): string {
   // apimachinery's decoder: `…, error found in #10 byte of ...|<body>|..., bigger context ...|<more body>|...`
   const decoded = text.replace(/,? ?error found in #\d+ byte of[\s\S]*$/u, '')
   // Field errors: `spec.template: Invalid value: core.PodTemplateSpec{…}: field is immutable`.
@@ -14,7 +22,7 @@ export function scrubMessage(text: string, isSecret: boolean): string {
         ? undefined
         : /^(?:"[^"\\\n]{0,128}"|-?\d+(?:\.\d+)?|true|false|null)(?=:|,|\]|$)/u.exec(rest)
       if (plain === null || plain === undefined) return `${what}: (not shown)`
-      return `${what}: ${plain[0]}${scrubMessage(rest.slice(plain[0].length), isSecret)}`
+      return `${what}: ${plain[0]}${scrubbed(rest.slice(plain[0].length), isSecret)}`
     },
   )
   // Differences follow on lines of their own.

@@ -42,7 +42,13 @@ const PLAIN_ANNOTATION =
   /^(?:kubernetes\.io\/service-account\.(?:name|uid)|meta\.helm\.sh\/release-(?:name|namespace)|cert-manager\.io\/(?:certificate-name|common-name|issuer-kind|issuer-name|issuer-group))$/u
 const LAST_APPLIED = 'kubectl.kubernetes.io/last-applied-configuration'
 /** Maps from the names of variables to their values. */
-const VARIABLE_MAPS = new Set(['env', 'envvars', 'environment', 'environmentvariables', 'extraenv'])
+export const VARIABLE_MAPS: ReadonlySet<string> = new Set([
+  'env',
+  'envvars',
+  'environment',
+  'environmentvariables',
+  'extraenv',
+])
 
 class Walk {
   count = 0
@@ -57,13 +63,16 @@ class Walk {
   #object(object: JsonObject, isHeld: boolean): JsonValue {
     const kind = object.get('kind')
     const kindText = typeof kind === 'string' ? kind : ''
-    if (kindText === 'Status') return this.#status(object, isHeld)
     const isList = kindText === 'SecretList'
     const isSecret = kindText === 'Secret' || (isHeld && isObjectOrPart(object)) || isHelmRelease(object)
     const fields = new Map<string, JsonValue>()
     for (const [key, field] of object) {
       if (key === 'managedFields' && Array.isArray(field)) continue
-      fields.set(key, this.#field(object, key, field, isSecret, isHeld || isList))
+      // Whatever calls itself a status may be any object: what it says is scrubbed, and it is masked like any other.
+      if (key === 'message' && kindText === 'Status' && typeof field === 'string') {
+        fields.set(key, this.#message(field, isHeld))
+      } else if (key === 'details' && kindText === 'Status') fields.set(key, this.#details(field, isHeld))
+      else fields.set(key, this.#field(object, key, field, isSecret, isHeld || isList))
     }
     return fields
   }
@@ -75,7 +84,7 @@ class Walk {
       if (key === 'metadata' && isJsonObject(field)) return this.#metadata(field)
     }
     if (HOLDERS.has(key)) return this.value(field, isHeld)
-    if (key === 'value' && typeof field === 'string' && isSensitiveName(nameOf(object))) return this.#one(field)
+    if (key === 'value' && typeof field === 'string' && isNamedSensitive(object)) return this.#one(field)
     if (typeof field === 'string' && field !== '' && isSensitiveKey(key)) return this.#one(field)
     if (VARIABLE_MAPS.has(key.toLowerCase()) && isJsonObject(field)) return this.#variables(field)
     // A patch of a Secret names nothing but its fields, at whatever depth.
@@ -122,19 +131,18 @@ class Walk {
   }
 
   /** What went wrong, without what the server quotes of objects to say so. */
-  #status(status: JsonObject, isSecret: boolean): JsonValue {
+  #details(details: JsonValue, isSecret: boolean): JsonValue {
     const quoted = (value: JsonValue): JsonValue => {
-      if (isJsonObject(value)) {
-        return new Map(
-          [...value].map(([key, field]) => [
-            key,
-            key === 'message' && typeof field === 'string' ? this.#message(field, isSecret) : quoted(field),
-          ]),
-        )
-      }
-      return Array.isArray(value) ? (value as readonly JsonValue[]).map(quoted) : value
+      if (Array.isArray(value)) return (value as readonly JsonValue[]).map(quoted)
+      if (!isJsonObject(value)) return value
+      return new Map(
+        [...value].map(([key, field]) => [
+          key,
+          key === 'message' && typeof field === 'string' ? this.#message(field, isSecret) : quoted(field),
+        ]),
+      )
     }
-    return quoted(status)
+    return quoted(this.value(details, false))
   }
 
   #message(text: string, isSecret: boolean): string {
@@ -176,12 +184,21 @@ function isObjectOrPart(object: JsonObject): boolean {
 function isHelmRelease(object: JsonObject): boolean {
   const metadata = object.get('metadata')
   if (!isJsonObject(metadata)) return false
+  // Its labels may be taken away by whoever may change it; its name stays, and so does how its values begin (gzip).
+  const name = metadata.get('name')
+  if (typeof name === 'string' && name.startsWith('sh.helm.release.v1.')) return true
+  const data = object.get('data')
+  const release = isJsonObject(data) ? data.get('release') : undefined
+  if (typeof release === 'string' && /^\s*H4sI/u.test(release)) return true
   const labels = metadata.get('labels')
   if (!isJsonObject(labels)) return false
   return labels.get('owner') === 'helm' || labels.get('OWNER') === 'TILLER'
 }
 
-function nameOf(object: JsonObject): string {
-  const name = object.get('name') ?? object.get('key')
-  return typeof name === 'string' ? name : ''
+/** Either name counts: of two, one may have been put there to hide the other. */
+function isNamedSensitive(object: JsonObject): boolean {
+  return ['name', 'key'].some((key) => {
+    const name = object.get(key)
+    return typeof name === 'string' && isSensitiveName(name)
+  })
 }

@@ -1,4 +1,4 @@
-import { parseDocument } from 'yaml'
+import { isScalar, parseDocument, visit, type Document, type YAMLMap } from 'yaml'
 import { JsonNumber, parseJson, writeJson, type JsonValue } from '../../core/json.ts'
 import { SallyportError } from '../../core/errors.ts'
 import type { KubeBody } from './request.ts'
@@ -66,8 +66,13 @@ export function readYaml(text: string): JsonValue {
   // JSON is read as JSON: its numbers keep their digits.
   const parsed = parseJson(text.trim())
   if (parsed !== undefined) return readJson(text.trim())
+  if (text.length > YAML_LENGTH_MAX) {
+    throw new SallyportError('ERR_TOO_LARGE', `The YAML has more than ${YAML_LENGTH_MAX} characters; send JSON.`)
+  }
   const document = parseDocument(text, {
-    uniqueKeys: true,
+    // Looked for below: the library compares each key of a map with each other one.
+    uniqueKeys: false,
+    prettyErrors: false,
     strict: true,
     version: '1.2',
     schema: 'core',
@@ -76,6 +81,7 @@ export function readYaml(text: string): JsonValue {
   if (document.errors.length > 0 || document.warnings.length > 0) {
     throw invalid('The YAML is not one plain document: several documents, tags and keys given twice are refused.')
   }
+  refuseKeysTwice(document)
   let plain: unknown
   try {
     // An alias is a second place for one value, and a short text for a very long one.
@@ -84,6 +90,22 @@ export function readYaml(text: string): JsonValue {
     throw invalid('The YAML must not use anchors and aliases; write the values out.')
   }
   return jsonOf(plain, 0)
+}
+
+/** Far more than people write; reading one takes some seconds per megabyte, in which nobody else is served. */
+const YAML_LENGTH_MAX = 512 * 1024
+
+function refuseKeysTwice(document: Document.Parsed): void {
+  const check = (map: YAMLMap): void => {
+    const seen = new Set<string>()
+    for (const { key } of map.items) {
+      const name = isScalar(key) ? String(key.value) : undefined
+      if (name === undefined) throw invalid('The YAML has a key that is no text.')
+      if (seen.has(name)) throw invalid('The YAML has a key twice: which one counts would be anybody’s guess.')
+      seen.add(name)
+    }
+  }
+  visit(document, { Map: (_, map) => check(map) })
 }
 
 function jsonOf(value: unknown, depth: number): JsonValue {

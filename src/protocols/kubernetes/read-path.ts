@@ -62,7 +62,8 @@ export function readPath(path: string): Place {
   if (root === 'api') return underVersion('', rest, path, plain)
   if (root === 'apis') {
     const [group = '', ...more] = rest
-    if (!GROUP.test(group)) throw invalid('The API group in the path is not a group.')
+    // Policies write the group without a name as `core`; a group of that name would be taken for it.
+    if (!GROUP.test(group) || group === 'core') throw invalid('The API group in the path is not a group.')
     if (more.length === 0) return { kind: 'discovery', path: plain }
     return underVersion(group, more, path, plain)
   }

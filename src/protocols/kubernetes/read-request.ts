@@ -56,7 +56,8 @@ function aboutResource(
   const { group, version, namespace, resource, subresource, proxyPath } = place
   const labelSelector = valueOf(query, 'labelSelector')
   const fieldSelector = valueOf(query, 'fieldSelector')
-  const name = place.name ?? nameOf(meaning.verb, body, fieldSelector)
+  const written = place.name ?? nameOf(meaning.verb, body, fieldSelector)
+  const name = meaning.verb === 'proxy' ? proxiedName(written) : written
   const container = valueOf(query, 'container')
   const isStreaming = meaning.verb === 'exec' || meaning.verb === 'attach'
   return {
@@ -101,6 +102,8 @@ function meaningOf(method: Method, place: ResourcePlace, query: Query, body: Kub
       return { verb: name === undefined ? 'list' : 'get' }
     case 'POST':
       if (name !== undefined || isOldWatch === true) return unknown('POST on an object that is there')
+      // The old form of the subresource: it puts a pod on a node.
+      if (place.group === '' && place.resource === 'bindings') return { verb: 'bind' }
       return { verb: isSelfReview(place) ? 'review' : 'create' }
     case 'PUT':
       return name === undefined || isOldWatch === true ? unknown('PUT without a name') : { verb: 'update' }
@@ -182,7 +185,7 @@ function isSelfReview({ group, resource }: ResourcePlace): boolean {
 }
 
 function nameOf(verb: KubeVerb, body: KubeBody | undefined, fieldSelector: string | undefined): string | undefined {
-  if (verb === 'create') {
+  if (verb === 'create' || verb === 'bind') {
     const name = field(field(body?.value, 'metadata'), 'name')
     return typeof name === 'string' && name !== '' ? name : undefined
   }
@@ -194,12 +197,34 @@ function nameOf(verb: KubeVerb, body: KubeBody | undefined, fieldSelector: strin
   return pinned.length === 1 && !(fieldSelector ?? '').includes('\\') ? pinned[0] : undefined
 }
 
+/** Before a proxy a name may be `scheme:name:port` (apimachinery, `SplitSchemeNamePort`); rules speak of the name. */
+function proxiedName(written: string | undefined): string | undefined {
+  const pieces = written?.split(':') ?? []
+  return pieces.length === 3 ? pieces[1] : pieces[0]
+}
+
 /** Options of a deletion may stand in the query, or in the body, which then is all the server reads. */
 const DELETE_OPTIONS = ['dryRun', 'gracePeriodSeconds', 'propagationPolicy', 'orphanDependents']
+
+/** What the server can pretend. Anything else it does, whatever the query says of a dry run. */
+const PRETENDED: ReadonlySet<KubeVerb> = new Set([
+  'create',
+  'update',
+  'patch',
+  'apply',
+  'scale',
+  'delete',
+  'deletecollection',
+  'evict',
+  'debug',
+  'bind',
+  'approve',
+])
 
 function isDryRun(verb: KubeVerb, query: Query, body: KubeBody | undefined): boolean {
   const inQuery = valueOf(query, 'dryRun')
   if (inQuery !== undefined && inQuery !== 'All') throw invalid('The parameter dryRun has one value: All.')
+  if (!PRETENDED.has(verb)) return false
   if (verb === 'delete' || verb === 'deletecollection') {
     if (body === undefined) return inQuery === 'All'
     const both = DELETE_OPTIONS.find((option) => valueOf(query, option) !== undefined)

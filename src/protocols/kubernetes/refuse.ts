@@ -5,8 +5,9 @@
  * @packageDocumentation
  */
 import type { PlanRefusal } from '../../core/call.ts'
-import { isJsonObject, type JsonValue } from '../../core/json.ts'
-import { MASKED, MASKED_BASE64 } from './masks.ts'
+import { isJsonObject, type JsonObject, type JsonValue } from '../../core/json.ts'
+import { isSensitiveKey } from './mask-names.ts'
+import { MASKED, MASKED_BASE64, VARIABLE_MAPS } from './masks.ts'
 import type { KubeRequest } from './request.ts'
 
 /** Says why a request must not be sent; `undefined` when nothing stands in its way. */
@@ -26,8 +27,8 @@ export function refusalOf(request: KubeRequest): PlanRefusal | undefined {
   if (!asks) return undefined
   return {
     construct: 'k8s.patch_reads',
-    message: 'The patch tests, copies or moves a value that callers must not see.',
-    hint: 'Use a merge patch, or operations add, replace and remove.',
+    message: 'The patch tests, copies, moves or renames what callers must not see the value of.',
+    hint: 'Use a merge patch, or replace the whole item with name and value.',
   }
 }
 
@@ -45,20 +46,63 @@ const READING = new Set(['test', 'copy', 'move'])
 /** What of a Secret is no secret. */
 const PLAIN_OF_SECRET =
   /^\/(?:type|immutable|kind|apiVersion|metadata\/(?:labels|finalizers|name|namespace|resourceVersion|uid)(?:\/|$))/u
-/** Where values of variables may stand, or everything above them. */
-const MAY_HOLD_VALUE = /\/(?:env|envFrom|value|annotations|data|stringData)(?:\/|$)/iu
+/** Segments where values that are masked may stand, besides those of {@link VARIABLE_MAPS}. */
+const HOLDING: ReadonlySet<string> = new Set(['envfrom', 'value', 'annotations', 'data', 'stringdata', 'binarydata'])
+/** Lists whose items have a name and no value that a mask would judge by it. */
+const NAMED_LISTS: ReadonlySet<string> = new Set([
+  'containers',
+  'initContainers',
+  'ports',
+  'volumes',
+  'volumeMounts',
+  'imagePullSecrets',
+  'subjects',
+])
+
+const PLAIN_PARENTS: ReadonlySet<string> = new Set(['metadata', 'labels', 'matchLabels', 'selector', 'nodeSelector'])
 
 function reveals(operation: JsonValue, isSecret: boolean): boolean {
   if (!isJsonObject(operation)) return false
   const op = operation.get('op')
   // Fail closed: an operation nobody knows may be any.
-  if (typeof op !== 'string' || !READING.has(op)) return !['add', 'replace', 'remove'].some((known) => known === op)
+  if (typeof op !== 'string') return true
+  if (!READING.has(op)) return !['add', 'replace', 'remove'].some((known) => known === op) || renames(operation)
   const from = operation.get(op === 'test' ? 'path' : 'from')
   if (typeof from !== 'string') return true
-  const place = from.replaceAll('~1', '/').replaceAll('~0', '~')
   if (isSecret) return !PLAIN_OF_SECRET.test(from)
-  if (isTop(from)) return true
-  return MAY_HOLD_VALUE.test(place)
+  if (isTop(from) || segmentsOf(from).some(mayHoldValue)) return true
+  // A whole object holds values as well: with `test` they could be guessed.
+  const value = operation.get('value')
+  if (op === 'test') return isJsonObject(value) || Array.isArray(value)
+  return renames(operation)
+}
+
+/** Whether an operation changes the name by which a value beside it is masked, and not the value. */
+function renames(operation: JsonObject): boolean {
+  return ['path', 'from'].some((key) => {
+    const place = operation.get(key)
+    if (typeof place !== 'string') return false
+    const segments = segmentsOf(place)
+    const last = segments.at(-1) ?? ''
+    if (last === 'kind') return segments.length > 1
+    if (last === 'name' || last === 'key') {
+      return !PLAIN_PARENTS.has(segments.at(-2) ?? '') && !NAMED_LISTS.has(segments.at(-3) ?? '')
+    }
+    return false
+  })
+}
+
+function segmentsOf(pointer: string): readonly string[] {
+  return pointer
+    .split('/')
+    .slice(1)
+    .map((segment) => segment.replaceAll('~1', '/').replaceAll('~0', '~'))
+}
+
+/** Whether what stands under a segment, in a pointer or in a name with slashes, may be masked. */
+export function mayHoldValue(segment: string): boolean {
+  const lower = segment.toLowerCase()
+  return HOLDING.has(lower) || VARIABLE_MAPS.has(lower) || isSensitiveKey(segment)
 }
 
 /** A place so high up that everything is beneath it. */

@@ -1,6 +1,7 @@
 import type { ShownData, ShownRequest } from '../../core/call.ts'
 import { isJsonObject, parseJson, writeJson, type JsonValue } from '../../core/json.ts'
 import { MASKED, maskValue } from './masks.ts'
+import { mayHoldValue } from './refuse.ts'
 import { targetOf, type KubeBody, type KubeRequest } from './request.ts'
 
 /** Requests as recordings and approvers see them: method and path of each, its command as words, its body, masked. */
@@ -30,7 +31,7 @@ export function maskBody({ type, value }: KubeBody, request: KubeRequest): JsonV
   return (value as readonly JsonValue[]).map((operation) => {
     if (!isJsonObject(operation) || !operation.has('value')) return operation
     const path = operation.get('path')
-    const isValue = typeof path !== 'string' || /\/(?:value|env)(?:\/|$)/iu.test(path)
+    const isValue = typeof path !== 'string' || path.split('/').some(mayHoldValue)
     const plain = operation.get('value') ?? null
     // An operation names a place and not an object: a text there may be the value of anything.
     const shown = isSecret || (isValue && typeof plain === 'string') ? MASKED : maskValue(plain, request).value

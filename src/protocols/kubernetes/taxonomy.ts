@@ -39,8 +39,8 @@ const written: Attributes = {
   host_access: {
     type: 'list(string)',
     summary:
-      'What in the body reaches past a pod: privileged, hostNetwork, hostPID, hostIPC, hostPath, capabilities, ' +
-      'hostPort. Left out for a patch by operations, so that conditions deny.',
+      'What in the body reaches past a pod: privileged, hostNetwork, hostPID, hostIPC, hostProcess, hostPath, ' +
+      'capabilities, hostPort. Left out for a patch by operations, so that conditions deny.',
   },
   service_accounts: {
     type: 'list(string)',
@@ -70,7 +70,12 @@ const verbs: readonly VerbSpec[] = [
   }),
   verb('review', 'session', 'Asks what the account of the gateway may do.', written),
   verb('create', 'write', 'Creates an object.', written),
-  verb('update', 'write', 'Replaces an object.', written),
+  verb(
+    'update',
+    'write',
+    'Replaces an object; of some kinds (services, roles, leases …) it makes the one that is not there.',
+    written,
+  ),
   verb('patch', 'write', 'Changes an object.', written),
   verb('apply', 'write', 'Server-side apply: creates an object, or changes the fields named.', written),
   verb('scale', 'write', 'Changes how many replicas there are.', {

@@ -2,6 +2,8 @@ import type { SallyportError } from '../../../core/errors.ts'
 
 /** Bytes that may wait before whoever sends them has to. */
 const WAITING_BYTES_MAX = 256 * 1024
+/** What a waiting piece takes besides its bytes: a sender of single bytes must not fill the memory with their wrappings. */
+const PIECE_BYTES = 256
 
 /**
  * Bytes on their way from one that pushes to one that reads, no faster than they are read. Read by one reader; one that
@@ -14,7 +16,8 @@ export class Pieces implements AsyncIterable<Uint8Array> {
   #isLeft = false
   #failed: SallyportError | undefined
   #wakeReader: () => void = () => undefined
-  #wakeWriter: () => void = () => undefined
+  /** Several channels may push at once; each of them is woken. */
+  #writers: (() => void)[] = []
 
   /** Whether nothing more will be pushed. */
   get isOver(): boolean {
@@ -24,18 +27,22 @@ export class Pieces implements AsyncIterable<Uint8Array> {
   /** Resolves when there is room for more. */
   async push(bytes: Uint8Array): Promise<void> {
     if (this.#isOver || this.#isLeft) return
-    this.#waiting.push(bytes)
-    this.#bytes += bytes.length
+    this.#waiting.push(ownBytes(bytes))
+    this.#bytes += bytes.length + PIECE_BYTES
     this.#wakeReader()
     while (this.#bytes > WAITING_BYTES_MAX && !this.#isOver && !this.#isLeft) {
-      await new Promise<void>((resolve) => (this.#wakeWriter = resolve))
+      await new Promise<void>((resolve) => this.#writers.push(resolve))
     }
+  }
+
+  #wakeWriters(): void {
+    for (const wake of this.#writers.splice(0)) wake()
   }
 
   end(): void {
     this.#isOver = true
     this.#wakeReader()
-    this.#wakeWriter()
+    this.#wakeWriters()
   }
 
   /** What waits is still read; then the reader gets the error. */
@@ -49,8 +56,8 @@ export class Pieces implements AsyncIterable<Uint8Array> {
       for (;;) {
         const next = this.#waiting.shift()
         if (next !== undefined) {
-          this.#bytes -= next.length
-          this.#wakeWriter()
+          this.#bytes -= next.length + PIECE_BYTES
+          this.#wakeWriters()
           yield next
           continue
         }
@@ -61,7 +68,12 @@ export class Pieces implements AsyncIterable<Uint8Array> {
     } finally {
       this.#isLeft = true
       this.#waiting = []
-      this.#wakeWriter()
+      this.#wakeWriters()
     }
   }
+}
+
+/** A piece that is much smaller than the buffer it was cut from would keep all of that alive. */
+function ownBytes(bytes: Uint8Array): Uint8Array {
+  return bytes.length * 4 < bytes.buffer.byteLength ? new Uint8Array(bytes) : bytes
 }
