@@ -197,6 +197,16 @@ spec:
       await world.kubectl(['exec', 'till', '-n', 'shop', '--', 'echo', 'for-the-record'])
       expect(world.recorded()).toContain('for-the-record')
     })
+
+    it.each(transports)('that end well are recorded as done over %s', async (name, env) => {
+      await world.kubectl(['exec', 'till', '-n', 'shop', '--', 'echo', `ended-${name}`], { env })
+      const lines = world.recorded().split('\n')
+      const about = lines.find((line) => line.includes('"type":"decision"') && line.includes(`ended-${name}`))
+      const call = /"call":"([^"]+)"/u.exec(about ?? '')?.[1] ?? 'none'
+      expect(lines.filter((line) => line.includes(call) && line.includes('"type":"end"'))).toEqual([
+        expect.stringContaining('"ending":"done"'),
+      ])
+    })
   })
 
   it('forwards the port a rule names, and no other', async () => {
@@ -268,6 +278,33 @@ spec:
       void connection.run().catch(() => undefined)
       const stdin = await connection.open({ streamtype: 'stdin' }).catch((error: unknown) => error)
       expect(stdin).toMatchObject({ code: 'ERR_UPSTREAM_LOST' })
+      connection.close()
+    })
+
+    it('forward nothing more once their token is revoked', async () => {
+      const { id, token } = await world.operator.post<{ id: string; token: string }>('/v1/tokens', {
+        principal: 'leaver',
+        kind: 'agent',
+        owner: 'sam',
+        groups: ['agents'],
+        roles: ['caller'],
+        expires_in_ms: 3_600_000,
+      })
+      const socket = await open()
+      const forwarding = head('/cluster/api/v1/namespaces/shop/pods/till/portforward')
+        .map((line) => line.replace(world.agent, token))
+        .concat(['connection: Upgrade', 'upgrade: SPDY/3.1', 'x-stream-protocol-version: portforward.k8s.io'])
+      socket.write(`${forwarding.join('\r\n')}\r\n\r\n`)
+      const [answer] = (await once(socket, 'data')) as [Buffer]
+      expect(answer.toString()).toMatch(/^HTTP\/1\.1 101 /u)
+      const connection = new SpdyConnection(socket, 'client', () => undefined)
+      void connection.run().catch(() => undefined)
+      await world.operator.post(`/v1/tokens/${id}/revoke`)
+      const error = await connection.open({ streamtype: 'error', port: '80', requestid: '1' })
+      await connection.open({ streamtype: 'data', port: '80', requestid: '1' })
+      let text = ''
+      for await (const piece of error.received) text += Buffer.from(piece).toString()
+      expect(text).toContain('token')
       connection.close()
     })
 

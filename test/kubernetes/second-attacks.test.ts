@@ -124,8 +124,8 @@ describe('masks hold whatever an object calls itself', () => {
 
 describe('what a caller sends costs what it is worth', () => {
   it('YAML with many keys, and with one key twice', () => {
-    const keys = Array.from({ length: 40_000 }, (_, index) => `k${index}: 1`).join('\n')
-    expect(readYaml(keys)).toHaveProperty('size', 40_000)
+    const keys = Array.from({ length: 20_000 }, (_, index) => `k${index}: 1`).join('\n')
+    expect(readYaml(keys)).toHaveProperty('size', 20_000)
     expect(() => readYaml(`${keys}\nk7: 2`)).toThrow('twice')
     expect(() => readYaml('1: a\n"1": b')).toThrow('twice')
     expect(() => readYaml('? {a: 1}\n: b')).toThrow('no text')

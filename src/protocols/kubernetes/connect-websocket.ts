@@ -41,7 +41,13 @@ export function openWebSocket(
     })
     socket.once('unexpected-response', (_request, response: IncomingMessage) => {
       signal.removeEventListener('abort', abort)
-      refusal(response).then(resolve, (cause: unknown) => reject(lost(cause)))
+      // A refusal may come as slowly as it likes; whoever waits for it may leave.
+      const leave = (): void => void response.destroy()
+      if (signal.aborted) leave()
+      else signal.addEventListener('abort', leave, { once: true })
+      refusal(response)
+        .then(resolve, (cause: unknown) => reject(signal.aborted ? SallyportError.from(signal.reason) : lost(cause)))
+        .finally(() => signal.removeEventListener('abort', leave))
     })
     socket.once('open', () => {
       signal.removeEventListener('abort', abort)

@@ -42,6 +42,12 @@ export async function* runApi(
   const [request] = plan.requests
   if (request === undefined) throw new SallyportError('ERR_INVALID_INPUT', 'There is no request to send.')
   if (isStream(request)) {
+    // Without an upgrade nobody could take the streams: the server says the same, and nothing runs.
+    if (!plan.streams) {
+      throw new SallyportError('ERR_INVALID_INPUT', 'exec, attach and port-forward need a request for an upgrade.', {
+        facts: { noEffect: true },
+      })
+    }
     yield* runRemote(call, request, permit, upstream)
     return
   }

@@ -93,7 +93,7 @@ export function readYaml(text: string): JsonValue {
 }
 
 /** Far more than people write; reading one takes some seconds per megabyte, in which nobody else is served. */
-const YAML_LENGTH_MAX = 512 * 1024
+const YAML_LENGTH_MAX = 256 * 1024
 
 function refuseKeysTwice(document: Document.Parsed): void {
   const check = (map: YAMLMap): void => {
