@@ -397,6 +397,27 @@ rules:
   })
 })
 
+describe('what runs only outside a transaction, on a target with masks', () => {
+  const MAINTAIN = `${RULES}  - {id: maintain, effect: allow, principals: [group:agents], actions: [sql.maintain], resources: ["**"]}\n`
+
+  it('R2: VACUUM of a table without masks runs, in every form that a message can have', async () => {
+    await policy(MASK, MAINTAIN)
+    const { client } = await RawClient.login(world.wirePort, token)
+    await client.say(query('create table public.made_loose (a int)'))
+    expect(await client.say(query('vacuum (analyze) made_loose'))).toMatchObject({ letters: 'CZ', codes: [] })
+    const extended = await client.say(parse('vacuum made_loose'), bind(), execute(), SYNC)
+    expect(extended.rows).toEqual([])
+    expect((await client.say(query('vacuum people'))).codes).toEqual(['42501'])
+    expect((await client.say(query('create index concurrently on made_loose (a)'))).codes).toEqual(['42501'])
+    expect((await client.say(query('begin'))).codes).toEqual([])
+    expect((await client.say(query('vacuum made_loose'))).codes).toEqual(['25001'])
+    await client.say(query('rollback'))
+    expect((await client.say(query('drop table made_loose'))).codes).toEqual([])
+    client.end()
+    await policy('')
+  })
+})
+
 describe('limits', () => {
   it('C5: rows count over all FETCHes of a cursor statement by statement, and over all pages of a portal', async () => {
     await policy('')

@@ -569,6 +569,8 @@ describe('C9: what could carry masked data out', () => {
     ['alter role bob bypassrls', 'sql.mask.statement'],
     ['vacuum', 'sql.mask.statement'],
     ['reindex table customers', 'sql.mask.statement'],
+    ['create unique index concurrently i on orders (id)', 'sql.outside_transaction'],
+    ['reindex (concurrently) table orders', 'sql.outside_transaction'],
     ['cluster customers using i', 'sql.mask.statement'],
     ["copy orders to '/tmp/x'", 'sql.mask.statement'],
     ["copy orders to program 'x'", 'sql.mask.statement'],

@@ -33,7 +33,7 @@ import { understand } from './statements/index.ts'
 import { relationName } from './statements/objects.ts'
 import { changed } from './statements/setting.ts'
 import { ACCESS_SHARE } from './statements/transaction.ts'
-import { refuseUtility, relationsOf } from './statements/under-masks.ts'
+import { refuseAlone, refuseUtility, relationsOf } from './statements/under-masks.ts'
 import type { Findings, SettingChange } from './walk/findings.ts'
 import { intoOf, walk, walkUtility } from './walk/walk.ts'
 
@@ -327,6 +327,8 @@ function planUtility(reading: Reading, type: string, fields: Ast, explain?: Ast)
   try {
     const named = [...draft.named, ...relationsOf(catalog, findings.objects)]
     refuseUtility(statement, draft.underMasks, findings, named, masks)
+    // VACUUM tells nothing of a table, whichever it turns out to be.
+    if (draft.outsideTransaction && type !== 'VacuumStmt') refuseAlone(statement, findings, named, masks)
     if (type === 'LockStmt') {
       if (fields['mode'] === ACCESS_SHARE) refuseDump(named, masks)
       refuseLock(named, masks)

@@ -30,6 +30,31 @@ export function refuseUtility(
   }
 }
 
+/**
+ * Refuses what works on a table outside of any transaction: no guard can share one with it, so the name may be that of
+ * another table by then, and whether a unique index can be built tells whether values of a column repeat (R2).
+ *
+ * @throws SallyportError `ERR_DENIED` with `facts.construct`
+ */
+export function refuseAlone(
+  statement: string,
+  findings: Findings,
+  named: readonly Relation[],
+  masks: BoundMasks,
+): void {
+  if (masks.byRelation.size === 0 || (named.length === 0 && findings.uses.length === 0)) return
+  throw new SallyportError(
+    'ERR_DENIED',
+    `A ${statement} statement that the database runs outside of any transaction.`,
+    {
+      facts: {
+        construct: 'sql.outside_transaction',
+        hint: 'This database has masked columns: leave CONCURRENTLY out.',
+      },
+    },
+  )
+}
+
 /** Relations that `RangeVar`s outside of queries mention, as far as the catalog has them. */
 export function relationsOf(catalog: Catalog, refs: readonly Ast[]): readonly Relation[] {
   return refs.flatMap((ref) => {
