@@ -207,7 +207,7 @@ describe('after the login', () => {
     client.end()
   })
 
-  it.each(['standard_conforming_strings = off', "client_encoding = 'SJIS'", 'search_path = x', 'role = postgres'])(
+  it.each(['standard_conforming_strings = off', "client_encoding = 'SJIS'", 'role = postgres'])(
     'C7: refuses a pipelined SET %s, and all behind it',
     async (setting) => {
       const { client } = await RawClient.login(world.wirePort, token)
@@ -227,6 +227,16 @@ describe('after the login', () => {
       client.end()
     },
   )
+
+  it('C7: judges what is behind a pipelined SET search_path with the path that is set', async () => {
+    const { client } = await RawClient.login(world.wirePort, token)
+    const set = [parse('set search_path = x'), bind(), execute()]
+    const heard = await client.say(...set, parse('select v from secrets'), bind(), execute(), SYNC)
+    expect(heard).toMatchObject({ codes: ['42501'], rows: [] })
+    const simple = await client.say(query('set search_path = x; select v from secrets'))
+    expect(simple).toMatchObject({ codes: ['42501'], rows: [] })
+    client.end()
+  })
 
   it('cancels nothing for the right process and a wrong key, and at once for the right one', async () => {
     const { client, heard } = await RawClient.login(world.wirePort, token)
