@@ -21,7 +21,12 @@ export interface OpenPostgresDoor {
 }
 
 /** Tools as metrics and recordings name them. */
-export const WIRE_TOOLS: readonly string[] = ['postgres.query', 'postgres.parse', 'postgres.execute']
+export const WIRE_TOOLS: readonly string[] = [
+  'postgres.query',
+  'postgres.parse',
+  'postgres.execute',
+  'postgres.function_call',
+]
 
 /** Opens the door, if there is to be one. */
 export async function openPostgresDoor(building: Building, closers: Closers): Promise<OpenPostgresDoor | undefined> {

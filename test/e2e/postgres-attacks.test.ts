@@ -10,7 +10,6 @@ import { encodeBind } from '../../src/protocols/postgres/messages/bind.ts'
 import { SYNC } from '../../src/protocols/postgres/messages/control.ts'
 import { decodeTextRow } from '../../src/protocols/postgres/messages/data-row.ts'
 import { encodeExecute } from '../../src/protocols/postgres/messages/execute.ts'
-import { encodeFunctionCall } from '../../src/protocols/postgres/messages/function-call.ts'
 import { encodeParse } from '../../src/protocols/postgres/messages/parse.ts'
 import { encodeQuery } from '../../src/protocols/postgres/messages/query.ts'
 import { decodeReport } from '../../src/protocols/postgres/messages/report.ts'
@@ -146,13 +145,6 @@ describe('the extended protocol', () => {
     expect(heard.rows).toEqual([])
     expect(heard.letters.endsWith('EZ')).toBe(true)
     await world.db.admin.query('ALTER TABLE public.orders_old RENAME TO orders')
-    socket.destroy()
-  })
-
-  it('refuses FunctionCall messages', async () => {
-    const { say, socket } = await attacker()
-    const heard = await say(encodeFunctionCall({ oid: 2077, argFormats: [], args: [], resultFormat: 0 }), SYNC)
-    expect(heard.codes).toEqual(['0A000'])
     socket.destroy()
   })
 

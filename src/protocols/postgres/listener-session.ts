@@ -24,6 +24,7 @@ import { encodeTextRow } from './messages/data-row.ts'
 import { encodeDescribe, type DescribeOrClose } from './messages/describe.ts'
 import type { Execute } from './messages/execute.ts'
 import type { FrontendMessage } from './messages/frontend.ts'
+import type { FunctionCall } from './messages/function-call.ts'
 import { encodeParse, type Parse } from './messages/parse.ts'
 import { decodeReport, encodeReport } from './messages/report.ts'
 import { encodeRowDescription } from './messages/row-description.ts'
@@ -36,6 +37,7 @@ import { splitStatements } from './split.ts'
 import { afterEffect, EMPTY_SESSION, type SessionView } from './session.ts'
 import type { WireBackend } from './wire/backend.ts'
 import type { Downstream } from './wire/downstream.ts'
+import { FunctionAnswer, portalOf } from './wire/function-call.ts'
 import { WireCall, type PortalRequest, type Statement } from './wire/payload.ts'
 import { isUnderMasks, reportedError, withheldNotice } from './wire/reported.ts'
 
@@ -316,13 +318,7 @@ export class ClientSession {
         this.#isSkipping = false
         return this.#ready()
       case 'FunctionCall':
-        throw new SallyportError(
-          'ERR_INVALID_INPUT',
-          'FunctionCall messages are not served; call the function in a statement.',
-          {
-            facts: { sqlstate: '0A000', construct: 'sql.function_call_message' },
-          },
-        )
+        return this.#callFunction(message)
       case 'Proof':
         throw violation('Password', 'comes when nobody asked for it')
       default:
@@ -369,6 +365,41 @@ export class ClientSession {
       this.#running = undefined
     }
     this.#took(wire.plan)
+  }
+
+  /** Does what a FunctionCall message asks for as the statement that says the same. */
+  async #callFunction(message: FunctionCall): Promise<void> {
+    if (this.#backend.status === 'E') throw transactionAborted()
+    await loadParser()
+    // Where everything is let through, its client may have put anything under the names of our own statements.
+    if (this.#rooms.isOpen(this.#session.principal, this.#target)) this.#backend.doubt()
+    const found = await this.#backend.functionOf(message.oid)
+    const request = portalOf(message, found, `sallyport_${this.#nonce}_p${++this.#names}`)
+    const { sql } = request.statement
+    await this.#checkPins(sql)
+    // It takes the place of the client's own unnamed statement at the backend.
+    const unnamed = this.#statements.get('')
+    if (unnamed?.sent !== undefined) unnamed.sent = ''
+    const wire = new WireCall(this.#backend, sql, this.#view, {
+      portal: request,
+      ...this.#pins,
+      followsChange: this.#hasChanged,
+    })
+    this.#looked()
+    const { call, controller } = this.#call('postgres.function_call', wire, () => 'abandoned')
+    const answer = new FunctionAnswer()
+    this.#begin(controller)
+    try {
+      for await (const chunk of this.#rooms.run(call)) {
+        for (const notice of answer.take(chunk, wire)) this.#client.write(notice)
+      }
+      this.#ticket = undefined
+    } finally {
+      this.#running = undefined
+    }
+    this.#took(wire.plan)
+    this.#client.write(answer.response())
+    await this.#ready()
   }
 
   /** In a transaction, and in a pipeline, every statement is planned with a fresh look; what they changed is seen after. */
@@ -891,6 +922,15 @@ function idle(inTransaction: boolean): SallyportError {
 function missing(sqlstate: string, what: string, name: string): SallyportError {
   const which = name === '' ? `unnamed ${what}` : `${what} "${name}"`
   return new SallyportError('ERR_INVALID_INPUT', `${which} does not exist`, { facts: { sqlstate } })
+}
+
+/** In a failed transaction nothing can be looked up; the server would say the same. */
+function transactionAborted(): SallyportError {
+  return new SallyportError(
+    'ERR_UPSTREAM_REJECTED',
+    'current transaction is aborted, commands ignored until end of transaction block',
+    { facts: { sqlstate: '25P02' } },
+  )
 }
 
 function duplicate(sqlstate: string, what: string, name: string): SallyportError {

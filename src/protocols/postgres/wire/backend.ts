@@ -18,6 +18,7 @@ import { encodeExecute } from '../messages/execute.ts'
 import { encodeDescribe } from '../messages/describe.ts'
 import { encodeParse } from '../messages/parse.ts'
 import { SESSION_PATH_SQL } from '../catalog-sql.ts'
+import { FUNCTION_SQL } from './function-call.ts'
 import { decodeReport, type Report } from '../messages/report.ts'
 import {
   decodeNotification,
@@ -43,6 +44,7 @@ const PINS = ['standard_conforming_strings', 'client_encoding', 'role', 'session
 const QUESTIONS = new Map([
   ...PINS.map((pin) => [`sallyport_show_${pin}`, `SHOW ${pin}`] as const),
   ['sallyport_path', SESSION_PATH_SQL],
+  ['sallyport_function', FUNCTION_SQL],
 ])
 const OWN_STATEMENTS = [
   'sallyport_snapshot',
@@ -269,9 +271,18 @@ export class WireBackend {
     return Array.isArray(schemas) ? schemas.map(String) : []
   }
 
+  /** Asks which function has an OID; resolves with the answer to `FUNCTION_SQL`, `undefined` when there is none. */
+  async functionOf(oid: number): Promise<string | undefined> {
+    const [found] = await this.#askAll(['sallyport_function'], [Buffer.from(String(oid))])
+    return found ?? undefined
+  }
+
   /** Asks questions of the gateway's own; resolves with the first cell of each answer. */
-  async #askAll(names: readonly string[]): Promise<readonly (string | null | undefined)[]> {
-    const messages = names.flatMap((name) => this.#questionMessages(name))
+  async #askAll(
+    names: readonly string[],
+    params: readonly Buffer[] = [],
+  ): Promise<readonly (string | null | undefined)[]> {
+    const messages = names.flatMap((name) => this.#questionMessages(name, params))
     const isPipeline = this.isOpen
     this.send([...messages, isPipeline ? FLUSH : SYNC])
     const answers: (string | null | undefined)[] = []
@@ -282,9 +293,9 @@ export class WireBackend {
     return answers
   }
 
-  #questionMessages(name: string): Buffer[] {
+  #questionMessages(name: string, params: readonly Buffer[]): Buffer[] {
     const messages = [
-      encodeBind({ portal: OWN_PORTAL, statement: name, paramFormats: [], params: [], resultFormats: [] }),
+      encodeBind({ portal: OWN_PORTAL, statement: name, paramFormats: [], params, resultFormats: [] }),
       encodeExecute({ portal: OWN_PORTAL, rowsMax: 0 }),
       encodeDescribe({ type: 'Close', what: 'portal', name: OWN_PORTAL }),
     ]
