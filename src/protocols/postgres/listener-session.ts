@@ -372,7 +372,8 @@ export class ClientSession {
     if (this.#backend.status === 'E') throw transactionAborted()
     await loadParser()
     // Where everything is let through, its client may have put anything under the names of our own statements.
-    if (this.#rooms.isOpen(this.#session.principal, this.#target)) this.#backend.doubt()
+    this.#mustCheckPins()
+    if (this.#isOpen) this.#backend.doubt()
     const found = await this.#backend.functionOf(message.oid)
     const request = portalOf(message, found, `sallyport_${this.#nonce}_p${++this.#names}`)
     const { sql } = request.statement
