@@ -66,6 +66,14 @@ function addKind(kinds: Map<string, KubeKind>, group: string, version: string, r
   }
 }
 
+/** The version in which a server takes evictions: it says so with the subresource. */
+export async function evictionVersion(upstream: Upstream): Promise<string> {
+  const resources = listOf((await read('/api/v1', upstream)) ?? null, 'resources')
+  const eviction = resources.find((one) => field(one, 'name') === 'pods/eviction')
+  const version = field(eviction, 'version')
+  return typeof version === 'string' && /^v\d\w{0,20}$/u.test(version) ? `policy/${version}` : 'policy/v1'
+}
+
 async function read(path: string, upstream: Upstream): Promise<JsonValue | undefined> {
   const { status, value } = await ask(readRequest({ method: 'GET', path }), upstream)
   return status === 200 ? value : undefined

@@ -7,18 +7,21 @@
 import type { Call, Permit } from '../../core/call.ts'
 import type { Chunk } from '../../core/chunk.ts'
 import { SallyportError } from '../../core/errors.ts'
-import { isJsonObject, parseJson, writeJson, type JsonValue } from '../../core/json.ts'
+import { parseJson, writeJson, type JsonValue } from '../../core/json.ts'
 import { runRemote } from './connect-remote.ts'
 import { mapError } from './connect-errors.ts'
 import { send, wholeOf, type Upstream } from './connect-send.ts'
 import { acceptUnder } from './connector.ts'
+import { dated } from './connect-dated.ts'
 import { drainNode } from './connect-drain.ts'
+import { isGuarded, readGuard, sendGuarded, stale } from './connect-guard.ts'
+import { hashOfUndo } from './connect-preview.ts'
 import { refusalOf, type Step } from './connect-step.ts'
 import { maskValue } from './masks.ts'
 import type { KubePlan } from './plan.ts'
 import { bodyOf } from './read-body.ts'
 import type { KubeRequest } from './request.ts'
-import { TIME_OF_SENDING, type ToolCommand } from './tool.ts'
+import type { ToolCommand } from './tool.ts'
 import { undoPatch } from './undo.ts'
 
 /** Runs a tool call. */
@@ -44,8 +47,9 @@ async function* objects(
   upstream: Upstream,
 ): AsyncGenerator<Chunk, void, undefined> {
   const bytesMax = Math.min(permit.obligations.bytesMax ?? Number.POSITIVE_INFINITY, upstream.options.bytesMax)
-  const step: Step = (request) => stepOf(request, permit, upstream)
-  const result = await resultOf(tool, requests, step, upstream)
+  const guard = permit.guard === undefined ? [] : readGuard(permit.guard)
+  const step: Step = (request) => stepOf(request, permit, upstream, isGuarded(request) ? guard[0] : undefined)
+  const result = await resultOf(tool, requests, step, upstream, guard[1])
   const { value, count } = maskValue(result, requests[0] ?? {})
   const bytes = Buffer.from(writeJson(value), 'utf8')
   yield {
@@ -75,6 +79,7 @@ async function resultOf(
   requests: readonly KubeRequest[],
   step: Step,
   upstream: Upstream,
+  undone: string | undefined,
 ): Promise<JsonValue> {
   const [first, second, third] = requests
   if (first === undefined) throw new SallyportError('ERR_INVALID_INPUT', 'There is nothing to run.')
@@ -86,17 +91,27 @@ async function resultOf(
   }
   if (tool.command === 'rollout_undo' && second !== undefined && third !== undefined) {
     const patch = undoPatch(await step(first), await step(second), tool.revision)
-    return step({ ...third, body: bodyOf(patch, 'application/json-patch+json') })
+    const { isOpen: _, ...change } = third
+    const request = { ...change, body: bodyOf(patch, 'application/json-patch+json') }
+    if (undone !== undefined && hashOfUndo(request) !== undone) {
+      throw stale('The template the deployment would go back to is no longer the one the approvers were shown.')
+    }
+    return step(request)
   }
-  if (tool.command === 'drain' && second !== undefined && third !== undefined) {
-    return drainNode(tool, [first, second, third], step, upstream.signal)
-  }
+  if (tool.command === 'drain') return drainNode(tool, requests, step, upstream.signal)
   return step(first)
 }
 
-async function stepOf(request: KubeRequest, permit: Permit, upstream: Upstream): Promise<JsonValue> {
+async function stepOf(
+  request: KubeRequest,
+  permit: Permit,
+  upstream: Upstream,
+  guard: string | undefined,
+): Promise<JsonValue> {
   const sent = dated(request)
-  const answer = await send(sent, upstream, acceptUnder(sent, permit))
+  const accept = acceptUnder(sent, permit)
+  const answer =
+    guard === undefined ? await send(sent, upstream, accept) : await sendGuarded(sent, guard, upstream, accept)
   const bytes = await wholeOf(answer, upstream.options.bytesMax, upstream.signal)
   const text = bytes.toString('utf8')
   const parsed = parseJson(text)
@@ -105,19 +120,6 @@ async function stepOf(request: KubeRequest, permit: Permit, upstream: Upstream):
     throw new SallyportError('ERR_UPSTREAM_REJECTED', 'The API server answered with something that is no JSON.')
   }
   return parsed.value
-}
-
-/** The one thing that is not known before: when it is sent. */
-function dated(request: KubeRequest): KubeRequest {
-  const { body } = request
-  if (body === undefined || !Buffer.from(body.bytes).includes(TIME_OF_SENDING)) return request
-  const now = new Date().toISOString().replace(/\.\d+Z$/u, 'Z')
-  const place = (value: JsonValue): JsonValue => {
-    if (value === TIME_OF_SENDING) return now
-    if (isJsonObject(value)) return new Map([...value].map(([key, field]) => [key, place(field)]))
-    return Array.isArray(value) ? (value as readonly JsonValue[]).map(place) : value
-  }
-  return { ...request, body: bodyOf(place(body.value), body.type) }
 }
 
 async function* log(request: KubeRequest, permit: Permit, upstream: Upstream): AsyncGenerator<Chunk, void, undefined> {

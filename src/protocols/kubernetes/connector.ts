@@ -9,6 +9,7 @@ import type { Chunk } from '../../core/chunk.ts'
 import { SallyportError } from '../../core/errors.ts'
 import { parseJson, writeJson } from '../../core/json.ts'
 import { mapError } from './connect-errors.ts'
+import { readGuard, sendGuarded } from './connect-guard.ts'
 import { send, wholeOf, type Answer, type Upstream } from './connect-send.ts'
 import { runRemote } from './connect-remote.ts'
 import { scrubMessage } from './mask-message.ts'
@@ -52,7 +53,10 @@ export async function* runApi(
     return
   }
   const bytesMax = Math.min(permit.obligations.bytesMax ?? Number.POSITIVE_INFINITY, upstream.options.bytesMax)
-  const answer = await send(request, upstream, acceptUnder(request, permit))
+  const accept = acceptUnder(request, permit)
+  const [guard] = permit.guard === undefined ? [] : readGuard(permit.guard)
+  const answer =
+    guard === undefined ? await send(request, upstream, accept) : await sendGuarded(request, guard, upstream, accept)
   try {
     yield* answered(request, answer, bytesMax, upstream)
   } catch (error) {

@@ -72,6 +72,14 @@ for (const [group, version, plural, kind, where, shorts = ''] of ROWS) {
   if (group !== '') for (const name of names) BY_NAME.set(`${name}.${group}`, found)
 }
 
+/** Groups of the API server itself. Any other may be a definition, or another server behind it. */
+const OWN_GROUPS: ReadonlySet<string> = new Set([...ROWS.map(([group]) => group), 'policy', 'discovery.k8s.io'])
+
+/** Whether a group is always served by the API server itself. */
+export function isServedByTheServer(group: string): boolean {
+  return OWN_GROUPS.has(group)
+}
+
 /**
  * Returns the kind a name means: plural, kind, short name, or `plural.group`.
  *

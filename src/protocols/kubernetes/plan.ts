@@ -5,7 +5,7 @@
  *
  * @packageDocumentation
  */
-import type { Plan, PlanRefusal } from '../../core/call.ts'
+import type { Canonical, Plan, PlanRefusal } from '../../core/call.ts'
 import type { ColumnMask } from '../../core/decision.ts'
 import { SallyportError } from '../../core/errors.ts'
 import { readArgv } from './argv.ts'
@@ -96,7 +96,7 @@ export function planOf(
       command,
       // What decides between several requests.
       revision: tool?.revision ?? null,
-      drain: tool?.drain === undefined ? null : { ...tool.drain },
+      drain: tool?.drain === undefined ? null : drainOf(tool.drain),
       requests: requests.map((request) => ({
         method: request.method,
         target: targetOf(request),
@@ -111,6 +111,10 @@ export function planOf(
     masks,
     ...(refused !== undefined && { refused }),
   }
+}
+
+function drainOf({ pods, ...choice }: NonNullable<ToolCommand['drain']>): Canonical {
+  return { ...choice, pods: pods === undefined ? null : pods.map((pod) => ({ ...pod })) }
 }
 
 function firstRefusal(requests: readonly KubeRequest[]): PlanRefusal | undefined {

@@ -7,10 +7,12 @@ import type { Call, Permit, PlanContext, Protocol, Secret } from '../../core/cal
 import type { Chunk } from '../../core/chunk.ts'
 import { SallyportError } from '../../core/errors.ts'
 import { isJsonObject } from '../../core/json.ts'
+import type { PreviewContext } from '../../core/preview.ts'
 import type { Target } from '../../core/target.ts'
 import { loginOf } from './connect-login.ts'
 import { Pools } from './connect-pool.ts'
-import { Discovery } from './connect-discovery.ts'
+import { Discovery, evictionVersion } from './connect-discovery.ts'
+import { previewOf } from './connect-preview.ts'
 import { ask, type Upstream } from './connect-send.ts'
 import { runTool } from './connect-tool.ts'
 import { runApi } from './connector.ts'
@@ -64,6 +66,12 @@ export function createKubernetes(): Protocol<KubePlan> {
         const uid = isJsonObject(metadata) ? metadata.get('uid') : undefined
         return typeof uid === 'string' ? uid : undefined
       },
+      async podsOf(list) {
+        if (isOffline) return undefined
+        const upstream = await opened()
+        const [{ status, value }, eviction] = await Promise.all([ask(list, upstream), evictionVersion(upstream)])
+        return status === 200 && value !== undefined ? { list: value, eviction } : undefined
+      },
     }
   }
 
@@ -86,6 +94,10 @@ export function createKubernetes(): Protocol<KubePlan> {
       const upstream = await upstreamOf(call.target, secret, permit.signal)
       if (plan.door === 'api') yield* runApi(call, plan, permit, upstream)
       else yield* runTool(call, plan, permit, upstream)
+    },
+
+    async preview(call: Call, plan: KubePlan, { secret, signal }: PreviewContext) {
+      return previewOf(plan, await upstreamOf(call.target, await secret(), signal))
     },
 
     async close() {

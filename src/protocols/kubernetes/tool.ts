@@ -6,6 +6,7 @@
  */
 import { SallyportError } from '../../core/errors.ts'
 import { isJsonObject, writeJson, type JsonValue } from '../../core/json.ts'
+import { sortPods, type DrainChoice, type Pod } from './drain-pods.ts'
 import { kindNamed, kindOfManifest, type FindKind, type KubeKind } from './kinds.ts'
 import type { ToolPayload } from './payload.ts'
 import { jsonFrom, readYaml } from './read-body.ts'
@@ -24,15 +25,20 @@ export interface ToolCommand {
   readonly requests: readonly KubeRequest[]
   /** Of rollout-undo, which revision; the one before the current otherwise. */
   readonly revision?: number
-  /** Of drain: what may be evicted besides ordinary pods. */
-  readonly drain?: { readonly ignoreDaemonsets: boolean; readonly deleteEmptydirData: boolean }
+  /**
+   * Of drain: what may be evicted besides ordinary pods, and the pods whose evictions follow the first two requests;
+   * left out where they are not known.
+   */
+  readonly drain?: DrainChoice & { readonly pods?: readonly Pod[] }
 }
 
-/** What planning may look up in the cluster. Reads names and ids only. */
+/** What planning may look up in the cluster. */
 export interface Lookups {
   readonly findKind: FindKind
   /** The uid of an object; `undefined` when there is none, or nobody may be asked. */
   readonly uidOf: (request: KubeRequest) => Promise<string | undefined>
+  /** A list of pods, and the version evictions have there; `undefined` when nobody may be asked. */
+  readonly podsOf: (list: KubeRequest) => Promise<{ readonly list: JsonValue; readonly eviction: string } | undefined>
 }
 
 type Input = Omit<ToolPayload, 'kind'>
@@ -377,7 +383,36 @@ async function drain(input: Input, at: Site): Promise<Partial<ToolCommand>> {
   if (kind.plural !== 'nodes') throw invalid('drain acts on a node.')
   const [change] = (await cordon(input, at, true)).requests ?? []
   if (change === undefined) throw invalid('drain acts on a node.')
-  const eviction: KubeRequest = {
+  const list = write('GET', '/api/v1/pods', { fieldSelector: `spec.nodeName=${name}` })
+  const choice = {
+    ignoreDaemonsets: input.ignore_daemonsets === true,
+    deleteEmptydirData: input.delete_emptydir_data === true,
+  }
+  const found = await at.podsOf(list)
+  if (found === undefined) return { output: 'table', requests: [change, list, anyEviction(input)], drain: choice }
+  const { pods } = sortPods(found.list, choice)
+  if (pods.length > EVICTIONS_MAX) throw invalid(`The node has more than the ${EVICTIONS_MAX} pods one call evicts.`)
+  const evictions = pods.map((pod) => evictionOf(pod, found.eviction, input))
+  return { output: 'table', requests: [change, list, ...evictions], drain: { ...choice, pods } }
+}
+
+/** More pods than a node is made for. */
+const EVICTIONS_MAX = 500
+
+/** The eviction of one pod, and of no other that has its name by then. */
+function evictionOf({ namespace, name, uid }: Pod, apiVersion: string, input: Input): KubeRequest {
+  const body = jsonFrom({
+    apiVersion,
+    kind: 'Eviction',
+    metadata: { name, namespace },
+    deleteOptions: { preconditions: { uid }, ...(input.dry_run === true && { dryRun: ['All'] }) },
+  })
+  return write('POST', `/api/v1/namespaces/${namespace}/pods/${name}/eviction`, {}, body)
+}
+
+/** Stands for evictions of pods nobody has asked about: it is judged, and never sent. */
+function anyEviction(input: Input): KubeRequest {
+  return {
     verb: 'evict',
     method: 'POST',
     path: '/api/v1/pods',
@@ -389,14 +424,6 @@ async function drain(input: Input, at: Site): Promise<Partial<ToolCommand>> {
     isDryRun: input.dry_run === true,
     accept: 'application/json',
     isOpen: true,
-  }
-  return {
-    output: 'table',
-    requests: [change, write('GET', '/api/v1/pods', { fieldSelector: `spec.nodeName=${name}` }), eviction],
-    drain: {
-      ignoreDaemonsets: input.ignore_daemonsets === true,
-      deleteEmptydirData: input.delete_emptydir_data === true,
-    },
   }
 }
 
