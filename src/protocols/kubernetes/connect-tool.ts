@@ -16,7 +16,7 @@ import { dated } from './connect-dated.ts'
 import { drainNode } from './connect-drain.ts'
 import { isGuarded, readGuard, sendGuarded, stale } from './connect-guard.ts'
 import { hashOfUndo } from './connect-preview.ts'
-import { refusalOf, type Step } from './connect-step.ts'
+import { RefusedByServer, refusalOf, type Step } from './connect-step.ts'
 import { maskValue } from './masks.ts'
 import type { KubePlan } from './plan.ts'
 import { bodyOf } from './read-body.ts'
@@ -99,7 +99,20 @@ async function resultOf(
     return step(request)
   }
   if (tool.command === 'drain') return drainNode(tool, requests, step, upstream.signal)
-  return step(first)
+  return tool.command === 'top' ? measured(step(first)) : step(first)
+}
+
+async function measured(metrics: Promise<JsonValue>): Promise<JsonValue> {
+  try {
+    return await metrics
+  } catch (error) {
+    // A group that is not served has no words of its own.
+    if (!(error instanceof RefusedByServer) || error.status !== 404 || !/page not found/u.test(error.message))
+      throw error
+    throw new SallyportError('ERR_UPSTREAM_REJECTED', 'The cluster measures nothing: it serves no metrics.k8s.io.', {
+      facts: { noEffect: true, hint: 'Its administrators would install metrics-server.' },
+    })
+  }
 }
 
 async function stepOf(

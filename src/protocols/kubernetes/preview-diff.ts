@@ -95,7 +95,7 @@ export function lineDiff(before: readonly string[], after: readonly string[]): r
   const lines: string[] = []
   edits.forEach(({ sign, line }, index) => {
     if (isNear[index] !== true) return
-    if (index > 0 && isNear[index - 1] !== true) lines.push(`@@ ${keysAbove(edits, index)} @@`)
+    if (index > 0 && isNear[index - 1] !== true) lines.push(`@@ ${keysAbove(edits, index)}`.trimEnd())
     lines.push(`${sign} ${line}`)
   })
   return lines
