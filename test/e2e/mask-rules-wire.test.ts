@@ -303,7 +303,7 @@ describe.each<ServerVersion>(['18', '15'])('the PostgreSQL door before PostgreSQ
       expect(told.filter((line) => line.startsWith('notice')).join()).not.toContain('was')
     })
 
-    it('R19: what was prepared or declared is judged again when it runs, and a FunctionCall is not served', async () => {
+    it('R19: what was prepared or declared is judged again when it runs, and a FunctionCall like the statement it is', async () => {
       const told = await session([
         'prepare p as select * from customers order by id limit 1',
         'execute p',
@@ -337,10 +337,10 @@ describe.each<ServerVersion>(['18', '15'])('the PostgreSQL door before PostgreSQ
         // The first look finds another schema than was judged; the next one knows it.
         expect(again[0]).toMatch(/^(?:40001|42501) /)
         expect(again[1]).toMatch(/^42501 .*Make it anew/)
-        const call = Buffer.alloc(15)
-        call.write('F')
-        call.writeInt32BE(14, 1)
-        call.writeInt32BE(1598, 5)
+        const { rows } = await world.db.admin.query<{ oid: number }>(
+          "SELECT 'query_to_xml(text, boolean, boolean, text)'::regprocedure::oid::int AS oid",
+        )
+        const call = functionCall(rows[0]?.oid ?? 0, ['select ssn from customers', 'true', 'true', ''])
         const socket = (client as unknown as { connection: { stream: NodeJS.WritableStream } }).connection.stream
         const failed = new Promise<string>((resolve) =>
           (client as unknown as { connection: NodeJS.EventEmitter }).connection.once(
@@ -349,7 +349,7 @@ describe.each<ServerVersion>(['18', '15'])('the PostgreSQL door before PostgreSQ
           ),
         )
         socket.write(call)
-        expect(await failed).toBe('0A000')
+        expect(await failed).toBe('42501')
       } finally {
         await client.end()
       }
@@ -439,3 +439,20 @@ describe.each<ServerVersion>(['18', '15'])('the PostgreSQL door before PostgreSQ
     }
   })
 })
+
+/** A FunctionCall with arguments and result in text (PostgreSQL manual, section 55.7). */
+function functionCall(oid: number, values: readonly string[]): Buffer {
+  const int = (value: number, bytes: 2 | 4): Buffer => {
+    const out = Buffer.alloc(bytes)
+    out.writeIntBE(value, 0, bytes)
+    return out
+  }
+  const body = Buffer.concat([
+    int(oid, 4),
+    int(0, 2),
+    int(values.length, 2),
+    ...values.flatMap((value) => [int(Buffer.byteLength(value), 4), Buffer.from(value)]),
+    int(0, 2),
+  ])
+  return Buffer.concat([Buffer.from('F'), int(body.length + 4, 4), body])
+}
