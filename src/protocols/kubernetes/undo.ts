@@ -6,7 +6,7 @@ const HASH = 'pod-template-hash'
 
 /**
  * The patch that takes a deployment back to an earlier template, as its replica sets keep them. It holds for the very
- * version that was read and no other.
+ * specification that was read and no other; what the controller reports meanwhile does not matter.
  *
  * @throws SallyportError `ERR_INVALID_INPUT` when there is no such revision.
  */
@@ -23,7 +23,7 @@ export function undoPatch(deployment: JsonValue, sets: JsonValue, revision: numb
   const template = at(wanted.set, 'spec', 'template')
   if (!isJsonObject(template)) throw new SallyportError('ERR_UPSTREAM_REJECTED', 'The revision has no template.')
   return [
-    operation('test', '/metadata/resourceVersion', at(deployment, 'metadata', 'resourceVersion') ?? null),
+    operation('test', '/metadata/generation', at(deployment, 'metadata', 'generation') ?? null),
     operation('replace', '/spec/template', withoutHash(template)),
   ]
 }
