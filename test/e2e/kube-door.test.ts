@@ -213,7 +213,9 @@ spec:
     world.kube.node.ports.set(80, (received) => Buffer.from(`you said ${received.toString()}`))
     const stop = new AbortController()
     const said = await forwarded(world, ':80', stop)
-    expect(said).toBe('you said hello')
+    expect(said).toBe('you said knock-knock')
+    // What was sent, and what came back.
+    expect(world.recorded().match(/knock-knock/gu)).toHaveLength(2)
     const other = new AbortController()
     expect(await forwarded(world, ':81', other)).toBe('')
   })
@@ -338,7 +340,7 @@ function configMap(name: string, namespace: string): string {
   return JSON.stringify({ apiVersion: 'v1', kind: 'ConfigMap', metadata: { name, namespace }, data: { a: 'b' } })
 }
 
-/** Sends `hello` through a forwarded port, and returns what came back. */
+/** Sends `knock-knock` through a forwarded port, and returns what came back. */
 async function forwarded(world: KubeWorld, ports: string, stop: AbortController): Promise<string> {
   let answer: Promise<string> | undefined
   await world.kubectl(['port-forward', 'pod/till', ports, '-n', 'shop'], {
@@ -354,7 +356,7 @@ async function forwarded(world: KubeWorld, ports: string, stop: AbortController)
         socket.on('error', () => undefined)
         socket.once('close', () => resolve(seen))
         // The node answers when it has heard the end.
-        socket.end('hello')
+        socket.end('knock-knock')
       }).finally(() => stop.abort())
     },
   })

@@ -77,7 +77,7 @@ function open(call: Call, request: KubeRequest, upstream: Upstream, typed: Typed
     headers: { ...(login.authorization !== undefined && { authorization: login.authorization }) },
     tls: pools.tls(login),
     channels: { stdin: asks('stdin'), stdout: asks('stdout'), stderr: asks('stderr'), tty: asks('tty') },
-    ...(call.input !== undefined && { input: isForward ? call.input : typed.recording(call.input) }),
+    ...(call.input !== undefined && { input: typed.recording(call.input) }),
     signal,
   }
   return isForward ? openPort(streams) : openStreams(streams)
