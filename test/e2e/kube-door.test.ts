@@ -3,6 +3,7 @@ import { once } from 'node:events'
 import { connect } from 'node:net'
 import { connect as connectTls, type TLSSocket } from 'node:tls'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
+import { STREAMING_MAX } from '../../src/protocols/kubernetes/listener-streaming.ts'
 import { SpdyConnection } from '../../src/protocols/kubernetes/streams/spdy-connection.ts'
 import { has } from '../setup/needs.ts'
 import { openKubeWorld, type KubeWorld } from './kube-door-world.ts'
@@ -308,6 +309,32 @@ spec:
       for await (const piece of error.received) text += Buffer.from(piece).toString()
       expect(text).toContain('token')
       connection.close()
+    })
+
+    it('hold so many connections as streams and no more, and get them back', async () => {
+      const path = '/cluster/api/v1/namespaces/shop/pods/till/portforward'
+      const asks = head(
+        path,
+        'connection: Upgrade',
+        'upgrade: SPDY/3.1',
+        'x-stream-protocol-version: portforward.k8s.io',
+      )
+      const answered = async (): Promise<readonly [TLSSocket, string]> => {
+        const socket = await open()
+        socket.write(`${asks.join('\r\n')}\r\n\r\n`)
+        const [answer] = (await once(socket, 'data')) as [Buffer]
+        return [socket, answer.toString()]
+      }
+      const sockets: TLSSocket[] = []
+      for (let i = 0; i < STREAMING_MAX; i++) {
+        const [socket, answer] = await answered()
+        sockets.push(socket)
+        expect(answer).toMatch(/^HTTP\/1\.1 101 /u)
+      }
+      const [, refused] = await answered()
+      expect(refused).toMatch(/^HTTP\/1\.1 429 /u)
+      for (const socket of sockets) socket.destroy()
+      await expect.poll(async () => (await answered())[1]).toMatch(/^HTTP\/1\.1 101 /u)
     })
 
     it('get nothing for the headers that name somebody else', async () => {

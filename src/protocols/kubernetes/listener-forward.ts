@@ -106,6 +106,8 @@ async function forward(upgrading: Upgrading, data: SpdyStream, error: SpdyStream
     const payload = payloadOf(request, 'GET', path, undefined)
     for await (const chunk of upgrading.run({ ...call, payload, input: framed(data) })) {
       if (chunk.kind === 'head' && chunk.attributes?.[':status'] !== '101') throw refused(chunk.attributes)
+      // Fail closed: what a limit cut must not end like what is complete.
+      if (chunk.kind === 'exit' && chunk.truncated) throw cut()
       if (chunk.kind !== 'data' || chunk.channel !== 'wire') continue
       const frame = readFrame(chunk.bytes)
       if (frame?.channel === DATA) await data.write(frame.bytes)
@@ -115,6 +117,7 @@ async function forward(upgrading: Upgrading, data: SpdyStream, error: SpdyStream
     const failed = SallyportError.from(cause)
     if (failed.code === 'ERR_INTERNAL') upgrading.onFault(failed)
     await error.write(Buffer.from(said(failed))).catch(() => undefined)
+    await data.reset().catch(() => undefined)
   } finally {
     await data.end().catch(() => undefined)
     await error.end().catch(() => undefined)
@@ -138,6 +141,10 @@ function said({ message, facts: { rules = [], ticket } }: SallyportError): strin
 function refused(attributes: Readonly<Record<string, string>> = {}): SallyportError {
   const status = attributes[':status'] ?? ''
   return new SallyportError('ERR_UPSTREAM_REJECTED', `The API server refused to forward the port (HTTP ${status}).`)
+}
+
+function cut(): SallyportError {
+  return new SallyportError('ERR_TOO_LARGE', 'More came through the port than policy allows; the rest was left out.')
 }
 
 function invalid(message: string): SallyportError {

@@ -18,6 +18,7 @@ import { writeAnswer } from './listener-answer.ts'
 import { statusOf, type HeldFacts } from './listener-errors.ts'
 import { bodyOf, payloadOf, placeOf } from './listener-request.ts'
 import { Refusals } from './listener-refusals.ts'
+import { Streaming } from './listener-streaming.ts'
 import { serveUpgrade, writeRaw } from './listener-upgrade.ts'
 
 /** What the Kubernetes door needs of the gateway. */
@@ -51,9 +52,10 @@ const RUN = /^[A-Za-z0-9._:-]{1,128}$/u
 /** Builds the handlers of the door. */
 export function createKubernetesListener(deps: KubernetesListenerDeps): KubernetesListener {
   const refusals = new Refusals(() => deps.now())
+  const streaming = new Streaming()
   return {
     onRequest: (request, response) => void answer(request, response, deps),
-    onUpgrade: (request, socket, head) => void upgrade(request, socket, head, deps, refusals),
+    onUpgrade: (request, socket, head) => void upgrade(request, socket, head, deps, { refusals, streaming }),
   }
 }
 
@@ -150,15 +152,17 @@ async function upgrade(
   socket: Duplex,
   head: Buffer,
   deps: KubernetesListenerDeps,
-  refusals: Refusals,
+  { refusals, streaming }: { readonly refusals: Refusals; readonly streaming: Streaming },
 ): Promise<void> {
   const gone = new AbortController()
   socket.on('error', () => undefined)
   socket.once('close', () => gone.abort(new SallyportError('ERR_CANCELLED', 'The client went away.')))
   const held: { now?: HeldFacts } = {}
   let key: string | undefined
+  let leave: () => void = () => undefined
   try {
     const known = await admit(request, deps)
+    leave = streaming.enter(known.principal)
     key = refusals.keyOf(known.principal, known.target.name, known.rest)
     const before = refusals.take(request, key)
     if (before !== undefined) {
@@ -183,5 +187,7 @@ async function upgrade(
     const refused = statusOf(error, held.now)
     refusals.remember(request, key, refused)
     await writeRaw(socket, refused)
+  } finally {
+    leave()
   }
 }
