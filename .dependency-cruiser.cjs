@@ -1,7 +1,7 @@
 /**
  * Who may import whom. Arrows point to what may be imported:
  *   doors, protocols/<p>/listener -> gateway -> policy limits approval masking recording credentials identity -> core
- *   protocols/<p> -> core (never policy, never another protocol); tools -> core; main, cli, config -> everything.
+ *   protocols/<p> -> core, protocols/shared (never policy, never another protocol); tools -> core; main, cli, config -> everything.
  */
 const only = (room, ...may) => ({
   name: `${room}-knows-only-${may.join('-') || 'itself'}`,
@@ -24,6 +24,7 @@ module.exports = {
     only('recording', 'core'),
     only('telemetry', 'core'),
     only('store', 'core'),
+    only('protocols/shared', 'core'),
     only('gateway', 'core', 'policy', 'limits', 'approval', 'masking', 'recording', 'credentials', 'identity'),
     {
       name: 'doors-turn-bytes-into-calls',
@@ -44,13 +45,13 @@ module.exports = {
       name: 'a-protocol-knows-core-and-itself',
       severity: 'error',
       from: { path: '^src/protocols/([^/]+)/', pathNot: '/listener[^/]*\\.ts$' },
-      to: { path: '^(src|tools)/', pathNot: '^src/(core|protocols/$1)/' },
+      to: { path: '^(src|tools)/', pathNot: '^src/(core|protocols/(shared|$1))/' },
     },
     {
       name: 'a-listener-knows-the-gateway-too',
       severity: 'error',
       from: { path: '^src/protocols/([^/]+)/listener[^/]*\\.ts$' },
-      to: { path: '^(src|tools)/', pathNot: '^src/(core|gateway|identity|protocols/$1)/' },
+      to: { path: '^(src|tools)/', pathNot: '^src/(core|gateway|identity|protocols/(shared|$1))/' },
     },
     {
       name: 'secrets-are-read-by-gateway-and-main-only',
@@ -63,7 +64,7 @@ module.exports = {
       severity: 'error',
       // In a protocol only the files that speak to its backend or read its settings may do I/O; every other one is pure.
       from: {
-        path: '^src/(core|masking)/|^src/policy/(?!load-files|watch)|^src/protocols/[^/]+/(?!index|protocol|connect|exchange|pool|listener|options|catalog-load|messages/|wire/)',
+        path: '^src/(core|masking)/|^src/policy/(?!load-files|watch)|^src/protocols/[^/]+/(?!index|protocol|connect|exchange|pool|listener|options|catalog-load|messages/|wire/|http-pools)',
       },
       to: { dependencyTypes: ['core'], path: '^(node:)?(fs|net|http|https|child_process|tls|dgram|fs/promises)$' },
     },

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
+import type { ErrorAnswer } from '../../core/http-error.ts'
 import type { Principal } from '../../core/principal.ts'
-import type { StatusAnswer } from './listener-errors.ts'
 
 /** A client tries its second way at once; what comes later is another request. */
 const REMEMBERED_MS = 5_000
@@ -16,7 +16,7 @@ const REMEMBERED_MAX = 1_000
  */
 export class Refusals {
   readonly #now: () => number
-  readonly #byKey = new Map<string, { readonly answer: StatusAnswer; readonly until: number }>()
+  readonly #byKey = new Map<string, { readonly answer: ErrorAnswer; readonly until: number }>()
 
   constructor(now: () => number) {
     this.#now = now
@@ -28,7 +28,7 @@ export class Refusals {
       .digest('base64')
   }
 
-  remember(request: IncomingMessage, key: string | undefined, answer: StatusAnswer): void {
+  remember(request: IncomingMessage, key: string | undefined, answer: ErrorAnswer): void {
     if (key === undefined || !isWebSocket(request)) return
     this.#byKey.delete(key)
     this.#byKey.set(key, { answer, until: this.#now() + REMEMBERED_MS })
@@ -39,7 +39,7 @@ export class Refusals {
   }
 
   /** The answer to the first try, when this is the second one. */
-  take(request: IncomingMessage, key: string): StatusAnswer | undefined {
+  take(request: IncomingMessage, key: string): ErrorAnswer | undefined {
     if (isWebSocket(request)) return undefined
     const known = this.#byKey.get(key)
     this.#byKey.delete(key)

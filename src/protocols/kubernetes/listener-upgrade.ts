@@ -10,9 +10,9 @@ import type { Duplex } from 'node:stream'
 import type { Call } from '../../core/call.ts'
 import type { Chunk } from '../../core/chunk.ts'
 import { SallyportError } from '../../core/errors.ts'
+import type { ErrorAnswer } from '../../core/http-error.ts'
 import { headerValues } from '../../core/http-head.ts'
 import { headOf } from './listener-answer.ts'
-import type { StatusAnswer } from './listener-errors.ts'
 import { serveForwarding } from './listener-forward.ts'
 import { acceptSpdy, isSpdy } from './listener-spdy.ts'
 import { acceptWebSocket, isWebSocket } from './listener-websocket.ts'
@@ -35,7 +35,7 @@ export interface Upgrading {
   call(): Promise<Omit<Call, 'payload'>>
   readonly onFault: (error: SallyportError) => void
   /** Told of an answer that the API server gave instead of streams. */
-  readonly onRefused: (answer: StatusAnswer) => void
+  readonly onRefused: (answer: ErrorAnswer) => void
 }
 
 /** @throws SallyportError as long as nothing was answered. */
@@ -101,7 +101,7 @@ async function passRefusal(
 }
 
 /** Answers on a connection that is no longer Node's to answer on, and ends it. */
-export async function writeRaw(socket: Duplex, { status, headers, body }: StatusAnswer): Promise<void> {
+export async function writeRaw(socket: Duplex, { status, headers, body }: ErrorAnswer): Promise<void> {
   if (socket.destroyed || !socket.writable) return
   const lines = Object.entries({
     ...headers,
