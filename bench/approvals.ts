@@ -118,7 +118,6 @@ async function roundTrips(store: Store, admin: Client): Promise<void> {
     store,
     now: Date.now,
     onFreeze: () => undefined,
-    onKill: async () => false,
     onFault: () => undefined,
   })
   const limits = createSharedLimits({ now: () => performance.now(), store, instance: 'bench' })

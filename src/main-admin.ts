@@ -1,7 +1,7 @@
 import { access, constants } from 'node:fs/promises'
 import path from 'node:path'
 import { SallyportError } from './core/errors.ts'
-import type { AdminRooms, PolicyStatus, SessionFacts } from './doors/admin/rooms.ts'
+import type { AdminRooms, PolicyStatus } from './doors/admin/rooms.ts'
 import type { Building } from './main.ts'
 import { formatProblems } from './policy/problem.ts'
 import { list, partsOf, replay, transcript } from './recording/index.ts'
@@ -17,10 +17,7 @@ export function adminRooms(
     identity,
     browsers: building.browsers,
     approvals: approvals.inbox,
-    sessions: {
-      list: () => sessionFacts(building),
-      kill: (id, by) => building.control.kill(id, by.id),
-    },
+    sessions: building.sessionDesk,
     freezes: building.control,
     policy: policyDesk(building),
     recordings: {
@@ -41,26 +38,6 @@ export function adminRooms(
     onFault: (error, { method, path }) =>
       log.error({ err: error.cause ?? error, method, path }, 'an admin request failed'),
   }
-}
-
-function sessionFacts({ sessions, rooms }: Building): readonly SessionFacts[] {
-  const live = rooms.permits.live()
-  return sessions.list().map((session) => ({
-    id: session.id,
-    principal: session.principal.id,
-    owner: session.principal.owner,
-    door: session.door,
-    ...(session.run !== undefined && { run: session.run }),
-    calls: live
-      .filter(({ call }) => call.session === session)
-      .map(({ call, judged }) => ({
-        id: call.id,
-        tool: call.tool,
-        target: call.target.name,
-        text: judged.shown.text,
-        ...(judged.plan.masking !== undefined && { masking: judged.plan.masking }),
-      })),
-  }))
 }
 
 async function replayRecording(dir: string, session: string): Promise<AsyncIterable<string>> {

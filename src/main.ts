@@ -16,6 +16,7 @@ import { POLICIES, sharePolicies, type SharedPolicies } from './control/policies
 import type { Proven } from './core/call.ts'
 import { SallyportError } from './core/errors.ts'
 import { createCredentials, readSecret, type Credentials } from './credentials/credentials.ts'
+import type { SessionDesk } from './doors/admin/rooms.ts'
 import { openWebhook, type Webhook } from './doors/webhook/webhook.ts'
 import type { Rooms } from './gateway/gateway.ts'
 import { createPermits, type Permits } from './gateway/permits.ts'
@@ -27,6 +28,7 @@ import { createLimits, createSharedLimits } from './limits/limits.ts'
 import { createLoops } from './limits/loops.ts'
 import { openProtocols } from './main-protocols.ts'
 import { openDoors, type Doors } from './main-doors.ts'
+import { openSessionDesk } from './main-sessions.ts'
 import { WIRE_TOOLS } from './main-postgres.ts'
 import { KUBERNETES_TOOL } from './protocols/kubernetes/listener.ts'
 import { createMasking } from './masking/masking.ts'
@@ -74,6 +76,7 @@ export interface Building {
   readonly policyState: PolicyState
   readonly approvals: ApprovalRoom
   readonly control: Control
+  readonly sessionDesk: SessionDesk
   /** Whether the store answers and the policy in force everywhere is in force here. */
   readonly isShareable: () => Promise<boolean>
   readonly recorder: Recorder
@@ -283,13 +286,19 @@ async function build(config: Config, log: Log, closers: Closers): Promise<Buildi
         .uncover(whose, 'gateway', `the ${kind} ${name} was frozen`)
         .catch(onFault('a freeze ended no approvals'))
     },
-    onKill: async (id, by) => {
-      const why = new SallyportError('ERR_CANCELLED', `The session was ended by the operator ${by}.`)
-      return (await sessions.end((session) => session.id === id, why)) > 0
-    },
-    onFault: onFault('a freeze, or the end of a session, was not carried out'),
+    onFault: onFault('a freeze was not carried out'),
   })
   closers.add('control', () => control.close())
+  const sessionDesk = await openSessionDesk({
+    store: state.store,
+    sessions,
+    permits,
+    now,
+    instance,
+    name: instanceOf(state.ownKeys),
+    onFault: onFault('what an operator asked of all instances was not answered'),
+  })
+  closers.add('session desk', () => sessionDesk.close())
   identity.onRevoked((id) => endCredential(id, sessions, permits))
   const metrics = createMetrics({
     isTool: (name) => toolNamed(name) !== undefined || WIRE_TOOLS.includes(name) || name === KUBERNETES_TOOL,
@@ -321,6 +330,7 @@ async function build(config: Config, log: Log, closers: Closers): Promise<Buildi
     policyState,
     approvals,
     control,
+    sessionDesk,
     isShareable: async () => {
       try {
         return (await control.barred('-', '-')) === undefined && (await shared?.stale()) === undefined

@@ -1,5 +1,5 @@
 /**
- * What operators can stop at once, on every instance: freezing a principal or a target, and ending a session.
+ * What operators can stop at once, on every instance: freezing a principal or a target.
  *
  * A freeze is a document in the store that every call looks at, and a message that cancels what is under way. Which
  * instance was told does not matter. It is no policy: it holds whatever the rules say, until somebody takes it back or its
@@ -41,8 +41,6 @@ export interface Control {
   /** @throws SallyportError `ERR_INVALID_INPUT` when it is not frozen. */
   unfreeze(subject: Subject): Promise<void>
   list(): Promise<readonly FreezeFacts[]>
-  /** Asks the instance that has the session to end it. Resolves whether one had it. */
-  kill(session: string, by: string): Promise<boolean>
   close(): void
 }
 
@@ -53,17 +51,11 @@ export interface ControlOptions {
   readonly now: () => number
   /** Told of each freeze, its own instance's too; cancels what is under way. */
   readonly onFreeze: (subject: Subject, why: SallyportError) => void
-  /** Ends a session of this instance; resolves `false` when it has none of that id. */
-  readonly onKill: (session: string, by: string) => Promise<boolean>
   readonly onFault: (error: unknown) => void
 }
 
 /** Freezes: one document for each subject. Every call asks for them, so a shared store keeps them in memory. */
 export const FREEZES = 'freezes'
-const KILLS = 'kills'
-
-/** How long an operator waits for an instance to say that it had the session. */
-const KILL_MS = 2_000
 
 /** Builds the stops of one instance. */
 export function createControl(options: ControlOptions): Control {
@@ -73,10 +65,6 @@ export function createControl(options: ControlOptions): Control {
   const leaveFreezes = store.subscribe(FREEZES, (change) => {
     if (change.kind === 'remove') return
     void (change.kind === 'put' ? cancelFrozen(change.id) : cancelAllFrozen()).catch(fault)
-  })
-  const leaveKills = store.subscribe(KILLS, (change) => {
-    if (change.kind === 'remove') return
-    void (change.kind === 'put' ? answerKill(change.id) : answerKills()).catch(fault)
   })
 
   return {
@@ -126,15 +114,7 @@ export function createControl(options: ControlOptions): Control {
       return all.filter(({ value }) => isInForce(value)).map(({ value }) => factsOf(value))
     },
 
-    async kill(session, by) {
-      if (await options.onKill(session, by)) return true
-      return store.isShared && (await askOthers(session, by))
-    },
-
-    close() {
-      leaveFreezes()
-      leaveKills()
-    },
+    close: leaveFreezes,
   }
 
   function isInForce({ until }: Freeze): boolean {
@@ -156,43 +136,6 @@ export function createControl(options: ControlOptions): Control {
     for (const { id, version, value } of all) {
       if (!isInForce(value)) await store.commit([{ kind: 'remove', collection: FREEZES, id, expect: version }])
     }
-  }
-
-  /** Leaves a note; the instance that has the session takes it away. */
-  async function askOthers(session: string, by: string): Promise<boolean> {
-    let answered: () => void = () => undefined
-    const taken = new Promise<true>((resolve) => (answered = () => resolve(true)))
-    const leave = store.subscribe(KILLS, (change) => {
-      if (change.kind === 'remove' && change.id === session) answered()
-    })
-    let timer: NodeJS.Timeout | undefined
-    try {
-      const read = await store.get(KILLS, session)
-      const write = { collection: KILLS, id: session, expect: read?.version ?? 0 }
-      await store.commit([{ kind: 'put', ...write, value: { by } }])
-      const late = new Promise<false>((resolve) => {
-        timer = setTimeout(() => resolve(false), KILL_MS)
-        timer.unref()
-      })
-      if (await Promise.race([taken, late])) return true
-      const left = await store.get(KILLS, session)
-      if (left === undefined) return true
-      await store.commit([{ kind: 'remove', collection: KILLS, id: session, expect: left.version }])
-      return false
-    } finally {
-      clearTimeout(timer)
-      leave()
-    }
-  }
-
-  async function answerKill(session: string): Promise<void> {
-    const read = await store.get<{ readonly by: string }>(KILLS, session)
-    if (read === undefined || !(await options.onKill(session, read.value.by))) return
-    await store.commit([{ kind: 'remove', collection: KILLS, id: session, expect: read.version }])
-  }
-
-  async function answerKills(): Promise<void> {
-    for (const { id } of await store.list(KILLS)) await answerKill(id)
   }
 }
 

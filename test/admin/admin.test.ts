@@ -95,7 +95,10 @@ describe('administrative acts', () => {
     const full = new SallyportError('ERR_RECORDING_FAILED', 'The recording cannot be written.')
     door = await openAdmin({
       record: () => Promise.reject(full),
-      sessions: { list: () => [], kill: async () => (votes++, true) },
+      sessions: {
+        list: async () => ({ sessions: [], unheard: [] }),
+        kill: async () => (votes++, { isKilled: true, unheard: [] }),
+      },
     })
     const reply = await door.ask('DELETE', '/v1/sessions/s1', { token: 'sp_token_of_operator' })
     expect(reply.status).toBe(503)

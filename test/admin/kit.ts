@@ -77,7 +77,10 @@ export async function openAdmin(changes: Partial<AdminRooms> = {}, place: Partia
     },
     browsers: { open: async () => 'none', find: async () => undefined, end: async () => undefined },
     approvals: inboxOf(ticket),
-    sessions: { list: () => [], kill: async () => true },
+    sessions: {
+      list: async () => ({ sessions: [], unheard: [] }),
+      kill: async () => ({ isKilled: true, unheard: [] }),
+    },
     freezes: {
       list: async () => [],
       freeze: async (subject, by, reason) => ({ ...subject, by, reason, since: 'now' }),

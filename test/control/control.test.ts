@@ -10,22 +10,19 @@ import { sharedPlace } from '../store/shared.ts'
 interface Instance {
   readonly control: Control
   readonly cancelled: { readonly subject: Subject; readonly why: SallyportError }[]
-  readonly sessions: Set<string>
 }
 
 function instance(store: Store, now = Date.now): Instance {
   const cancelled: Instance['cancelled'][number][] = []
-  const sessions = new Set<string>()
   const control = createControl({
     store,
     now,
     onFreeze: ({ kind, name }, why) => void cancelled.push({ subject: { kind, name }, why }),
-    onKill: async (session) => sessions.delete(session),
     onFault: (error) => {
       throw error
     },
   })
-  return { control, cancelled, sessions }
+  return { control, cancelled }
 }
 
 async function alone(now: () => number): Promise<Store> {
@@ -77,18 +74,5 @@ describe('a freeze', () => {
     expect(await there.control.barred('bot', 't')).toBeDefined()
     await there.control.unfreeze(BOT)
     await expect.poll(() => here.control.barred('bot', 't'), { timeout: 1_000 }).toBeUndefined()
-  })
-})
-
-describe('the end of a session', () => {
-  it('reaches the instance that has it, and says whether there was one', async () => {
-    const { open } = await sharedPlace()
-    const [here, there] = [instance(await open()), instance(await open())]
-    here.sessions.add('mine')
-    there.sessions.add('theirs')
-    expect(await here.control.kill('mine', 'oscar')).toBe(true)
-    expect(await here.control.kill('theirs', 'oscar')).toBe(true)
-    expect(there.sessions.size).toBe(0)
-    expect(await here.control.kill('nobodys', 'oscar')).toBe(false)
   })
 })

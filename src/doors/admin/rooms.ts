@@ -50,11 +50,15 @@ export interface AdminAct {
   readonly facts?: Readonly<Record<string, string | number | boolean | readonly string[]>>
 }
 
-/** Open sessions and the calls in them. */
+/** Open sessions and the calls in them, of all instances that share a store. */
 export interface SessionDesk {
-  list(): readonly SessionFacts[]
-  /** Ends one; its calls are cancelled. Returns whether there was one. */
-  kill(id: string, by: Principal): Promise<boolean>
+  /** @returns also the names of instances that did not answer in time, whose sessions are not listed. */
+  list(): Promise<{ readonly sessions: readonly SessionFacts[]; readonly unheard: readonly string[] }>
+  /**
+   * Ends one; its calls are cancelled. Returns whether there was one, and which instances did not say: they end it as soon
+   * as they hear of it.
+   */
+  kill(id: string, by: Principal): Promise<{ readonly isKilled: boolean; readonly unheard: readonly string[] }>
 }
 
 /** What is stopped, whatever the policy says. */
@@ -87,6 +91,8 @@ export interface SessionFacts {
   readonly owner: string
   readonly door: string
   readonly run?: string
+  /** Which gateway has it, where several share a store: the name its recordings are under. */
+  readonly instance?: string
   readonly calls: readonly {
     readonly id: string
     readonly tool: string

@@ -184,7 +184,7 @@ export const ROUTES: readonly Route[] = [
     method: 'get',
     path: '/v1/sessions',
     audience: ['operator', 'auditor'],
-    handle: (_request, rooms) => ({ json: { sessions: rooms.sessions.list() } }),
+    handle: async (_request, rooms) => ({ json: await rooms.sessions.list() }),
   },
   {
     method: 'delete',
@@ -192,7 +192,9 @@ export const ROUTES: readonly Route[] = [
     audience: ['operator'],
     act: 'session.kill',
     handle: async ({ principal, id }, rooms) => {
-      if (await rooms.sessions.kill(id, principal)) return { json: { killed: id } }
+      const { isKilled, unheard } = await rooms.sessions.kill(id, principal)
+      if (isKilled) return { json: { killed: id } }
+      if (unheard.length > 0) return { status: 202, json: { asked: id, unheard } }
       throw new SallyportError('ERR_INVALID_INPUT', 'There is no open session of that id.')
     },
   },
