@@ -51,9 +51,10 @@ rules:
   - {id: read, effect: allow, principals: [group:agents], actions: [sql.select], resources: ["-", "public.*"]}
 `
 /** Every reference to the tables is rewritten; what pgbench reads of them stays readable. */
+const MASKED = ['public.pgbench_accounts.filler', ...(IS_BULK ? ['public.bulk.code'] : [])]
 const MASKS = `
 masks:
-  - {columns: [public.pgbench_accounts.filler, public.bulk.code], transform: redact}
+  - {columns: [${MASKED.join(', ')}], transform: redact}
 `
 
 interface Lane {
