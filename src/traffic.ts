@@ -2,6 +2,7 @@ import type { Call } from './core/call.ts'
 import type { Chunk } from './core/chunk.ts'
 import type { Decision, Effect } from './core/decision.ts'
 import { SallyportError } from './core/errors.ts'
+import { Roster, type Member } from './core/roster.ts'
 import { endingOf } from './gateway/gateway.ts'
 import type { Metrics } from './telemetry/metrics.ts'
 
@@ -18,7 +19,7 @@ export interface Traffic {
 
 /** Builds the traffic of one gateway. */
 export function createTraffic(metrics: Metrics): Traffic {
-  const running = new Map<Call, Note>()
+  const running = new Roster<Note>()
   let whenQuiet: (() => void) | undefined
   let open = true
 
@@ -26,16 +27,16 @@ export function createTraffic(metrics: Metrics): Traffic {
     isOpen: () => open,
 
     decided(call, { effect }, seconds) {
-      const note = running.get(call)
+      const note = running.find((one) => one.call === call)
       if (note !== undefined) note.effect = effect
       metrics.decided({ effect, seconds })
     },
 
     count(call, chunks) {
-      return new Counted(chunks, {
+      return new Counted(call, chunks, {
         begin(note) {
           if (!open) throw shuttingDown()
-          running.set(call, note)
+          running.add(note)
         },
         end(note) {
           const { effect } = note
@@ -46,7 +47,7 @@ export function createTraffic(metrics: Metrics): Traffic {
             ...note.facts,
             ...(effect !== undefined && { effect }),
           })
-          if (running.get(call) === note) running.delete(call)
+          running.remove(note)
           if (running.size === 0) whenQuiet?.()
         },
         failed(error) {
@@ -75,7 +76,8 @@ export function shuttingDown(): SallyportError {
 }
 
 /** What is known of a call that runs. */
-interface Note {
+interface Note extends Member {
+  readonly call: Call
   readonly startedAt: number
   effect: Effect | undefined
   facts: Omit<Parameters<Metrics['called']>[0], 'tool' | 'target' | 'seconds'>
@@ -91,12 +93,14 @@ interface Counter {
 
 /** A call's chunks, counted as they pass. Not a generator: one more of those costs each chunk as much as reading it. */
 class Counted implements AsyncGenerator<Chunk, void, undefined> {
+  readonly #call: Call
   readonly #chunks: AsyncGenerator<Chunk, void, undefined>
   readonly #counter: Counter
   #note: Note | undefined
   #isOver = false
 
-  constructor(chunks: AsyncGenerator<Chunk, void, undefined>, counter: Counter) {
+  constructor(call: Call, chunks: AsyncGenerator<Chunk, void, undefined>, counter: Counter) {
+    this.#call = call
     this.#chunks = chunks
     this.#counter = counter
   }
@@ -144,7 +148,13 @@ class Counted implements AsyncGenerator<Chunk, void, undefined> {
 
   #begun(): Note {
     if (this.#note !== undefined) return this.#note
-    const note: Note = { startedAt: performance.now(), effect: undefined, facts: { ending: 'abandoned' } }
+    const note: Note = {
+      call: this.#call,
+      place: -1,
+      startedAt: performance.now(),
+      effect: undefined,
+      facts: { ending: 'abandoned' },
+    }
     this.#counter.begin(note)
     this.#note = note
     return note

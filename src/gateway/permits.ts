@@ -12,6 +12,7 @@ import { SallyportError } from '../core/errors.ts'
 import type { Principal } from '../core/principal.ts'
 import type { Preview } from '../core/preview.ts'
 import type { CallRecording } from '../core/recording.ts'
+import { Roster, type Member } from '../core/roster.ts'
 import { askableBudgets, type Limits, type Reservation } from '../limits/limits.ts'
 import type { LoopVerdict, Loops } from '../limits/loops.ts'
 
@@ -53,6 +54,12 @@ export interface LiveCall {
   readonly judged: Judged
 }
 
+interface LiveEntry extends Member {
+  readonly call: Call
+  judged: Judged
+  readonly controller: AbortController
+}
+
 /** The permission to run one call, and the duty to end it. */
 export interface Claim {
   readonly judged: Judged
@@ -89,7 +96,7 @@ export interface PermitRooms {
 /** Builds the permits of one gateway. */
 export function createPermits(rooms: PermitRooms): Permits {
   const barred = new WeakSet<SallyportError>()
-  const live = new Map<Call, { judged: Judged; readonly controller: AbortController }>()
+  const live = new Roster<LiveEntry>()
 
   return {
     async take(call, judged, judgeAgain, recording, preview) {
@@ -123,7 +130,8 @@ export function createPermits(rooms: PermitRooms): Permits {
     admit,
 
     recheck(decideAgain) {
-      for (const [call, entry] of live) {
+      for (const entry of live) {
+        const { call } = entry
         const { decision, masks } = decideAgain(call, entry.judged)
         const why = noLongerAllowed(entry.judged, decision, masks)
         if (why !== undefined) {
@@ -134,15 +142,15 @@ export function createPermits(rooms: PermitRooms): Permits {
 
     cancel(which, why) {
       let count = 0
-      for (const [call, entry] of live) {
-        if (!which(call)) continue
+      for (const entry of live) {
+        if (!which(entry.call)) continue
         entry.controller.abort(why)
         count++
       }
       return count
     },
 
-    live: () => [...live].map(([call, { judged }]) => ({ call, judged })),
+    live: () => [...live].map(({ call, judged }) => ({ call, judged })),
   }
 
   async function taken(
@@ -156,8 +164,8 @@ export function createPermits(rooms: PermitRooms): Permits {
     throwIfAborted(call)
     throwIfDenied(judged.decision)
     const controller = new AbortController()
-    const entry = { judged, controller }
-    live.set(call, entry)
+    const entry: LiveEntry = { call, judged, controller, place: -1 }
+    live.add(entry)
     const cancelled = controller.signal
     const unfollow = follow(controller, call.signal, call.session.signal)
     let reservation: Reservation | undefined
@@ -208,7 +216,7 @@ export function createPermits(rooms: PermitRooms): Permits {
         const now = await judgeAnew()
         await admit(call)
         if (consent.kind === 'executed') {
-          live.delete(call)
+          live.remove(entry)
           return replayOf(consent.result(now), now, cancelled, unfollow)
         }
         reservation = await rooms.limits.reserve(call, now.decision, new Set(excess.keys()))
@@ -222,7 +230,7 @@ export function createPermits(rooms: PermitRooms): Permits {
       return claimOf(call, entry, unfollow, reservation, ticket)
     } catch (error) {
       unfollow()
-      live.delete(call)
+      live.remove(entry)
       reservation?.release({ ran: false })
       throw cancelled.aborted ? reasonOf(cancelled) : error
     }
@@ -289,7 +297,7 @@ export function createPermits(rooms: PermitRooms): Permits {
 
   function claimOf(
     call: Call,
-    entry: { readonly judged: Judged; readonly controller: AbortController },
+    entry: LiveEntry,
     unfollow: () => void,
     reservation: Reservation,
     ticket: ClaimedTicket | undefined,
@@ -317,7 +325,7 @@ export function createPermits(rooms: PermitRooms): Permits {
       async end(ending, error) {
         clearTimeout(timer)
         unfollow()
-        live.delete(call)
+        live.remove(entry)
         reservation.release({ ran: !neverRan(error) })
         await ticket?.end(ending, error)
       },

@@ -4,6 +4,7 @@ import type { Chunk, ExitChunk } from '../core/chunk.ts'
 import type { Decision, Obligations, PartDecision } from '../core/decision.ts'
 import { SallyportError } from '../core/errors.ts'
 import type { CallRecording } from '../core/recording.ts'
+import type { Member } from '../core/roster.ts'
 import { CallBulk } from './bulk-file.ts'
 import type { RecorderContext } from './context.ts'
 import { encodeJson } from './format.ts'
@@ -11,11 +12,13 @@ import { fingerprint } from './keys.ts'
 import type { SessionLog } from './session-log.ts'
 
 /** The record of one call while it runs. */
-export class LiveCall implements CallRecording {
+export class LiveCall implements CallRecording, Member {
+  place = -1
   readonly #context: RecorderContext
   readonly #log: SessionLog
   readonly #call: Call
-  readonly #id: string
+  /** Its name in the recording. */
+  readonly id: string
   readonly #session: { readonly isClosing: () => boolean; readonly onEnded: () => void }
   readonly #startedAtMs: number
   readonly #bulk: CallBulk
@@ -35,7 +38,7 @@ export class LiveCall implements CallRecording {
     this.#context = context
     this.#log = log
     this.#call = call
-    this.#id = id
+    this.id = id
     this.#session = session
     this.#startedAtMs = context.now()
     this.#bulk = new CallBulk(id, call.target.record, () => log.bulk(), context.now)
@@ -46,7 +49,7 @@ export class LiveCall implements CallRecording {
     const full = this.#context.space.check()
     if (full !== undefined) return Promise.reject(full)
     const sync = this.#context.fsync !== 'off' && mayChangeState(judged.decision, this.#context)
-    const writing = this.#log.append('decision', decisionBody(this.#id, this.#call, judged), { sync })
+    const writing = this.#log.append('decision', decisionBody(this.id, this.#call, judged), { sync })
     if (writing !== undefined) return this.#whenWritten(writing)
     this.#isDecided = true
     return undefined
@@ -65,7 +68,7 @@ export class LiveCall implements CallRecording {
     if (this.#isEnded) return Promise.reject(endedAlready())
     const { ticket, state, by } = event
     // Whatever state an approval is in, what follows it may rest on this entry: it goes to the device.
-    return this.#log.append('approval', { call: this.#id, ticket, state, by }, { sync: this.#context.fsync !== 'off' })
+    return this.#log.append('approval', { call: this.id, ticket, state, by }, { sync: this.#context.fsync !== 'off' })
   }
 
   shown(chunk: Chunk): Promise<void> | undefined {
@@ -115,7 +118,7 @@ export class LiveCall implements CallRecording {
       await writing
     } catch (failure) {
       // The caller's own error must reach it; the entry is owed and follows when writing works again.
-      this.#context.log.error({ err: failure, call: this.#id }, 'The end of a call could not be recorded yet')
+      this.#context.log.error({ err: failure, call: this.id }, 'The end of a call could not be recorded yet')
     } finally {
       this.#session.onEnded()
     }
@@ -129,7 +132,7 @@ export class LiveCall implements CallRecording {
   #endBody(ending: Ending, error: SallyportError | undefined): object {
     const exit = this.#exit
     return {
-      call: this.#id,
+      call: this.id,
       ending,
       duration_ms: Math.max(0, this.#context.now() - this.#startedAtMs),
       ...(!this.#isDecided && this.#undecided()),

@@ -1,6 +1,7 @@
 import type { Call } from '../core/call.ts'
 import { SallyportError } from '../core/errors.ts'
 import type { CallRecording, SessionRecording } from '../core/recording.ts'
+import { Roster } from '../core/roster.ts'
 import { LiveCall } from './call-recording.ts'
 import type { RecorderContext } from './context.ts'
 import { fingerprint } from './keys.ts'
@@ -13,7 +14,7 @@ const PLAIN_NAME = /^[A-Za-z][A-Za-z0-9_.-]{0,63}$/
 export class RecordedCalls implements SessionRecording {
   readonly #context: RecorderContext
   readonly #log: SessionLog
-  readonly #live = new Map<string, LiveCall>()
+  readonly #live = new Roster<LiveCall>()
   readonly #onClosed: () => void
   #begun = 0
   #closing: Promise<void> | undefined
@@ -28,15 +29,15 @@ export class RecordedCalls implements SessionRecording {
   begin(call: Call): CallRecording {
     this.#begun++
     // Frames and entries are told apart by this name, so two running calls never share one.
-    const id = this.#live.has(call.id) ? `${call.id}#${this.#begun}` : call.id
+    const id = this.#live.find((one) => one.id === call.id) !== undefined ? `${call.id}#${this.#begun}` : call.id
     const live = new LiveCall(this.#context, this.#log, call, id, {
       isClosing: () => this.#closing !== undefined,
       onEnded: () => {
-        this.#live.delete(id)
+        this.#live.remove(live)
         if (this.#live.size === 0) this.#onIdle?.()
       },
     })
-    this.#live.set(id, live)
+    this.#live.add(live)
     return live
   }
 
@@ -63,7 +64,7 @@ export class RecordedCalls implements SessionRecording {
 
   async #close(): Promise<void> {
     await this.#idle()
-    for (const live of this.#live.values()) await live.abandon()
+    for (const live of this.#live) await live.abandon()
     await this.#log.seal()
     this.#onClosed()
   }

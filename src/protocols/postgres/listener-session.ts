@@ -31,6 +31,7 @@ import { encodeRowDescription } from './messages/row-description.ts'
 import { encodeNotification, encodeParameterStatus, encodeReadyForQuery } from './messages/session-facts.ts'
 import { violation } from './messages/violation.ts'
 import type { PostgresPlan } from './plan-types.ts'
+import { ByName } from './by-name.ts'
 import { loadParser } from './parse.ts'
 import { isNameless } from './search-path.ts'
 import { splitStatements } from './split.ts'
@@ -143,9 +144,9 @@ export class ClientSession {
   /** Part of the names the backend is given, so that no client can name one of its statements there. */
   readonly #nonce = randomBytes(9).toString('base64url')
   readonly #statements = new Map<string, Statement>()
-  readonly #portals = new Map<string, Portal>()
+  readonly #portals = new ByName<Portal>()
   /** Tags of portals that ran to their end and were not closed. */
-  readonly #ended = new Map<string, string>()
+  readonly #ended = new ByName<string>()
   #names = 0
   #view: SessionView = EMPTY_SESSION
   readonly #held = new Set<string>()
@@ -173,7 +174,7 @@ export class ClientSession {
   /** What runs now. */
   #running: AbortController | undefined
   /** Of the last call. */
-  #controller = new AbortController()
+  #controller = kept(new AbortController())
   readonly #holding: Call['hold'] = { waitMs: HOLD_MAX_MS, onHeld: (held) => this.#onHeld(held) }
   readonly #notHolding: Call['hold'] = {
     ...this.#holding,
@@ -819,7 +820,7 @@ export class ClientSession {
 
   /** A signal that nobody aborted serves the next call, too; one for each portal that is kept open. */
   #controllerNow(): AbortController {
-    if (this.#controller.signal.aborted || this.#portals.size > 0) this.#controller = new AbortController()
+    if (this.#controller.signal.aborted || this.#portals.size > 0) this.#controller = kept(new AbortController())
     return this.#controller
   }
 
@@ -866,6 +867,12 @@ export class ClientSession {
   #flushIdle(): void {
     if (this.#running === undefined) void this.#client.flush()
   }
+}
+
+/** Keeps the one listener that makes adding and removing others cheap: a target without any forgets its whole list. */
+function kept(controller: AbortController): AbortController {
+  controller.signal.addEventListener('abort', () => undefined)
+  return controller
 }
 
 /** Whether a text can hold several statements: nothing but a semicolon ends one before its end (`gram.y`, `stmtmulti`). */
