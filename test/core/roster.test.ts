@@ -1,4 +1,4 @@
-import fc from 'fast-check'
+import { array, assert, boolean, nat, property, tuple } from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { Roster, type Member } from '../../src/core/roster.ts'
 
@@ -10,8 +10,8 @@ const somebody = (name: number): Somebody => ({ name, place: -1 })
 
 describe('a roster', () => {
   it('holds who came and did not leave, whatever the order', () => {
-    fc.assert(
-      fc.property(fc.array(fc.tuple(fc.boolean(), fc.nat(20))), (steps) => {
+    assert(
+      property(array(tuple(boolean(), nat(20))), (steps) => {
         const all = Array.from({ length: 21 }, (_, name) => somebody(name))
         const roster = new Roster<Somebody>()
         const model = new Set<Somebody>()
