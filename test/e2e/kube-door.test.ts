@@ -6,6 +6,7 @@ import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { STREAMING_MAX } from '../../src/protocols/kubernetes/listener-streaming.ts'
 import { SpdyConnection } from '../../src/protocols/kubernetes/streams/spdy-connection.ts'
 import { has } from '../setup/needs.ts'
+import { describeTyped } from './kube-door-typed.ts'
 import { openKubeWorld, type KubeWorld } from './kube-door-world.ts'
 
 const POLICY = `
@@ -14,6 +15,10 @@ rules:
   - {id: ask-around, effect: allow, principals: [group:agents], actions: ["bundle:k8s.discovery"]}
   - {id: read, effect: allow, principals: [group:agents], actions: [k8s.get, k8s.list, k8s.watch, k8s.logs], resources: ["**"]}
   - {id: shop, effect: allow, principals: [group:agents], actions: [k8s.create, k8s.apply, k8s.patch, k8s.update, k8s.delete, k8s.scale], resources: [{kind: "*/*", namespaces: [shop]}]}
+  - {id: made, effect: allow, principals: [group:agents], actions: [k8s.create], resources: [{kind: core/namespaces, names: [typed]}]}
+  - {id: nodes, effect: allow, principals: [group:agents], actions: [k8s.patch], resources: [{kind: core/nodes}]}
+  - {id: leave, effect: allow, principals: [group:agents], actions: [k8s.evict], resources: [{kind: core/pods, namespaces: [shop]}]}
+  - {id: no-no, effect: deny, actions: [k8s.create], resources: [{kind: core/configmaps}], when: "part.body != null && has(part.body.data) && 'no' in part.body.data"}
   - {id: shell, effect: allow, principals: [group:agents], actions: [k8s.exec], resources: [{kind: core/pods, namespaces: [shop]}], when: "part.command[0] in ['cat', 'echo', 'fail', 'tar', 'test']"}
   - {id: ports, effect: allow, principals: [group:agents], actions: [k8s.portforward], resources: [{kind: core/pods, namespaces: [shop]}], when: "part.ports == ['80']"}
   - {id: careful, effect: require_approval, principals: [group:agents], actions: [k8s.delete], resources: [{kind: apps/deployments, namespaces: [shop]}], approvers: {any_of: [group:lead]}}
@@ -145,6 +150,8 @@ spec:
       expect(await run(['delete', 'deployment', 'web', '-n', 'shop', '--wait=false'])).toContain('deleted')
     })
   })
+
+  describeTyped(() => world, run)
 
   describe('commands in containers', () => {
     const transports = [

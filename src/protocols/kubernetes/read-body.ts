@@ -1,6 +1,7 @@
 import { isScalar, parseDocument, visit, type Document, type YAMLMap } from 'yaml'
 import { JsonNumber, parseJson, writeJson, type JsonValue } from '../../core/json.ts'
 import { SallyportError } from '../../core/errors.ts'
+import { PROTOBUF, readProtobuf } from './protobuf/decode.ts'
 import type { KubeBody } from './request.ts'
 
 /** The largest object etcd takes is 1.5 MB; the server reads 3 MB at most. */
@@ -16,7 +17,7 @@ const PATCHES = [
 
 /**
  * Reads a body once. What is sent is the canonical text of what was read, so that the server cannot read it in another
- * way: no second key of the same name, no YAML that becomes something else.
+ * way: no second key of the same name, no YAML that becomes something else, no protobuf.
  *
  * @throws SallyportError `ERR_INVALID_INPUT`, `ERR_TOO_LARGE`.
  */
@@ -33,16 +34,25 @@ export function readBody(
   const type = (contentType ?? 'application/json').split(';')[0]?.trim().toLowerCase() ?? ''
   const patch = PATCHES.find((known) => known === type)
   if ((method === 'PATCH') !== (patch !== undefined)) {
-    const forms = method === 'PATCH' ? PATCHES.join(', ') : 'application/json or application/yaml'
+    const forms = method === 'PATCH' ? PATCHES.join(', ') : FORMS
     throw invalid(`The content type of a ${method} is ${forms}: others cannot be judged.`)
   }
+  if (type === PROTOBUF) return bounded(bodyOf(readProtobuf(bytes), 'application/json'))
   const isYaml = type === 'application/yaml' || type === 'application/apply-patch+yaml'
   if (patch === undefined && !isYaml && type !== 'application/json') {
-    throw invalid('Send the object as application/json or application/yaml: other forms cannot be judged.')
+    throw invalid(`Send the object as ${FORMS}: other forms cannot be judged.`)
   }
   const text = textOf(bytes)
   const value = isYaml ? readYaml(text) : readJson(text)
   return bodyOf(value, patch ?? 'application/json')
+}
+
+const FORMS = `application/json, application/yaml or ${PROTOBUF}`
+
+/** A short form of much: what it becomes is bounded like what is sent as it is. */
+function bounded(body: KubeBody): KubeBody {
+  if (body.bytes.length <= BODY_BYTES_MAX) return body
+  throw new SallyportError('ERR_TOO_LARGE', `As JSON the body has more than ${BODY_BYTES_MAX} bytes.`)
 }
 
 /** Makes the body of a value. */
