@@ -17,7 +17,14 @@ export type Resource =
    * `rest` vouches for them, and every deny counts them as its own.
    */
   | { readonly type: 'argv'; readonly argv: readonly string[]; readonly dynamicFrom?: number }
-  | { readonly type: 'k8s'; readonly kind: string; readonly namespace?: string; readonly name?: string }
+  /** `also` are other kinds under which the same object is reached: a deny written for one of them meets it. */
+  | {
+      readonly type: 'k8s'
+      readonly kind: string
+      readonly also?: readonly string[]
+      readonly namespace?: string
+      readonly name?: string
+    }
   /** `host` only where the target leaves it to the caller. `path` is beneath the target's base URL, as it is sent. */
   | { readonly type: 'http'; readonly path: string; readonly host?: string }
   | { readonly type: 'file'; readonly path: string }

@@ -204,12 +204,13 @@ function compileKind(spec: Extract<ResourceSpec, { readonly kind: string }>): Re
   const fits = (globs: readonly Glob[] | undefined, given: string | undefined, unknown: boolean): boolean =>
     globs === undefined || (given === undefined ? unknown : globs.some((glob) => glob(given)))
   const matcher =
-    (unknown: boolean) =>
+    (isDeny: boolean) =>
     ({ resource }: ResourceView): boolean =>
       resource.type === 'k8s' &&
-      kindMatches(resource.kind) &&
-      fits(namespaces, resource.namespace, unknown) &&
-      fits(names, resource.name, unknown)
+      (kindMatches(resource.kind) || (isDeny && resource.also?.some(kindMatches) === true)) &&
+      fits(namespaces, resource.namespace, isDeny) &&
+      fits(names, resource.name, isDeny)
+  // One object may have several kinds: an allow means the one it says, a deny each of them.
   // A list over all namespaces has none of its own: no allow for `web-*` covers it, every deny for `web-*` meets it.
   return { text: JSON.stringify(spec), types: ['k8s'], covers: matcher(false), touches: matcher(true) }
 }

@@ -1,5 +1,6 @@
 import type { AttributeValue, Part } from '../../core/action.ts'
 import { isJsonObject, JsonNumber } from '../../core/json.ts'
+import { otherKindsOf } from './aliases.ts'
 import { bodyFacts } from './facts.ts'
 import { kindOf, type KubeRequest } from './request.ts'
 
@@ -7,12 +8,19 @@ import { kindOf, type KubeRequest } from './request.ts'
 export function partOf(request: KubeRequest): Part {
   const kind = kindOf(request)
   const { namespace, name } = request
+  const also = otherKindsOf(request)
   return {
     verb: `k8s.${request.verb}`,
     resource:
       kind === undefined
         ? { type: 'none' }
-        : { type: 'k8s', kind, ...(namespace !== undefined && { namespace }), ...(name !== undefined && { name }) },
+        : {
+            type: 'k8s',
+            kind,
+            ...(also.length > 0 && { also }),
+            ...(namespace !== undefined && { namespace }),
+            ...(name !== undefined && { name }),
+          },
     attributes: attributesOf(request),
   }
 }

@@ -9,6 +9,7 @@ import { SallyportError } from '../../core/errors.ts'
 import { isJsonObject } from '../../core/json.ts'
 import type { PreviewContext } from '../../core/preview.ts'
 import type { Target } from '../../core/target.ts'
+import { isRenamed } from './aliases.ts'
 import { loginOf } from './connect-login.ts'
 import { Pools } from './connect-pool.ts'
 import { Discovery, evictionVersion } from './connect-discovery.ts'
@@ -91,6 +92,7 @@ export function createKubernetes(): Protocol<KubePlan> {
       if (refused !== undefined) {
         throw new SallyportError('ERR_DENIED', refused.message, { facts: { construct: refused.construct } })
       }
+      if ((permit.obligations.fields ?? []).length > 0 && plan.requests.some(isRenamed)) throw renamed()
       const upstream = await upstreamOf(call.target, secret, permit.signal)
       if (plan.door === 'api') yield* runApi(call, plan, permit, upstream)
       else yield* runTool(call, plan, permit, upstream)
@@ -106,4 +108,15 @@ export function createKubernetes(): Protocol<KubePlan> {
       pools.clear()
     },
   }
+}
+
+/** Fail closed: a mask for `message` would let the same text pass as `note`. */
+function renamed(): SallyportError {
+  return new SallyportError('ERR_DENIED', 'Fields are masked here, and this group has them under other names.', {
+    facts: {
+      construct: 'k8s.renamed_fields',
+      hint: 'Ask for the same objects as events of the core group (v1), or ingresses of networking.k8s.io/v1.',
+      noEffect: true,
+    },
+  })
 }
