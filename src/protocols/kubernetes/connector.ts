@@ -94,8 +94,10 @@ export async function* answered(
   yield { kind: 'head', attributes: head }
   if (request.method === 'HEAD' || status === 204 || status === 304) yield exit(status, false)
   else if (isFollowing) yield* frames(request, answer, bytesMax, status)
-  else if (isOpaque(request) && status < 400) yield* bytes(answer, bytesMax, status)
-  else yield* whole(request, answer, type, bytesMax, status, upstream)
+  else if (isOpaque(request) && status < 400) {
+    // What a container wrote is text and has no fields, whichever door it leaves by.
+    yield* bytes(answer, request.verb === 'logs' ? 'stdout' : 'body', bytesMax, status)
+  } else yield* whole(request, answer, type, bytesMax, status, upstream)
 }
 
 /** What holds no objects: text of containers, answers of what stands behind a proxy, and what the server says of itself. */
@@ -103,12 +105,17 @@ function isOpaque({ verb }: KubeRequest): boolean {
   return verb === 'logs' || verb === 'proxy' || verb === 'discover' || verb === 'unknown'
 }
 
-async function* bytes(answer: Answer, bytesMax: number, status: number): AsyncGenerator<Chunk, void, undefined> {
+async function* bytes(
+  answer: Answer,
+  channel: 'body' | 'stdout',
+  bytesMax: number,
+  status: number,
+): AsyncGenerator<Chunk, void, undefined> {
   let left = bytesMax
   for await (const piece of answer.body as AsyncIterable<Buffer>) {
     const shown = piece.length > left ? piece.subarray(0, left) : piece
     left -= shown.length
-    if (shown.length > 0) yield { kind: 'data', channel: 'body', bytes: shown }
+    if (shown.length > 0) yield { kind: 'data', channel, bytes: shown }
     if (shown.length < piece.length) {
       yield exit(status, true)
       return

@@ -54,13 +54,15 @@ export async function writeAnswer(chunks: AsyncIterable<Chunk>, answering: Answe
         response.flushHeaders()
         break
       case 'data':
-        if (chunk.channel !== 'body' || isHead) break
+        if ((chunk.channel !== 'body' && chunk.channel !== 'stdout') || isHead) break
         if (!response.write(chunk.bytes)) await once(response, 'drain', { signal })
         break
       case 'exit':
         exit = chunk
         break
       case 'notice':
+        // Fail closed: what was withheld from an answer must not make it look short.
+        if (chunk.severity === 'WARNING') throw rejected(chunk.text)
     }
   }
   if (exit?.truncated === true && !isHead) throw rejected('The answer is larger than policy allows.')
