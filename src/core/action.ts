@@ -85,6 +85,11 @@ export interface Taxonomy {
   readonly actionAttributes: Readonly<Record<string, AttributeSpec>>
   /** Named sets of allow-rules for what clients need to breathe, such as `sql.client`. */
   readonly bundles: Readonly<Record<string, BundleSpec>>
+  /**
+   * Set where an answer holds objects at any depth (lists, changes, descriptions): there the path of a masked field begins
+   * at whichever object has it.
+   */
+  readonly fieldsAnywhere?: true
 }
 
 /** A named set of (verb, resource pattern) pairs. */

@@ -1,6 +1,6 @@
 import type { ShownData, ShownRequest } from '../core/call.ts'
 import type { FieldMask } from '../core/decision.ts'
-import { JsonNumber, parseJson, writeJson, type JsonObject, type JsonValue } from '../core/json.ts'
+import { isJsonObject, JsonNumber, parseJson, writeJson, type JsonObject, type JsonValue } from '../core/json.ts'
 import { compileFields, type FieldMasker } from './fields.ts'
 import type { Replacer } from './transforms.ts'
 
@@ -45,7 +45,51 @@ function maskJson(text: string, mask: FieldMasker): string | undefined {
   if (parsed === undefined || parsed.hasDuplicates) return undefined
   let count = 0
   const masked = mask(parsed.value, () => count++)
-  return count === 0 ? text : writeJson(masked)
+  const patched = maskOperations(masked, mask, () => count++)
+  return count === 0 ? text : writeJson(patched)
+}
+
+/** A JSON patch says in a pointer where its values go, so that they have no path of their own (RFC 6902, section 4). */
+function maskOperations(value: JsonValue, mask: FieldMasker, count: () => void): JsonValue {
+  if (!Array.isArray(value)) return value
+  return (value as readonly JsonValue[]).map((operation) => {
+    const pointer = isJsonObject(operation) ? operation.get('path') : undefined
+    const plain = isJsonObject(operation) ? operation.get('value') : undefined
+    if (!isJsonObject(operation) || typeof pointer !== 'string' || plain === undefined) return operation
+    const keys = pointer
+      .split('/')
+      .slice(1)
+      .map((key) => key.replaceAll('~1', '/').replaceAll('~0', '~'))
+    // Arrays count for nothing in the path of a mask, and a number in a pointer may be a place in one, or a key.
+    for (const path of [keys, keys.filter((key) => !/^(?:\d+|-)$/u.test(key))]) {
+      const shown = maskAt(path, plain, mask, count)
+      if (shown !== undefined) return new Map([...operation, ['value', shown]])
+    }
+    return operation
+  })
+}
+
+/** The masked value of what stands at a path; `undefined` when no mask names it. */
+function maskAt(
+  keys: readonly string[],
+  value: JsonValue,
+  mask: FieldMasker,
+  count: () => void,
+): JsonValue | undefined {
+  let isMasked = false
+  const nested = keys.reduceRight<JsonValue>((inner, key) => new Map([[key, inner]]), value)
+  const result = mask(nested, () => {
+    isMasked = true
+    count()
+  })
+  return isMasked ? innermost(result, keys.length) : undefined
+}
+
+/** What stands so many keys deep; less deep where a mask replaced all of what is there. */
+function innermost(value: JsonValue, depth: number): JsonValue {
+  let found = value
+  for (let step = 0; step < depth && isJsonObject(found); step++) found = [...found.values()][0] ?? null
+  return found
 }
 
 /** Each field by itself, so that order and repetition stay; brackets and dots in names are steps of a path. */

@@ -44,7 +44,7 @@ export interface EveryMask {
 }
 
 /** What of a target decides which rules are about it. */
-export type TargetName = Pick<Target, 'name' | 'labels'>
+export type TargetName = Pick<Target, 'name' | 'labels'> & Partial<Pick<Target, 'protocol'>>
 
 /** The rules, masks and budgets of one target. */
 export interface TargetPolicy {
@@ -70,12 +70,15 @@ export function createPolicy(parts: {
   // Targets are objects that live as long as the configuration they came from, so the index of each is made once.
   const views = new WeakMap<TargetName, TargetPolicy>()
 
+  const isAnywhere = ({ protocol }: TargetName): boolean =>
+    parts.vocabulary.taxonomies.some((one) => one.protocol === protocol && one.fieldsAnywhere === true)
+
   function forTarget(target: TargetName): TargetPolicy {
     const known = views.get(target)
     if (known !== undefined) return known
     const about = (entry: { readonly targets: Rule['targets'] }): boolean => selects(entry.targets, target)
     const ofTarget = rules.filter(about)
-    const masks = parts.masks.filter(about)
+    const masks = parts.masks.filter(about).map((mask) => (isAnywhere(target) ? withFieldsAnywhere(mask) : mask))
     const view = {
       rules: ofTarget,
       index: indexRules(ofTarget),
@@ -101,6 +104,14 @@ export function createPolicy(parts: {
     effectiveFor: (principal, target) => effectiveGrants(forTarget(target).rules, tokensOf(principal)),
     forTarget,
   }
+}
+
+/** An object that is masked when it is read alone is masked in a list, too. */
+function withFieldsAnywhere(mask: MaskRule): MaskRule {
+  const fields = mask.fields.map((field) =>
+    field.path.startsWith('**') ? field : { ...field, path: `**.${field.path}` },
+  )
+  return { ...mask, fields }
 }
 
 const columnLists = new WeakMap<readonly MaskRule[], Map<string, readonly ColumnMask[]>>()

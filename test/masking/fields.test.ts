@@ -33,6 +33,34 @@ async function masked(
   return joined(shown, 'body').toString('utf8')
 }
 
+describe('fields of a JSON patch, which says in pointers where its values go', () => {
+  const shown = (patch: string, path: string): string => {
+    const decision = looking()
+    const data = [{ start: 0, end: patch.length, form: 'json' as const }]
+    const obligations = { ...decision.obligations, fields: [{ path, transform: 'redact' as const }] }
+    return masking.fields({ text: patch, data }, { ...decision, obligations }).text
+  }
+  it.each([
+    ['data.pin', '[{"op":"add","path":"/data/pin","value":"7"}]'],
+    ['**.data.pin', '[{"op":"add","path":"/data/pin","value":"7"}]'],
+    ['data.pin', '[{"op":"add","path":"/data","value":{"pin":"7"}}]'],
+    ['data', '[{"op":"add","path":"/data/pin","value":"7"}]'],
+    ['data.pin', '[{"op":"add","path":"","value":{"data":{"pin":"7"}}}]'],
+    ['list.pin', '[{"op":"add","path":"/list/0/pin","value":"7"}]'],
+    ['list.0.pin', '[{"op":"add","path":"/list/0/pin","value":"7"}]'],
+    ['**.a/b', '[{"op":"add","path":"/x/a~1b","value":"7"}]'],
+    ['**.pin', '[{"op":"add","path":"/x","value":"{\\"pin\\":7}"}]'],
+  ])('C10: %s in %s', (path, patch) => {
+    expect(shown(patch, path)).not.toContain('7')
+    expect(shown(patch, path)).toContain('"op":"add"')
+  })
+
+  it('leave what no mask names as it was written', () => {
+    const patch = '[{"op":"add","path":"/data/mode","value":"7"},{"op":"remove","path":"/data/pin"}, 1]'
+    expect(shown(patch, 'data.pin')).toBe(patch)
+  })
+})
+
 describe('fields of JSON', () => {
   for (const [path, before, after] of [
     ['ssn', '{"ssn":"1","x":{"ssn":"2"}}', '{"ssn":"[REDACTED:field]","x":{"ssn":"2"}}'],

@@ -109,6 +109,7 @@ const verbs: readonly VerbSpec[] = [
 export const taxonomy: Taxonomy = {
   protocol: 'kubernetes',
   prefix: 'k8s',
+  fieldsAnywhere: true,
   verbs,
   actionAttributes: {
     door: { type: 'string', summary: '`tool` or `api`.' },
