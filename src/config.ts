@@ -71,6 +71,8 @@ export interface StoreConfig {
   readonly key: CredentialSource
   /** How old tokens, freezes and the like may be when they are read from memory. */
   readonly staleMaxMs: number
+  /** How long calls go on while the store cannot be reached, when nobody could stop them. */
+  readonly liveMaxMs: number
 }
 
 /** The PostgreSQL door. Times are milliseconds. */
@@ -106,6 +108,7 @@ function measure(units: Readonly<Record<string, number>>, example: string, max: 
 }
 
 const DAY_MS = 86_400_000
+const LIVE_MAX_MS = 30_000
 const duration = measure(DURATION_UNITS, '45s', 30 * DAY_MS)
 const size = measure(SIZE_UNITS, '64KiB', 1024 ** 4)
 const text = z.string().min(1)
@@ -180,6 +183,7 @@ const schema = z.strictObject({
       password: credentialSchema.optional(),
       key: credentialSchema.optional(),
       stale_max: duration.refine((ms) => ms >= 100 && ms <= 60_000, 'must be between 100ms and 60s').default(1_000),
+      live_max: duration.refine((ms) => ms >= 1_000, 'must be at least 1s').default(LIVE_MAX_MS),
     })
     .optional(),
   recordings: z
@@ -319,12 +323,13 @@ function storeOf(
   dir: string,
 ): StoreConfig {
   const fromEnv = (name: string): CredentialSource => ({ kind: 'env', name })
-  const { password, key, stale_max: staleMaxMs = 1_000 } = store ?? {}
+  const { password, key, stale_max: staleMaxMs = 1_000, live_max: liveMaxMs = LIVE_MAX_MS } = store ?? {}
   return {
     address: parseStoreUrl(url, resolve),
     password: password === undefined ? fromEnv('SALLYPORT_STORE_PASSWORD') : credentialSource(password, resolve, dir),
     key: key === undefined ? fromEnv('SALLYPORT_STORE_KEY') : credentialSource(key, resolve, dir),
     staleMaxMs,
+    liveMaxMs,
   }
 }
 

@@ -38,6 +38,7 @@ import { formatProblems } from './policy/problem.ts'
 import { watchPolicies, type PolicySource } from './policy/watch.ts'
 import type { PostgresProtocol } from './protocols/postgres/protocol.ts'
 import { createRecorder, type Recorder } from './recording/index.ts'
+import { elapsedClock } from './store/elapsed.ts'
 import { parseMaster, type Keys } from './store/keys.ts'
 import { openState, type State } from './store/state-dir.ts'
 import { createLog, type Log } from './telemetry/log.ts'
@@ -142,7 +143,11 @@ const MIRRORED = ['tokens', FREEZES, POLICIES]
  *
  * @throws SallyportError `ERR_STATE_LOCKED`, `ERR_STORE_FAILED`, `ERR_CREDENTIAL_MISSING`, `ERR_CONFIG_INVALID`
  */
-export async function openStateOf({ stateDir, store }: Config, log: Log): Promise<State> {
+export async function openStateOf(
+  { stateDir, store }: Config,
+  log: Log,
+  onLost: (isLost: boolean) => void = () => undefined,
+): Promise<State> {
   if (store === undefined) return openState(stateDir)
   const { address, staleMaxMs } = store
   return openState(stateDir, Date.now, {
@@ -152,6 +157,7 @@ export async function openStateOf({ stateDir, store }: Config, log: Log): Promis
     password: () => readSecret('password of the shared store', store.password),
     master: parseMaster(await readSecret('key of the shared store', store.key)),
     onConnection({ isLost, error }) {
+      onLost(isLost)
       if (isLost) log.error({ err: error }, 'the shared store does not answer; what needs it is denied until it does')
       else log.warn({}, 'the shared store answers again')
     },
@@ -160,8 +166,12 @@ export async function openStateOf({ stateDir, store }: Config, log: Log): Promis
 
 /** Builds the rooms from the ground up: what keeps state first, what calls others last. */
 async function build(config: Config, log: Log, closers: Closers): Promise<Building> {
-  const now = Date.now
-  const state = await openStateOf(config, log)
+  const awayListeners: ((isAway: boolean) => void)[] = []
+  const state = await openStateOf(config, log, (isAway) => {
+    for (const listener of awayListeners) listener(isAway)
+  })
+  // What instances share expires by one clock, that of their store; what this one records has the time of its own machine.
+  const now = (): number => state.store.time()
   closers.add('state', () => state.close())
   const credentials = openCredentials(config)
   const masking = createMasking({ hashKey: state.keys.mask })
@@ -212,7 +222,7 @@ async function build(config: Config, log: Log, closers: Closers): Promise<Buildi
     instance: instanceOf(state.ownKeys),
     payloadKey: state.ownKeys.derive('recording'),
     classOf,
-    now,
+    now: Date.now,
     log,
     policyVersion: () => policies.current().version,
     fsync: config.recordings.fsync,
@@ -252,7 +262,13 @@ async function build(config: Config, log: Log, closers: Closers): Promise<Buildi
 
   const monotonic = (): number => performance.now()
   const limits = state.store.isShared
-    ? createSharedLimits({ now: monotonic, store: state.store, instance })
+    ? createSharedLimits({
+        now: monotonic,
+        store: state.store,
+        instance,
+        elapsed: elapsedClock(),
+        isCounted: ({ session, target }) => policies.current().limitsConcurrency(session.principal, target),
+      })
     : createLimits({ now: monotonic })
   closers.add('limits', () => limits.close())
   const permits = createPermits({
@@ -268,6 +284,7 @@ async function build(config: Config, log: Log, closers: Closers): Promise<Buildi
     barred: async ({ session, target }) =>
       (await control.barred(session.principal.id, target.name)) ?? (await shared?.stale()),
   })
+  if (config.store !== undefined) awayListeners.push(endUnstoppable(permits, config.store.liveMaxMs))
   policyListeners.push((policy) => recheck(policy, permits, now))
   const sessions = createSessions(
     recorder,
@@ -380,6 +397,22 @@ function recheck(policy: Policy, permits: Permits, now: () => number): void {
       masks: policy.masksFor(principal, call.target),
     }
   })
+}
+
+/**
+ * While the shared store is away, no freeze, no end of a session and no other policy can reach what runs here. Fail
+ * closed: after a while it is ended.
+ */
+function endUnstoppable(permits: Permits, liveMaxMs: number): (isAway: boolean) => void {
+  const why = new SallyportError(
+    'ERR_STORE_FAILED',
+    'The call was ended, because its gateway could not reach its shared store for too long: nobody could have stopped it.',
+  )
+  let timer: NodeJS.Timeout | undefined
+  return (isAway) => {
+    clearInterval(timer)
+    if (isAway) timer = setInterval(() => permits.cancel(() => true, why), liveMaxMs).unref()
+  }
 }
 
 /** How long callers have to read why their calls ended, before their session ends too. */

@@ -21,6 +21,11 @@ export type Ending = 'done' | 'failed' | 'denied' | 'pending' | 'cancelled' | 'a
 /** One downstream connection or MCP client. Whoever opens it closes it, in `finally`. */
 export interface Session {
   readonly id: string
+  /**
+   * Set for a caller without a connection: the same wherever this caller, door and run are, on every instance that shares
+   * the store. What is counted per session is counted under it there.
+   */
+  readonly sharedId?: string
   readonly principal: Principal
   /** Which door it came through: `mcp`, `postgres`, `ssh` … */
   readonly door: string

@@ -311,6 +311,7 @@ export function createPermits(rooms: PermitRooms): Permits {
     }, timeoutMs)
     timer.unref()
     const { signal } = entry.controller
+    reservation.onLost?.((why) => entry.controller.abort(why))
     if (call.onStopped !== undefined) signal.addEventListener('abort', call.onStopped, { once: true })
     return {
       judged: entry.judged,

@@ -1,4 +1,4 @@
-import { randomUUID } from 'node:crypto'
+import { createHash, randomUUID } from 'node:crypto'
 import type { Session } from '../core/call.ts'
 import { SallyportError } from '../core/errors.ts'
 import type { Principal } from '../core/principal.ts'
@@ -76,20 +76,21 @@ export function createSessions(
   }
 
   /** An end waits for what is just being opened, or that would be left open. */
-  function create(caller: Caller): Promise<OwnedSession> {
-    const made = make(caller)
+  function create(caller: Caller, sharedId?: string): Promise<OwnedSession> {
+    const made = make(caller, sharedId)
     opening.add(made)
     const forget = (): void => void opening.delete(made)
     made.then(forget, forget)
     return made
   }
 
-  async function make(caller: Caller): Promise<OwnedSession> {
+  async function make(caller: Caller, sharedId: string | undefined): Promise<OwnedSession> {
     throwIfClosing()
     const id = randomUUID()
     const controller = new AbortController()
     const recording = await recorder.open({ id, ...caller })
-    const session: Session = { id, ...caller, recording, signal: controller.signal }
+    const shared = sharedId === undefined ? {} : { sharedId }
+    const session: Session = { id, ...shared, ...caller, recording, signal: controller.signal }
     let closed: Promise<void> | undefined
     const owned = {
       session,
@@ -141,14 +142,20 @@ export function createSessions(
   }
 
   return {
-    open: create,
+    open: (caller) => create(caller),
 
     async join(caller) {
       const key = keyOf(caller)
       let entry = joined.get(key)
       if (entry === undefined) {
         makeRoom(caller)
-        entry = { key, principal: caller.principal, owned: create(caller), session: undefined, timer: undefined }
+        entry = {
+          key,
+          principal: caller.principal,
+          owned: create(caller, sharedIdOf(key)),
+          session: undefined,
+          timer: undefined,
+        }
       }
       const current = entry
       joined.delete(key)
@@ -210,6 +217,10 @@ interface Joined {
 /** Whose session it is, where and for what: nothing a decision may read can differ within one session. */
 function keyOf({ principal, door, run }: Caller): string {
   return JSON.stringify([principalOf(principal), door, run ?? null])
+}
+
+function sharedIdOf(key: string): string {
+  return createHash('sha256').update(key).digest('hex')
 }
 
 function principalOf(principal: Principal): string {

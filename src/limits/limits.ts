@@ -12,6 +12,7 @@ import type { Budget, Decision, RateLimit } from '../core/decision.ts'
 import { type ErrorCode, SallyportError } from '../core/errors.ts'
 import type { Store } from '../store/store.ts'
 import { forwardClock } from './clock.ts'
+import { createPlaces, type Place } from './places.ts'
 import { createSlices } from './slices.ts'
 import { Windows } from './windows.ts'
 
@@ -38,6 +39,8 @@ export interface MemoryLimits extends Limits {
 export interface Reservation {
   /** Ends the reservation. `ran: false` gives rates and budgets back, because nothing reached the backend. */
   release(outcome: { readonly ran: boolean }): void
+  /** Told when the call can be counted no longer and has to end; left out where that cannot be. */
+  onLost?(listener: (why: SallyportError) => void): void
 }
 
 const askable = new WeakMap<SallyportError, readonly Budget[]>()
@@ -64,7 +67,11 @@ export function createLimits(options: { readonly now: () => number }): MemoryLim
       const now = clock()
       const wanted = wantedOf(call, decision, waived)
       const counters = wanted.map((want) => inMemory(windows, want, now))
-      return taken(call, decision, slots, wanted, counters, now)
+      // INVARIANT: every check comes before the first count, so a refused call has used up nothing.
+      const slot = slotOf(call)
+      throwIfFull(call, decision, slots.get(slot) ?? 0)
+      const takeBack = counted(wanted, counters, now)
+      return reservation(takeBack, occupied(slots, slot))
     },
     close: async () => undefined,
   }
@@ -72,35 +79,62 @@ export function createLimits(options: { readonly now: () => number }): MemoryLim
 
 /**
  * Builds the limits of one of several instances. What one session alone can use stays in memory; all other rates and
- * budgets are counted in the store, from which this instance takes slices. See `slices.ts`.
+ * budgets are counted in the store, from which this instance takes slices, and so are calls at once. See `slices.ts` and
+ * `places.ts`.
+ *
+ * @param options.isCounted whether a call that is not held to a concurrency limit counts for others of its caller that are.
  */
 export function createSharedLimits(options: {
   readonly now: () => number
   readonly store: Store
   readonly instance: string
+  /** Milliseconds that only go forward, while the machine sleeps, too; `now` unless told. */
+  readonly elapsed?: () => number
+  readonly isCounted?: (call: Call) => boolean
 }): Limits {
   const clock = forwardClock(options.now)
   const windows = new Windows()
-  const slots: Slots = new Map()
-  const slices = createSlices({ store: options.store, instance: options.instance, now: clock })
+  const shared = { store: options.store, instance: options.instance, now: options.elapsed ?? clock }
+  const slices = createSlices(shared)
+  const places = createPlaces(shared)
   return {
     async reserve(call, decision, waived = NONE) {
-      const wanted = wantedOf(call, decision, waived)
-      for (let tries = 0; ; tries++) {
-        const now = clock()
-        const counters = wanted.map((want) => {
-          if (want.limit.per.includes('session')) return inMemory(windows, want, now)
-          return slices.counter(want.key, want.owner, want.limit) ?? throwTooManyKeys(want)
-        })
-        const lacking = counters.filter((counter) => counter.admits(now) === 'ask')
-        if (lacking.length === 0) return taken(call, decision, slots, wanted, counters, now)
-        if (tries === REFILLS_MAX) throw busy(call)
-        // A slice may be used up by others by the time all have come: then they are asked for again.
-        for (const counter of lacking) await counter.refill()
-        call.signal.throwIfAborted()
+      const place = await placeFor(call, decision)
+      try {
+        return reservation(await countedIn(call, wantedOf(call, decision, waived, true)), place)
+      } catch (error) {
+        place?.release()
+        throw error
       }
     },
-    close: () => slices.close(),
+    async close() {
+      await Promise.all([slices.close(), places.close()])
+    },
+  }
+
+  async function placeFor(call: Call, decision: Decision): Promise<Place | undefined> {
+    const { concurrencyMax } = decision.obligations
+    // Most callers are held to no such limit, and then nobody has to know.
+    if (concurrencyMax === undefined && options.isCounted?.(call) !== true) return undefined
+    const place = await places.take(slotOf(call), concurrencyMax)
+    if (place === undefined) throwIfFull(call, decision, Number.POSITIVE_INFINITY)
+    return place
+  }
+
+  async function countedIn(call: Call, wanted: readonly Wanted[]): Promise<readonly (() => void)[]> {
+    for (let tries = 0; ; tries++) {
+      call.signal.throwIfAborted()
+      const now = clock()
+      const counters = wanted.map((want) => {
+        if (want.isOfOneSession) return inMemory(windows, want, now)
+        return slices.counter(want.key, want.owner, want.limit) ?? throwTooManyKeys(want)
+      })
+      const lacking = counters.filter((counter) => counter.admits(now) === 'ask')
+      if (lacking.length === 0) return counted(wanted, counters, now)
+      if (tries === REFILLS_MAX) throw busy(call)
+      // A slice may be used up by others by the time all have come: then they are asked for again.
+      for (const counter of lacking) await counter.refill()
+    }
   }
 }
 
@@ -118,6 +152,8 @@ interface Wanted {
   readonly code: LimitCode
   readonly key: string
   readonly owner: string
+  /** Whether no other instance can have a call that counts under the same key. */
+  readonly isOfOneSession: boolean
 }
 
 /** What counts one limit for one key. */
@@ -132,13 +168,21 @@ export interface Counter {
   refill(): Promise<void>
 }
 
-function wantedOf(call: Call, { obligations }: Decision, waived: ReadonlySet<string>): readonly Wanted[] {
-  const { principal } = call.session
+function wantedOf(
+  call: Call,
+  { obligations }: Decision,
+  waived: ReadonlySet<string>,
+  isShared = false,
+): readonly Wanted[] {
+  const { principal, id, sharedId } = call.session
+  // A caller without a connection has one session, whichever instances its calls come to.
+  const session = isShared && sharedId !== undefined ? sharedId : id
   const wanted = (limit: RateLimit | Budget, code: LimitCode): Wanted => {
     // Fail closed: a limit that makes no sense admits nothing.
     if (!(limit.windowMs > 0) || !Number.isFinite(limit.windowMs)) throw exceeded(code, limit, undefined)
-    const key = keyOf(code, [limit.id, limit.windowMs, ...scopeOf(call, limit)])
-    return { limit, code, key, owner: principal.id }
+    const key = keyOf(code, [limit.id, limit.windowMs, ...scopeOf(call, limit, session)])
+    const isOfOneSession = limit.per.includes('session') && session === id
+    return { limit, code, key, owner: principal.id, isOfOneSession }
   }
   return [
     ...obligations.rates.map((limit) => wanted(limit, 'ERR_LIMIT_RATE')),
@@ -157,38 +201,45 @@ function inMemory(windows: Windows, { key, owner, limit, code }: Wanted, now: nu
   }
 }
 
-/** Checks and counts in one turn of the event loop: nobody comes in between. */
-function taken(
-  call: Call,
-  decision: Decision,
-  slots: Slots,
-  wanted: readonly Wanted[],
-  counters: readonly Counter[],
-  now: number,
-): Reservation {
-  // INVARIANT: every check comes before the first count, so a refused call has used up nothing.
-  const { concurrencyMax } = decision.obligations
-  const slot = keyOf('concurrency', [call.session.principal.id, call.target.name])
-  if (concurrencyMax !== undefined && !((slots.get(slot) ?? 0) < concurrencyMax)) {
-    throw tooManyAtOnce(call, decision, concurrencyMax)
-  }
+/** Checks and counts in one turn of the event loop, so that nobody comes in between. Returns how to take it back. */
+function counted(wanted: readonly Wanted[], counters: readonly Counter[], now: number): readonly (() => void)[] {
   throwIfExceeded(wanted, counters, now)
-
-  slots.set(slot, (slots.get(slot) ?? 0) + 1)
   // One key counts a call once, also when two rules bring the same limit.
   const byKey = new Map(counters.map((counter, index) => [wanted[index]?.key, counter]))
-  const takeBack = [...byKey.values()].map((counter) => counter.add(now))
+  return [...byKey.values()].map((counter) => counter.add(now))
+}
+
+function reservation(takeBack: readonly (() => void)[], place: Partial<Place> | undefined): Reservation {
   let isReleased = false
   return {
     release({ ran }) {
       if (isReleased) return
       isReleased = true
+      place?.release?.()
+      if (!ran) for (const undo of takeBack) undo()
+    },
+    ...(place?.onLost !== undefined && { onLost: (listener) => place.onLost?.(listener) }),
+  }
+}
+
+function slotOf({ session, target }: Call): string {
+  return keyOf('concurrency', [session.principal.id, target.name])
+}
+
+function occupied(slots: Slots, slot: string): Pick<Place, 'release'> {
+  slots.set(slot, (slots.get(slot) ?? 0) + 1)
+  return {
+    release() {
       const left = (slots.get(slot) ?? 1) - 1
       if (left > 0) slots.set(slot, left)
       else slots.delete(slot)
-      if (!ran) for (const undo of takeBack) undo()
     },
   }
+}
+
+function throwIfFull(call: Call, decision: Decision, running: number): void {
+  const { concurrencyMax } = decision.obligations
+  if (concurrencyMax !== undefined && !(running < concurrencyMax)) throw tooManyAtOnce(call, decision, concurrencyMax)
 }
 
 function throwIfExceeded(wanted: readonly Wanted[], counters: readonly Counter[], now: number): void {
@@ -215,7 +266,7 @@ function keyOf(kind: string, parts: readonly (string | number)[]): string {
 }
 
 /** What a limit counts separately. Each value carries its dimension, so a target cannot pose as a principal. */
-function scopeOf(call: Call, limit: RateLimit): readonly string[] {
+function scopeOf(call: Call, limit: RateLimit, session: string): readonly string[] {
   const dimensions = [...new Set(limit.per)].sort()
   return dimensions.flatMap((dimension) => {
     switch (dimension) {
@@ -224,7 +275,7 @@ function scopeOf(call: Call, limit: RateLimit): readonly string[] {
       case 'target':
         return [dimension, call.target.name]
       default:
-        return [dimension, call.session.id]
+        return [dimension, session]
     }
   })
 }

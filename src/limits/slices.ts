@@ -29,7 +29,7 @@ export interface Slices {
 export interface SliceOptions {
   readonly store: Store
   readonly instance: string
-  /** Milliseconds that only go forward. */
+  /** Milliseconds that only go forward, while the machine sleeps, too. */
   readonly now: () => number
 }
 
@@ -138,9 +138,10 @@ class SharedCounter {
   for(limit: RateLimit): Counter {
     this.#max = limit.max
     this.#askedAt = this.#options.now()
+    // Slices have a clock of their own: one that goes on while the machine sleeps.
     return {
-      admits: (now) => this.#admits(now),
-      add: (now) => this.#add(now),
+      admits: () => this.#admits(this.#options.now()),
+      add: () => this.#add(this.#options.now()),
       waitMs: () => this.#exhausted?.waitMs,
       refill: () => (this.#taking ??= this.#take().finally(() => (this.#taking = undefined))),
     }

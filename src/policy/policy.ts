@@ -32,6 +32,8 @@ export interface Policy {
   fieldsFor(principal: Principal, target: TargetName): readonly FieldMask[]
   /** What this caller may do on this target, from the rules that name it and no others. */
   effectiveFor(principal: Principal, target: TargetName): readonly EffectiveGrant[]
+  /** Whether some rule about this principal and target limits how many calls run at once. */
+  limitsConcurrency(principal: Principal, target: TargetName): boolean
   /** What the policy says of one target, indexed. */
   forTarget(target: TargetName): TargetPolicy
 }
@@ -53,6 +55,8 @@ export interface TargetPolicy {
   readonly masks: readonly MaskRule[]
   readonly budgets: readonly BudgetRule[]
   readonly loops: readonly LoopRule[]
+  /** The rules among them that limit how many calls run at once. */
+  readonly concurrent: readonly Rule[]
   /** Whether anything on this target is masked for anyone (C4). */
   readonly hasMasks: boolean
 }
@@ -85,6 +89,7 @@ export function createPolicy(parts: {
       masks,
       budgets: parts.budgets.filter(about),
       loops: parts.loops.filter(about),
+      concurrent: ofTarget.filter(({ limits }) => limits.concurrency !== undefined),
       hasMasks: masks.length > 0,
     }
     views.set(target, view)
@@ -102,6 +107,10 @@ export function createPolicy(parts: {
     detectorsFor: (principal, target) => detectionsOf(applying(forTarget(target).masks, principal)),
     fieldsFor: (principal, target) => fieldsOf(applying(forTarget(target).masks, principal)),
     effectiveFor: (principal, target) => effectiveGrants(forTarget(target).rules, tokensOf(principal)),
+    limitsConcurrency(principal, target) {
+      const tokens = tokensOf(principal)
+      return forTarget(target).concurrent.some((rule) => belongs(rule, tokens))
+    },
     forTarget,
   }
 }

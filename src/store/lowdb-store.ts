@@ -94,6 +94,7 @@ export async function openLowdbStore(options: LowdbStoreOptions): Promise<Store>
     },
 
     clock: async () => options.now(),
+    time: options.now,
     isShared: false,
     blobs,
 

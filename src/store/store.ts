@@ -75,6 +75,8 @@ export interface Store {
    * shared store have in common.
    */
   clock(): Promise<number>
+  /** The same, as far as it is known without asking: as of the last answer, and what went by since. */
+  time(): number
   /** Whether other instances may share this store, so that what one of them counts the others must know. */
   readonly isShared: boolean
   readonly blobs: Blobs

@@ -10,6 +10,7 @@
  */
 import { setTimeout } from 'node:timers/promises'
 import type { Client } from 'pg'
+import { elapsedClock } from '../elapsed.ts'
 import { CHANNEL } from './migrations.ts'
 
 /** A change as the log has it, with the document where it is one that is kept in memory. */
@@ -39,6 +40,8 @@ export interface FeedOptions {
 export interface Feed {
   /** For how many milliseconds at most what the feed has told may be out of date; infinite while it is not connected. */
   ageMs(): number
+  /** What the clock of the store says now, in milliseconds since the epoch. */
+  time(): number
   /** Resolves once everything that was durable when this was called has been told, or after `timeoutMs`. */
   caughtUp(timeoutMs: number): Promise<boolean>
   /** Calls what was told out of date until the next answer. */
@@ -49,17 +52,23 @@ export interface Feed {
 /** With a longer pause between two looks the log may have been tidied up meanwhile: everything is read anew. */
 export const GAP_MAX_MS = 120_000
 
+/** Between two looks, however often it is woken: whoever may notify must not keep it looking all the time. */
+const PAUSE_MS = 5
+
 /** How long an answer may take before the connection counts as lost. */
 const ANSWER_MAX_MS = 2_000
 
+/** Milliseconds since the epoch. */
+export const TIME = 'floor(extract(epoch FROM clock_timestamp()) * 1000)::float8'
+
 const RELOAD = `
-SELECT s.snapshot, d.collection, d.id, d.version, d.value
-FROM (SELECT pg_current_snapshot()::text AS snapshot) s
+SELECT s.snapshot, s.time, d.collection, d.id, d.version, d.value
+FROM (SELECT pg_current_snapshot()::text AS snapshot, ${TIME} AS time) s
 LEFT JOIN sallyport.document d ON d.collection = ANY ($1::text[])`
 
 const CHANGES = `
-SELECT s.snapshot, c.kind, c.collection, c.id, c.version, d.version AS "documentVersion", d.value
-FROM (SELECT pg_current_snapshot()::text AS snapshot) s
+SELECT s.snapshot, s.time, c.kind, c.collection, c.id, c.version, d.version AS "documentVersion", d.value
+FROM (SELECT pg_current_snapshot()::text AS snapshot, ${TIME} AS time) s
 LEFT JOIN (
   sallyport.change c LEFT JOIN sallyport.document d
     ON d.collection = c.collection AND d.id = c.id AND d.collection = ANY ($2::text[])
@@ -68,6 +77,7 @@ ORDER BY c.seq`
 
 interface Row {
   readonly snapshot: string
+  readonly time: number
   readonly kind?: 'put' | 'remove'
   readonly collection: string | null
   readonly id: string
@@ -79,6 +89,9 @@ interface Row {
 /** Starts following. Resolves once the first reload was told. @throws whatever the first connect met. */
 export async function startFeed(options: FeedOptions): Promise<Feed> {
   const stop = new AbortController()
+  const now = elapsedClock()
+  /** The store's clock less ours. */
+  let apart = Date.now() - now()
   let confirmedAt = Number.NEGATIVE_INFINITY
   let lookedAt = Number.NEGATIVE_INFINITY
   let snapshot = ''
@@ -91,9 +104,10 @@ export async function startFeed(options: FeedOptions): Promise<Feed> {
   const running = run(first)
 
   return {
-    ageMs: () => performance.now() - confirmedAt,
+    ageMs: () => now() - confirmedAt,
+    time: () => Math.round(now() + apart),
     caughtUp(timeoutMs) {
-      const since = performance.now()
+      const since = now()
       return new Promise((resolve) => {
         const end = (isCaughtUp: boolean): void => {
           clearTimeout(timer)
@@ -149,7 +163,7 @@ export async function startFeed(options: FeedOptions): Promise<Feed> {
       client.on('end', rouse)
       // Listening comes before the first look: what is committed between the two wakes us.
       await client.query(`LISTEN ${CHANNEL}`)
-      const askedAt = performance.now()
+      const askedAt = now()
       const rows = await ask(client, RELOAD, [options.mirrored])
       options.onReload(rows)
       confirm(askedAt)
@@ -163,9 +177,10 @@ export async function startFeed(options: FeedOptions): Promise<Feed> {
   async function follow(client: Client): Promise<void> {
     while (!stop.signal.aborted) {
       if (!isWoken) await nap()
+      if (now() - lookedAt < PAUSE_MS) await setTimeout(PAUSE_MS, undefined, { ref: false })
       isWoken = false
       if (stop.signal.aborted) return
-      const askedAt = performance.now()
+      const askedAt = now()
       if (askedAt - lookedAt > GAP_MAX_MS) throw new Error('the log was not looked at for too long')
       const rows = await ask(client, CHANGES, [snapshot, options.mirrored])
       if (rows.length > 0) options.onChanges(rows)
@@ -181,8 +196,10 @@ export async function startFeed(options: FeedOptions): Promise<Feed> {
 
   async function ask(client: Client, sql: string, values: readonly unknown[]): Promise<readonly FeedRow[]> {
     // A connection through a dead network would keep us waiting while we take old news for the latest.
+    const askedAt = now()
     const { rows } = await withTimeout(client.query<Row>(sql, [...values]), ANSWER_MAX_MS)
     snapshot = rows[0]?.snapshot ?? snapshot
+    apart = (rows[0]?.time ?? askedAt + apart) - askedAt
     return rows.flatMap(({ kind = 'put', collection, id, version, documentVersion = version, value }) => {
       if (collection === null) return []
       const document =

@@ -19,7 +19,7 @@ import {
   type Statements,
   type StoreTimes,
 } from './connection.ts'
-import { type Feed, type FeedRow, GAP_MAX_MS, startFeed } from './feed.ts'
+import { type Feed, type FeedRow, GAP_MAX_MS, startFeed, TIME } from './feed.ts'
 import { migrate } from './migrations.ts'
 import { matches, Mirror, openDocument } from './mirror.ts'
 import { documentSeal, INDEXED_CHARS_MAX, indexedFields } from './sealed.ts'
@@ -187,14 +187,11 @@ export async function openPostgresStore(options: PostgresStoreOptions): Promise<
     },
 
     async clock() {
-      const { rows } = await statements.query<{ now: number }>(
-        'ask for the time',
-        'SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::float8 AS now',
-        [],
-      )
+      const { rows } = await statements.query<{ now: number }>('ask for the time', `SELECT ${TIME} AS now`, [])
       return rows[0]?.now ?? Number.NaN
     },
 
+    time: () => feed.time(),
     isShared: true,
     blobs: blobsOf(statements),
 
