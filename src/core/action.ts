@@ -36,6 +36,12 @@ export interface Part {
   readonly attributes: Readonly<Record<string, AttributeValue>>
   /** The account at the target it runs as, where the protocol has accounts; what a rule's `as` is about. */
   readonly account?: Account
+  /**
+   * Set on what does nothing itself and only opens the way for calls that are each decided anew, with what only they
+   * know. It is let through where one of them could be: conditions that cannot be answered yet count for nothing, and
+   * whoever must be asked is asked by those calls.
+   */
+  readonly announces?: true
 }
 
 /** An account at a target. */

@@ -71,10 +71,19 @@ export function matchPart(part: Part, matching: Matching): PartMatch {
         facts ??= factsOf(part, matching)
         const result = typeof facts === 'string' ? { failed: facts } : condition.evaluate(facts)
         if (result === false) continue
+        if (result !== true && part.announces === true) {
+          // What the rule asks for, only the calls that follow can say; each of them is decided by it.
+          isCovered ||= rule.effect !== 'deny' && coversAll(rule, grant, part, view)
+          continue
+        }
         if (result !== true) {
           failed.push({ rule, why: result.failed })
           continue
         }
+      }
+      if (part.announces === true && rule.effect === 'require_approval') {
+        isCovered ||= coversAll(rule, grant, part, view)
+        continue
       }
       matched.push(rule)
       // An approval that was asked for because of one column vouches for the others only when it lists them too.

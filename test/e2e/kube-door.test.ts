@@ -1,11 +1,8 @@
 /** kubectl, untouched, through the Kubernetes door to a real API server: under the policy, masked, recorded. */
-import { once } from 'node:events'
 import { connect } from 'node:net'
-import { connect as connectTls, type TLSSocket } from 'node:tls'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
-import { STREAMING_MAX } from '../../src/protocols/kubernetes/listener-streaming.ts'
-import { SpdyConnection } from '../../src/protocols/kubernetes/streams/spdy-connection.ts'
 import { has } from '../setup/needs.ts'
+import { describeStrangers } from './kube-door-strangers.ts'
 import { describeTyped } from './kube-door-typed.ts'
 import { openKubeWorld, type KubeWorld } from './kube-door-world.ts'
 
@@ -21,6 +18,7 @@ rules:
   - {id: no-no, effect: deny, actions: [k8s.create], resources: [{kind: core/configmaps}], when: "part.body != null && has(part.body.data) && 'no' in part.body.data"}
   - {id: shell, effect: allow, principals: [group:agents], actions: [k8s.exec], resources: [{kind: core/pods, namespaces: [shop]}], when: "part.command[0] in ['cat', 'echo', 'fail', 'tar', 'test']"}
   - {id: ports, effect: allow, principals: [group:agents], actions: [k8s.portforward], resources: [{kind: core/pods, namespaces: [shop]}], when: "part.ports == ['80']"}
+  - {id: no-vault, effect: deny, actions: [k8s.portforward], resources: [{kind: core/pods, names: [vault]}]}
   - {id: careful, effect: require_approval, principals: [group:agents], actions: [k8s.delete], resources: [{kind: apps/deployments, namespaces: [shop]}], approvers: {any_of: [group:lead]}}
 `
 const SECRET_VALUE = 'hunter2-Very-Secret'
@@ -228,135 +226,7 @@ spec:
     expect(await forwarded(world, ':81', other)).toBe('')
   })
 
-  describe('clients that are up to something', () => {
-    const EXEC = '/cluster/api/v1/namespaces/shop/pods/till/exec?command=cat&stdout=true&stderr=true'
-    const door = (): URL => new URL(world.urls.kubernetes)
-    const open = async (): Promise<TLSSocket> => {
-      // The certificate is known from the kubeconfig; what is attacked here is behind it.
-      const socket = connectTls({ host: '127.0.0.1', port: Number(door().port), rejectUnauthorized: false })
-      socket.on('error', () => undefined)
-      await once(socket, 'secureConnect')
-      return socket
-    }
-    const said = async (lines: readonly string[], body = ''): Promise<string> => {
-      const socket = await open()
-      socket.setEncoding('utf8').write(`${lines.join('\r\n')}\r\n\r\n${body}`)
-      let text = ''
-      socket.on('data', (piece: string) => (text += piece))
-      await once(socket, 'close')
-      return text
-    }
-    const head = (path: string, ...more: readonly string[]): readonly string[] => [
-      `GET ${path} HTTP/1.1`,
-      'host: gateway',
-      `authorization: Bearer ${world.agent}`,
-      ...more,
-    ]
-    const UPGRADE = ['connection: Upgrade', 'upgrade: SPDY/3.1', 'x-stream-protocol-version: v4.channel.k8s.io']
-
-    it('get no tunnel from an upgrade that failed', async () => {
-      const second = 'GET /cluster/api/v1/namespaces/shop/secrets HTTP/1.1\r\nhost: gateway\r\n\r\n'
-      const answer = await said(head(EXEC.replace('till', 'nobody'), ...UPGRADE), second)
-      expect(answer).toMatch(/^HTTP\/1\.1 404 /u)
-      expect(answer.match(/HTTP\/1\.1/gu)).toHaveLength(1)
-    })
-
-    it.each([
-      ['a list', '/cluster/api/v1/namespaces/shop/pods'],
-      ['a proxied pod', '/cluster/api/v1/namespaces/shop/pods/till/proxy/exec'],
-      ['a node', '/cluster/api/v1/nodes/node-1/proxy/exec/shop/till/main?command=cat'],
-    ])('turn no other request into streams: %s', async (_what, path) => {
-      expect(await said(head(path, ...UPGRADE))).toMatch(/^HTTP\/1\.1 403 /u)
-    })
-
-    it.each([
-      ['two tokens', ['authorization: Bearer x'], /^HTTP\/1\.1 401 /u],
-      ['two lengths', ['content-length: 0', 'content-length: 5'], /^HTTP\/1\.1 400 /u],
-      ['a length and chunks', ['content-length: 5', 'transfer-encoding: chunked'], /^HTTP\/1\.1 400 /u],
-      ['two hosts', ['host: other', 'connection: close'], /^HTTP\/1\.1 400 /u],
-      ['a compressed body', ['content-encoding: gzip', 'content-length: 0', 'connection: close'], /^HTTP\/1\.1 400 /u],
-    ])('are refused with %s', async (_what, more, expected) => {
-      expect(await said(head('/cluster/api/v1/namespaces/shop/pods', ...more))).toMatch(expected)
-    })
-
-    it('cannot send input to a command that was judged without', async () => {
-      const socket = await open()
-      socket.write(`${head(EXEC, ...UPGRADE).join('\r\n')}\r\n\r\n`)
-      const [answer] = (await once(socket, 'data')) as [Buffer]
-      expect(answer.toString()).toMatch(/^HTTP\/1\.1 101 /u)
-      const connection = new SpdyConnection(socket, 'client', () => undefined)
-      void connection.run().catch(() => undefined)
-      const stdin = await connection.open({ streamtype: 'stdin' }).catch((error: unknown) => error)
-      expect(stdin).toMatchObject({ code: 'ERR_UPSTREAM_LOST' })
-      connection.close()
-    })
-
-    it('forward nothing more once their token is revoked', async () => {
-      const { id, token } = await world.operator.post<{ id: string; token: string }>('/v1/tokens', {
-        principal: 'leaver',
-        kind: 'agent',
-        owner: 'sam',
-        groups: ['agents'],
-        roles: ['caller'],
-        expires_in_ms: 3_600_000,
-      })
-      const socket = await open()
-      const forwarding = head('/cluster/api/v1/namespaces/shop/pods/till/portforward')
-        .map((line) => line.replace(world.agent, token))
-        .concat(['connection: Upgrade', 'upgrade: SPDY/3.1', 'x-stream-protocol-version: portforward.k8s.io'])
-      socket.write(`${forwarding.join('\r\n')}\r\n\r\n`)
-      const [answer] = (await once(socket, 'data')) as [Buffer]
-      expect(answer.toString()).toMatch(/^HTTP\/1\.1 101 /u)
-      const connection = new SpdyConnection(socket, 'client', () => undefined)
-      void connection.run().catch(() => undefined)
-      await world.operator.post(`/v1/tokens/${id}/revoke`)
-      const error = await connection.open({ streamtype: 'error', port: '80', requestid: '1' })
-      await connection.open({ streamtype: 'data', port: '80', requestid: '1' })
-      let text = ''
-      for await (const piece of error.received) text += Buffer.from(piece).toString()
-      expect(text).toContain('token')
-      connection.close()
-    })
-
-    it('hold so many connections as streams and no more, and get them back', async () => {
-      const path = '/cluster/api/v1/namespaces/shop/pods/till/portforward'
-      const asks = head(
-        path,
-        'connection: Upgrade',
-        'upgrade: SPDY/3.1',
-        'x-stream-protocol-version: portforward.k8s.io',
-      )
-      const answered = async (): Promise<readonly [TLSSocket, string]> => {
-        const socket = await open()
-        socket.write(`${asks.join('\r\n')}\r\n\r\n`)
-        const [answer] = (await once(socket, 'data')) as [Buffer]
-        return [socket, answer.toString()]
-      }
-      const sockets: TLSSocket[] = []
-      for (let i = 0; i < STREAMING_MAX; i++) {
-        const [socket, answer] = await answered()
-        sockets.push(socket)
-        expect(answer).toMatch(/^HTTP\/1\.1 101 /u)
-      }
-      const [, refused] = await answered()
-      expect(refused).toMatch(/^HTTP\/1\.1 429 /u)
-      for (const socket of sockets) socket.destroy()
-      await expect.poll(async () => (await answered())[1]).toMatch(/^HTTP\/1\.1 101 /u)
-    })
-
-    it('get nothing for the headers that name somebody else', async () => {
-      const answer = await said(
-        head(
-          '/cluster/api/v1/namespaces/shop/pods',
-          'connection: close',
-          'impersonate-user: system:anonymous',
-          'Impersonate-Group: nobody',
-          'X-Remote-User: admin',
-        ),
-      )
-      expect(answer).toMatch(/^HTTP\/1\.1 200 /u)
-    })
-  })
+  describeStrangers(() => world)
 
   it('knows nobody without a token, and takes nobody at their word', async () => {
     const nobody = await world.kubeconfig('nobody', 'slp_not-a-token')

@@ -186,3 +186,21 @@ describe('a command line is read strictly', () => {
     })
   })
 })
+
+describe('a forwarding', () => {
+  const plan = (path: string) =>
+    planApi({ kind: 'api', method: 'GET', path, opening: true }, { masks: [], streams: false })
+
+  it('announces its connections, and says nothing of their ports', () => {
+    const [part] = plan(`${PODS}/p/portforward`).action.parts
+    expect(part).toMatchObject({ verb: 'k8s.portforward', announces: true, resource: { kind: 'core/pods', name: 'p' } })
+    expect(part?.attributes).not.toHaveProperty('ports')
+  })
+
+  it.each([`${PODS}/p/portforward?ports=80`, `${PODS}/p/exec?command=sh`, `${PODS}/p`])(
+    'is all that can be opened before it is used: not %s',
+    (path) => {
+      expect(() => plan(path)).toThrow(SallyportError)
+    },
+  )
+})

@@ -373,6 +373,30 @@ describe('resources', () => {
   }
 })
 
+describe('what only announces calls', () => {
+  const rule = (id: string, effect: Effect, more = ''): string =>
+    `{id: ${id}, effect: ${effect}, principals: ["*"], targets: [api], actions: [http.post], resources: [{path: "/x"}]${more}}`
+  const LATER = ', when: "part.body.port == 80"'
+  const announced: Part = { verb: 'http.post', resource: { type: 'http', path: '/x' }, attributes: {}, announces: true }
+  const cases: readonly (readonly [string, readonly string[], Effect])[] = [
+    ['nothing covers it', [], 'deny'],
+    ['a condition that only the calls can answer', [rule('a', 'allow', LATER)], 'allow'],
+    ['a denial that only the calls can meet', [rule('a', 'allow'), rule('d', 'deny', LATER)], 'allow'],
+    ['such a denial and nothing else', [rule('d', 'deny', LATER)], 'deny'],
+    ['a denial', [rule('a', 'allow', LATER), rule('d', 'deny')], 'deny'],
+    ['persons the calls ask', [rule('q', 'require_approval', ', approvers: {any_of: [group:dba]}')], 'allow'],
+    ['a condition that is false', [rule('a', 'allow', ', when: "principal.id == \\"nobody\\""')], 'deny'],
+  ]
+  it.each(cases)('is let begin where one of them could be: %s', (_what, rulesHere, effect) => {
+    expect(decided(rulesHere, [announced], { target: API })).toMatchObject({ effect, approvals: [] })
+  })
+
+  it('is not let begin by the same conditions when it does something itself', () => {
+    const { announces: _, ...part } = announced
+    expect(decided([rule('a', 'allow', LATER)], [part], { target: API }).effect).toBe('deny')
+  })
+})
+
 describe('principals and targets', () => {
   it('matches by group, id and kind, and keeps to the exceptions', () => {
     const rule = (who: string, unless = '[]'): string =>

@@ -42,6 +42,12 @@ export async function* runApi(
 ): AsyncGenerator<Chunk, void, undefined> {
   const [request] = plan.requests
   if (request === undefined) throw new SallyportError('ERR_INVALID_INPUT', 'There is no request to send.')
+  if (request.isOpening === true) {
+    // That it may begin is all there is to say: nothing is sent before somebody connects.
+    yield { kind: 'head', attributes: { ':status': '101' } }
+    yield { kind: 'exit', status: '0', truncated: false }
+    return
+  }
   if (isStream(request)) {
     // Without an upgrade nobody could take the streams: the server says the same, and nothing runs.
     if (!plan.streams) {

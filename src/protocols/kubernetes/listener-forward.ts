@@ -32,10 +32,12 @@ export async function serveForwarding(upgrading: Upgrading, read: KubeRequest): 
     throw invalid('Ports are named by the streams of a forwarding; leave `ports` out of the query.')
   }
   const pairs = new Pairs(upgrading)
-  const connection = await connected(upgrading, pairs)
+  const connect = connectorOf(upgrading, pairs)
+  await open(upgrading)
+  const connection = await connect()
   pairs.connection = connection
   try {
-    // Nothing was judged so far, and nothing goes anywhere: each connection is judged when it is opened.
+    // Nothing goes anywhere before each connection was judged as well, with its port.
     await connection.run().catch(() => undefined)
   } finally {
     connection.close()
@@ -43,15 +45,27 @@ export async function serveForwarding(upgrading: Upgrading, read: KubeRequest): 
   }
 }
 
-async function connected({ request, socket, head }: Upgrading, pairs: Pairs): Promise<SpdyConnection> {
+/** The forwarding itself is a call: who may open none to this pod hears it as an answer, and not behind a 101. */
+async function open(upgrading: Upgrading): Promise<void> {
+  const call = await upgrading.call()
+  const payload = { ...payloadOf(upgrading.request, 'GET', upgrading.rest, undefined), opening: true as const }
+  for await (const chunk of upgrading.run({ ...call, payload })) {
+    if (chunk.kind === 'head' && chunk.attributes?.[':status'] !== '101') throw refused(chunk.attributes)
+  }
+}
+
+/** How this client speaks, checked before anything is judged. */
+function connectorOf({ request, socket, head }: Upgrading, pairs: Pairs): () => Promise<SpdyConnection> {
   const onStream = (stream: SpdyStream): void => pairs.take(stream)
   if (isSpdy(request)) {
     if (!offeredVersions(request).includes(FORWARD)) throw invalid(`The streams must be ${FORWARD}.`)
-    return upgradeToSpdy(socket, head, FORWARD, onStream)
+    return async () => upgradeToSpdy(socket, head, FORWARD, onStream)
   }
   if (isWebSocket(request) && offeredProtocols(request).includes(TUNNEL)) {
-    const tunnel: Duplex = createWebSocketStream(await upgradeToWebSocket(request, socket, head, [TUNNEL]))
-    return new SpdyConnection(tunnel, 'server', onStream)
+    return async () => {
+      const tunnel: Duplex = createWebSocketStream(await upgradeToWebSocket(request, socket, head, [TUNNEL]))
+      return new SpdyConnection(tunnel, 'server', onStream)
+    }
   }
   throw invalid(`Ports are forwarded over SPDY/3.1 (${FORWARD}), also through a WebSocket (${TUNNEL}).`)
 }

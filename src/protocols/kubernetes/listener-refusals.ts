@@ -1,11 +1,18 @@
 import { createHash } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
+import type { SallyportError } from '../../core/errors.ts'
 import type { ErrorAnswer } from '../../core/http-error.ts'
 import type { Principal } from '../../core/principal.ts'
 
 /** A client tries its second way at once; what comes later is another request. */
 const REMEMBERED_MS = 5_000
 const REMEMBERED_MAX = 1_000
+
+/** An answer instead of streams, and why it was given. */
+export interface Refusal {
+  readonly answer: ErrorAnswer
+  readonly error: SallyportError
+}
 
 /**
  * Upgrades that were refused a moment ago.
@@ -16,7 +23,7 @@ const REMEMBERED_MAX = 1_000
  */
 export class Refusals {
   readonly #now: () => number
-  readonly #byKey = new Map<string, { readonly answer: ErrorAnswer; readonly until: number }>()
+  readonly #byKey = new Map<string, { readonly refusal: Refusal; readonly until: number }>()
 
   constructor(now: () => number) {
     this.#now = now
@@ -28,22 +35,22 @@ export class Refusals {
       .digest('base64')
   }
 
-  remember(request: IncomingMessage, key: string | undefined, answer: ErrorAnswer): void {
+  remember(request: IncomingMessage, key: string | undefined, refusal: Refusal): void {
     if (key === undefined || !isWebSocket(request)) return
     this.#byKey.delete(key)
-    this.#byKey.set(key, { answer, until: this.#now() + REMEMBERED_MS })
+    this.#byKey.set(key, { refusal, until: this.#now() + REMEMBERED_MS })
     for (const [oldest] of this.#byKey) {
       if (this.#byKey.size <= REMEMBERED_MAX) break
       this.#byKey.delete(oldest)
     }
   }
 
-  /** The answer to the first try, when this is the second one. */
-  take(request: IncomingMessage, key: string): ErrorAnswer | undefined {
+  /** What the first try heard, when this is the second one. */
+  take(request: IncomingMessage, key: string): Refusal | undefined {
     if (isWebSocket(request)) return undefined
     const known = this.#byKey.get(key)
     this.#byKey.delete(key)
-    return known === undefined || known.until < this.#now() ? undefined : known.answer
+    return known === undefined || known.until < this.#now() ? undefined : known.refusal
   }
 }
 

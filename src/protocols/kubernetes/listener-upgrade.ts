@@ -1,7 +1,7 @@
 /**
  * Requests that turn their connection into streams. The client's upgrade is answered only after the call was judged and
- * the API server has agreed; before that, every answer is an ordinary one. Only a forwarding is answered first: it has
- * nothing to be judged until a connection is opened in it, and each of those is a call.
+ * the API server has agreed; before that, every answer is an ordinary one. Only of a forwarding the API server hears
+ * nothing until a connection is opened in it; each of those is a call of its own, besides the one that opened it.
  *
  * @packageDocumentation
  */

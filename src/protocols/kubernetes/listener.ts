@@ -8,28 +8,18 @@ import { randomUUID } from 'node:crypto'
 import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http'
 import type { Duplex } from 'node:stream'
 import type { Call } from '../../core/call.ts'
-import type { Chunk } from '../../core/chunk.ts'
 import { SallyportError } from '../../core/errors.ts'
-import type { HeldFacts } from '../../core/http-error.ts'
-import { checkFraming, tokenIn } from '../../core/http-head.ts'
-import type { Principal } from '../../core/principal.ts'
-import type { Target } from '../../core/target.ts'
-import type { Sessions } from '../../gateway/sessions.ts'
+import type { ErrorAnswer, HeldFacts } from '../../core/http-error.ts'
+import { Attempt, KUBERNETES_TOOL, type AttemptDeps, type Known } from './listener-attempt.ts'
 import { writeAnswer } from './listener-answer.ts'
 import { statusOf } from './listener-errors.ts'
-import { bodyOf, payloadOf, placeOf } from './listener-request.ts'
+import { bodyOf, payloadOf } from './listener-request.ts'
 import { Refusals } from './listener-refusals.ts'
 import { Streaming } from './listener-streaming.ts'
 import { serveUpgrade, writeRaw } from './listener-upgrade.ts'
 
 /** What the Kubernetes door needs of the gateway. */
-export interface KubernetesListenerDeps {
-  /** @throws SallyportError `ERR_UNAUTHENTICATED` */
-  authenticate(token: string): Promise<Principal>
-  readonly sessions: Pick<Sessions, 'join'>
-  /** The spine: `govern`, bound to the rooms. The only way from here to a backend. */
-  run(call: Call): AsyncIterable<Chunk>
-  target(name: string): Target | undefined
+export interface KubernetesListenerDeps extends AttemptDeps {
   /** How long a request waits for a person before it is answered with its ticket, in milliseconds. */
   readonly holdMs: number
   /** Milliseconds of a clock that only goes forward. */
@@ -44,12 +34,6 @@ export interface KubernetesListener {
   readonly onUpgrade: (request: IncomingMessage, socket: Duplex, head: Buffer) => void
 }
 
-/** Recordings and metrics name it so. */
-export const KUBERNETES_TOOL = 'kubernetes.api'
-
-/** Most characters of a caller's own name for its piece of work. */
-const RUN = /^[A-Za-z0-9._:-]{1,128}$/u
-
 /** Builds the handlers of the door. */
 export function createKubernetesListener(deps: KubernetesListenerDeps): KubernetesListener {
   const refusals = new Refusals(() => deps.now())
@@ -60,48 +44,24 @@ export function createKubernetesListener(deps: KubernetesListenerDeps): Kubernet
   }
 }
 
-/** A request whose sender and target are known. */
-interface Known {
-  readonly principal: Principal
-  readonly target: Target
-  /** Path and query as the API server would be sent them. */
-  readonly rest: string
-}
-
-async function admit(request: IncomingMessage, deps: KubernetesListenerDeps): Promise<Known> {
-  // Nothing is said about a request before it is known who sends it.
-  const principal = await deps.authenticate(tokenIn(request.rawHeaders))
-  checkFraming(request.rawHeaders)
-  const place = placeOf(request.url ?? '')
-  const target = deps.target(place.target)
-  if (target?.protocol !== 'kubernetes') {
-    throw new SallyportError('ERR_UNKNOWN_TARGET', 'There is no Kubernetes target of that name.')
-  }
-  return { principal, target, rest: place.rest }
-}
-
 /** A call without what makes it this one. */
 async function callOf(
+  attempt: Attempt,
   request: IncomingMessage,
   { principal, target }: Known,
-  deps: KubernetesListenerDeps,
+  { holdMs }: KubernetesListenerDeps,
   signal: AbortSignal,
   onHeld: (facts: HeldFacts) => void,
 ): Promise<Omit<Call, 'payload'>> {
-  const run = request.headers['sallyport-run']
   const reason = request.headers['sallyport-reason']
-  const session = await deps.sessions.join({
-    principal,
-    door: 'kubernetes',
-    ...(typeof run === 'string' && RUN.test(run) && { run }),
-  })
+  const session = await attempt.join(principal)
   return {
     id: randomUUID(),
     session,
     target,
     tool: KUBERNETES_TOOL,
     signal: AbortSignal.any([signal, session.signal]),
-    hold: { waitMs: deps.holdMs, onHeld },
+    hold: { waitMs: holdMs, onHeld },
     ...(typeof reason === 'string' && { reason: reason.slice(0, 2000) }),
   }
 }
@@ -114,15 +74,16 @@ async function answer(request: IncomingMessage, response: ServerResponse, deps: 
   response.on('close', leave)
   response.on('error', leave)
   const held: { now?: HeldFacts } = {}
+  const attempt = new Attempt(request, deps)
   try {
-    const known = await admit(request, deps)
+    const known = await attempt.admit()
     const body = await bodyOf(request)
-    const call = await callOf(request, known, deps, gone.signal, (facts) => void (held.now = facts))
+    const call = await callOf(attempt, request, known, deps, gone.signal, (facts) => void (held.now = facts))
     const payload = payloadOf(request, request.method ?? '', known.rest, body)
     const isHead = request.method === 'HEAD'
-    await writeAnswer(deps.run({ ...call, payload }), { response, signal: gone.signal, isHead })
+    await writeAnswer(attempt.run({ ...call, payload }), { response, signal: gone.signal, isHead })
   } catch (cause) {
-    const error = SallyportError.from(cause)
+    const error = await attempt.refused(SallyportError.from(cause))
     if (error.code === 'ERR_INTERNAL' && !gone.signal.aborted) deps.onFault(error)
     refuse(request, response, error, held.now)
   } finally {
@@ -161,13 +122,18 @@ async function upgrade(
   const held: { now?: HeldFacts } = {}
   let key: string | undefined
   let leave: () => void = () => undefined
+  const attempt = new Attempt(request, deps)
+  const remember = (answer: ErrorAnswer, error: SallyportError): void =>
+    refusals.remember(request, key, { answer, error })
   try {
-    const known = await admit(request, deps)
+    const known = await attempt.admit()
     leave = streaming.enter(known.principal)
     key = refusals.keyOf(known.principal, known.target.name, known.rest)
     const before = refusals.take(request, key)
     if (before !== undefined) {
-      await writeRaw(socket, before)
+      // Neither judged nor counted again, but seen: the recording has an entry for each try.
+      const failure = await attempt.refused(before.error)
+      await writeRaw(socket, failure === before.error ? before.answer : statusOf(failure))
       return
     }
     await serveUpgrade({
@@ -175,19 +141,20 @@ async function upgrade(
       socket,
       head,
       rest: known.rest,
-      run: (call) => deps.run(call),
+      run: (call) => attempt.run(call),
       // A forwarding makes calls for hours: each is made by whom the token belongs to then, if it still does.
       call: async () =>
-        callOf(request, await admit(request, deps), deps, gone.signal, (facts) => void (held.now = facts)),
+        callOf(attempt, request, await attempt.admit(), deps, gone.signal, (facts) => void (held.now = facts)),
       onFault: deps.onFault,
-      onRefused: (refused) => refusals.remember(request, key, refused),
+      onRefused: (answer) =>
+        remember(answer, new SallyportError('ERR_UPSTREAM_REJECTED', 'The API server opened no streams.')),
     })
   } catch (cause) {
-    const error = SallyportError.from(cause)
+    const error = await attempt.refused(SallyportError.from(cause))
     if (error.code === 'ERR_INTERNAL' && !gone.signal.aborted) deps.onFault(error)
-    const refused = statusOf(error, held.now)
-    refusals.remember(request, key, refused)
-    await writeRaw(socket, refused)
+    const answer = statusOf(error, held.now)
+    remember(answer, error)
+    await writeRaw(socket, answer)
   } finally {
     leave()
   }

@@ -22,6 +22,7 @@ export function partOf(request: KubeRequest): Part {
             ...(name !== undefined && { name }),
           },
     attributes: attributesOf(request),
+    ...(request.isOpening === true && { announces: true }),
   }
 }
 
@@ -57,6 +58,7 @@ function attributesOf(request: KubeRequest): Attributes {
       return { ...common, container, command, stdin, tty }
     }
     case 'portforward':
+      if (request.isOpening === true) return { ...common, container }
       return { ...common, container, ports: query.flatMap(([field, value]) => (field === 'ports' ? [value] : [])) }
     case 'proxy':
       return { ...common, proxy_path: request.proxyPath ?? '/' }

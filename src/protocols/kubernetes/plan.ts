@@ -43,7 +43,7 @@ export interface PlanUnder {
 export function planApi(payload: unknown, under: PlanUnder): KubePlan {
   const read = readPayload(payload)
   if (read?.kind !== 'api') throw new SallyportError('ERR_INVALID_INPUT', 'This is no request to an API server.')
-  const request = readRequest(writtenOf(read))
+  const request = opened(readRequest(writtenOf(read)), read)
   return planOf('api', [request], under)
 }
 
@@ -65,6 +65,15 @@ export async function planTool(
   const input = read.kind === 'argv' ? readArgv(read.argv) : read
   const tool = await commandOf(input, namespace, lookups)
   return planOf('tool', tool.requests, under, tool)
+}
+
+function opened(request: KubeRequest, { opening }: ApiPayload): KubeRequest {
+  if (opening !== true) return request
+  // Fail closed: only of a forwarding without a port is it true that it does nothing.
+  if (request.verb === 'portforward' && !request.query.some(([name]) => name === 'ports')) {
+    return { ...request, isOpening: true }
+  }
+  throw new SallyportError('ERR_INVALID_INPUT', 'Only a forwarding is opened before it is used, and without `ports`.')
 }
 
 function writtenOf({
@@ -104,6 +113,7 @@ export function planOf(
         type: request.body?.type ?? null,
         body: request.body === undefined ? null : Buffer.from(request.body.bytes).toString('utf8'),
         open: request.isOpen === true,
+        ...(request.isOpening === true && { opening: true }),
       })),
       streams,
     },

@@ -78,6 +78,8 @@ export interface KubeRequest {
   readonly body?: KubeBody
   /** Set where body or name are known only once an earlier request of the same call was answered. */
   readonly isOpen?: true
+  /** Set for a forwarding as such: nothing is sent, and each connection in it is a request of its own. */
+  readonly isOpening?: true
   /** Why the verb is `unknown`. */
   readonly problem?: string
 }

@@ -14,6 +14,7 @@ export function shownRequests(requests: readonly KubeRequest[], lead = ''): Show
     if (request.command !== undefined && request.command.length > 0) {
       text += `\n  command: ${JSON.stringify(request.command)}`
     }
+    if (request.isOpening === true) text += '\n  (opens a forwarding; each connection in it is a call of its own)'
     if (request.isDryRun) text += '\n  (dry run: the server only pretends)'
     if (request.body === undefined) continue
     const body = writeJson(maskBody(request.body, request))

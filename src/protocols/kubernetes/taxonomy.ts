@@ -90,7 +90,11 @@ const verbs: readonly VerbSpec[] = [
   verb('debug', 'exec', 'Adds a container to a running pod.', written),
   verb('portforward', 'exec', 'Opens connections to ports of a pod.', {
     ...pod,
-    ports: { type: 'list(string)', summary: 'Ports, as they are asked for; empty when the streams name them.' },
+    ports: {
+      type: 'list(string)',
+      summary:
+        'The port that is connected to. A forwarding is let begin where some port could be; each connection then is a call.',
+    },
   }),
   verb('proxy', 'exec', 'Sends any HTTP request to a pod, service or node; a node runs commands that way.', {
     ...common,
