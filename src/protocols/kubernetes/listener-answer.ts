@@ -40,35 +40,56 @@ export async function writeAnswer(chunks: AsyncIterable<Chunk>, answering: Answe
   const { response, signal, isHead } = answering
   let head: Readonly<Record<string, string>> | undefined
   let exit: ExitChunk | undefined
-  const start = (): void => {
+  let first: Uint8Array | undefined
+  let alone: NodeJS.Timeout | undefined
+  const start = (length?: number): void => {
+    clearTimeout(alone)
     if (head === undefined || response.headersSent) return
     const { status, headers } = headOf(head)
-    response.writeHead(status, headers)
+    response.writeHead(status, { ...headers, ...(length !== undefined && { 'content-length': length }) })
   }
-  for await (const chunk of chunks) {
-    switch (chunk.kind) {
-      case 'head':
-        head = chunk.attributes
-        // A watch may have nothing to say for long; its client waits for the head.
-        start()
-        response.flushHeaders()
-        break
-      case 'data':
-        if ((chunk.channel !== 'body' && chunk.channel !== 'stdout') || isHead) break
-        if (!response.write(chunk.bytes)) await once(response, 'drain', { signal })
-        break
-      case 'exit':
-        exit = chunk
-        break
-      case 'notice':
-        // Fail closed: what was withheld from an answer must not make it look short.
-        if (chunk.severity === 'WARNING') throw rejected(chunk.text)
+  const begin = (): void => {
+    start()
+    response.flushHeaders()
+    if (first !== undefined) response.write(first)
+    first = undefined
+  }
+  try {
+    for await (const chunk of chunks) {
+      switch (chunk.kind) {
+        case 'head':
+          head = chunk.attributes
+          // A watch may have nothing to say for long, and its client waits for the head. What comes at once goes in one piece.
+          alone = setTimeout(begin, HEAD_ALONE_MS)
+          break
+        case 'data':
+          if ((chunk.channel !== 'body' && chunk.channel !== 'stdout') || isHead) break
+          if (first === undefined && !response.headersSent) {
+            first = chunk.bytes
+            break
+          }
+          if (!response.headersSent) begin()
+          if (!response.write(chunk.bytes)) await once(response, 'drain', { signal })
+          break
+        case 'exit':
+          exit = chunk
+          break
+        case 'notice':
+          // Fail closed: what was withheld from an answer must not make it look short.
+          if (chunk.severity === 'WARNING') throw rejected(chunk.text)
+      }
     }
+    if (exit?.truncated === true && !isHead) throw rejected('The answer is larger than policy allows.')
+    if (exit === undefined || head === undefined) throw rejected('The API server gave no answer.')
+    start(first?.length)
+    response.end(first)
+  } finally {
+    clearTimeout(alone)
   }
-  if (exit?.truncated === true && !isHead) throw rejected('The answer is larger than policy allows.')
-  if (exit === undefined || !response.headersSent) throw rejected('The API server gave no answer.')
-  response.end()
 }
+
+/** How long the head of an answer waits for the first piece of its body. */
+const HEAD_ALONE_MS = 10
 
 function rejected(message: string): SallyportError {
   return new SallyportError('ERR_UPSTREAM_REJECTED', message)
