@@ -13,7 +13,9 @@ export type RawHeaders = readonly string[]
 export function headerValues(headers: RawHeaders, wanted: string): readonly string[] {
   const values: string[] = []
   for (let i = 0; i + 1 < headers.length; i += 2) {
-    if ((headers[i] ?? '').toLowerCase() === wanted) values.push(headers[i + 1] ?? '')
+    const name = headers[i] ?? ''
+    // Names are ASCII, so their length says most of it: a door asks this of every header several times.
+    if (name.length === wanted.length && name.toLowerCase() === wanted) values.push(headers[i + 1] ?? '')
   }
   return values
 }

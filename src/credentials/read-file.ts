@@ -27,14 +27,10 @@ export function readSecretFile(path: string): Reading {
     if ((stat.mode & 0o077) !== 0) {
       return { missing: `file ${path} can be read by others than its owner; run: chmod 600 ${path}` }
     }
-    const buffer = Buffer.alloc(SECRET_BYTES_MAX + 1)
-    let length = 0
-    while (length < buffer.length) {
-      const count = readSync(descriptor, buffer, length, buffer.length - length, length)
-      if (count === 0) break
-      length += count
-    }
-    return secretOf(buffer.subarray(0, length), `file ${path}`)
+    const likely = readUpTo(descriptor, Math.min(stat.size, SECRET_BYTES_MAX) + 1)
+    // As many bytes as there was room for: it has grown since, or the file system says no sizes.
+    const isAll = likely.length <= stat.size
+    return secretOf(isAll ? likely : readUpTo(descriptor, SECRET_BYTES_MAX + 1), `file ${path}`)
   } catch (error) {
     return { missing: `file ${path} cannot be read (${codeOf(error)})` }
   } finally {
@@ -42,12 +38,26 @@ export function readSecretFile(path: string): Reading {
   }
 }
 
+/** Reads from the beginning of a file, at most so many bytes. */
+function readUpTo(descriptor: number, bytesMax: number): Uint8Array {
+  const buffer = Buffer.alloc(bytesMax)
+  let length = 0
+  while (length < bytesMax) {
+    const count = readSync(descriptor, buffer, length, bytesMax - length, length)
+    if (count === 0) break
+    length += count
+  }
+  return buffer.subarray(0, length)
+}
+
+const UTF8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
+
 /** Decodes what a file or command gave: UTF-8, one trailing newline removed, because editors add one. */
 export function secretOf(bytes: Uint8Array, place: string): Reading {
   if (bytes.length > SECRET_BYTES_MAX) return { missing: `${place} gave more than ${SECRET_BYTES_MAX} bytes` }
   let text: string
   try {
-    text = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes)
+    text = UTF8.decode(bytes)
   } catch {
     return { missing: `${place} gave something that is not UTF-8 text` }
   }

@@ -173,7 +173,7 @@ export function createSessions(
         return this.join(caller)
       }
       const arm = (): void => {
-        clearTimeout(current.timer)
+        if (current.timer !== undefined) return void current.timer.refresh()
         current.timer = setTimeout(() => {
           if (isBusy(owned.session)) return arm()
           forget(current)

@@ -1,4 +1,4 @@
-import { createHash, randomBytes, timingSafeEqual } from 'node:crypto'
+import { createHash, hash, randomBytes, timingSafeEqual } from 'node:crypto'
 import type { Principal, PrincipalKind, Role } from '../core/principal.ts'
 import type { ScramVerifier } from './scram.ts'
 
@@ -121,5 +121,5 @@ function fingerprintOf(sshKey: string): string {
 }
 
 function hashOf(token: string): Buffer {
-  return createHash('sha256').update(token).digest()
+  return hash('sha256', token, 'buffer')
 }

@@ -13,6 +13,9 @@ export interface Answered {
 /** What is read ahead of whoever reads the body; beyond it the service waits. */
 const AHEAD_BYTES_MAX = 256 * 1024
 
+/** What came in smaller pieces than this and waits already is read as one: each costs the same, however small. */
+const PIECE_BYTES_MIN = 16 * 1024
+
 /** Interim answers (RFC 9110, section 15.2) a service may send before it says something. */
 const INTERIM_MAX = 16
 
@@ -90,7 +93,7 @@ class Exchange implements Dispatcher.DispatchHandler, AsyncIterableIterator<Buff
 
   async next(): Promise<IteratorResult<Buffer, undefined>> {
     for (;;) {
-      const piece = this.#pieces.shift()
+      const piece = this.#take()
       if (piece !== undefined) {
         this.#bytes -= piece.length
         if (this.#bytes <= AHEAD_BYTES_MAX / 2) this.#controller?.resume()
@@ -101,6 +104,14 @@ class Exchange implements Dispatcher.DispatchHandler, AsyncIterableIterator<Buff
       await new Promise<void>((resolve) => (this.#wake = resolve))
       this.#wake = undefined
     }
+  }
+
+  /** The next piece, with those behind it as long as all are small. */
+  #take(): Buffer | undefined {
+    const [first, second] = this.#pieces
+    if (first === undefined || second === undefined || first.length >= PIECE_BYTES_MIN) return this.#pieces.shift()
+    const count = this.#pieces.findIndex(({ length }) => length >= PIECE_BYTES_MIN)
+    return Buffer.concat(this.#pieces.splice(0, count < 0 ? this.#pieces.length : count))
   }
 
   async return(): Promise<IteratorResult<Buffer, undefined>> {

@@ -13,7 +13,7 @@ import { decoded } from './connect-decode.ts'
 import { mapError } from './connect-errors.ts'
 import { exchange, type Answered } from './connect-exchange.ts'
 import type { Pools } from './connect-pool.ts'
-import type { EchoFilter, EchoFilters } from './echo.ts'
+import type { EchoFilter, EchoFilters, EchoStream } from './echo.ts'
 import { isTextual } from './media.ts'
 import { headerOf, returnedHeaders, type HeaderList } from './headers.ts'
 import { redirectOf } from './redirect.ts'
@@ -60,8 +60,20 @@ export async function* send(sending: Sending): AsyncGenerator<Chunk, void, undef
       yield exit(status, false)
       return
     }
-    const isCut = hasBody ? yield* bodyOf(answered.body, headers, sending, echo) : false
-    yield exit(status, isCut)
+    const coding = headerOf(headers, 'content-encoding')
+    const isWhole = coding === undefined && isSmall(headers)
+    const body = new Body(sending, isWhole ? echo && once(echo) : echo?.stream())
+    // One loop in one generator: each more of those costs a piece as much as looking at it.
+    if (hasBody)
+      for await (const piece of isWhole ? whole(answered.body) : decoded(answered.body, coding)) {
+        const shown = body.take(piece)
+        if (shown.length > 0) yield bytesOf(shown)
+        if (body.isCut) break
+      }
+    const rest = body.rest()
+    if (rest.length > 0) yield bytesOf(rest)
+    if (body.withheld !== undefined) yield withheld(body.withheld)
+    yield exit(status, body.isCut)
   } catch (error) {
     throw mapError(error, permit.signal, true)
   } finally {
@@ -112,33 +124,47 @@ async function* bounded(input: AsyncIterable<Uint8Array>, bytesMax: number): Asy
   }
 }
 
-/** Yields the body; returns whether it was cut. */
-async function* bodyOf(
-  sent: AsyncIterable<Buffer>,
-  headers: HeaderList,
-  { permit, options }: Sending,
-  echo: EchoFilter | undefined,
-): AsyncGenerator<Chunk, boolean, undefined> {
-  const coding = headerOf(headers, 'content-encoding')
-  const isWhole = coding === undefined && isSmall(headers)
-  const filter = isWhole ? undefined : echo?.stream()
-  let left = permit.obligations.bytesMax ?? options.bytesMax
-  for await (const piece of isWhole ? whole(sent) : decoded(sent, coding)) {
-    if (options.binary === 'refuse' && piece.includes(0)) {
-      // UTF-16 and files under a text's name: no detector would recognise anything in them.
-      yield withheld('it is not text')
-      return true
-    }
-    const taken = piece.length > left ? piece.subarray(0, left) : piece
-    left -= taken.length
-    yield* bytesOf(filter === undefined ? (echo?.whole(taken) ?? taken) : filter.push(taken))
-    if (piece.length > taken.length) {
-      if (filter !== undefined) yield* bytesOf(filter.end())
-      return true
-    }
+/** Takes the pieces of a body one by one: bounds them, and keeps the secret out of them. */
+class Body {
+  readonly #isBinaryRefused: boolean
+  readonly #filter: EchoStream | undefined
+  #left: number
+  /** Set when nothing more of it may be shown. */
+  isCut = false
+  /** Why none of what is left may be shown at all. */
+  withheld: string | undefined
+
+  constructor({ permit, options }: Sending, filter: EchoStream | undefined) {
+    this.#isBinaryRefused = options.binary === 'refuse'
+    this.#filter = filter
+    this.#left = permit.obligations.bytesMax ?? options.bytesMax
   }
-  if (filter !== undefined) yield* bytesOf(filter.end())
-  return false
+
+  /** Returns what of it can be shown now. */
+  take(piece: Buffer): Buffer {
+    if (this.#isBinaryRefused && piece.includes(0)) {
+      // UTF-16 and files under a text's name: no detector would recognise anything in them.
+      this.withheld = 'it is not text'
+      this.isCut = true
+      return NOTHING
+    }
+    this.isCut = piece.length > this.#left
+    const taken = this.isCut ? piece.subarray(0, this.#left) : piece
+    this.#left -= taken.length
+    return this.#filter === undefined ? taken : this.#filter.push(taken)
+  }
+
+  /** Returns what was held back and turned out to be harmless. */
+  rest(): Buffer {
+    return this.withheld === undefined ? (this.#filter?.end() ?? NOTHING) : NOTHING
+  }
+}
+
+const NOTHING = Buffer.alloc(0)
+
+/** A filter for a body that comes in one piece: nothing of it is held back. */
+function once(echo: EchoFilter): EchoStream {
+  return { push: (piece) => echo.whole(piece), end: () => NOTHING }
 }
 
 /** Whether a body is said to be so short that it is read at once; events are read as they come, whatever is said. */
@@ -159,8 +185,8 @@ async function* whole(body: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
   if (only !== undefined) yield more.length === 0 ? only : Buffer.concat(pieces)
 }
 
-function* bytesOf(bytes: Buffer): Generator<Chunk> {
-  if (bytes.length > 0) yield { kind: 'data', channel: 'body', bytes }
+function bytesOf(bytes: Buffer): Chunk {
+  return { kind: 'data', channel: 'body', bytes }
 }
 
 function headOf(status: number, headers: HeaderList, redirect: string | undefined): Chunk {

@@ -18,6 +18,8 @@ export class FormScan {
   readonly #shortest: number
   /** By pair of folded bytes: how far the window may move on when it ends with this pair. */
   readonly #shift: Uint8Array
+  /** By byte as it comes: whether a form begins with it. */
+  readonly #begins: Uint8Array
 
   /** @param forms one character per byte, none shorter than two. */
   constructor(forms: readonly string[], placeholder: Buffer) {
@@ -25,6 +27,8 @@ export class FormScan {
     this.#placeholder = placeholder
     this.#shortest = Math.min(255, this.#forms.at(-1)?.length ?? 0)
     this.#shift = new Uint8Array(65_536).fill(this.#shortest - 1)
+    const first = new Set(this.#forms.map((form) => form[0]))
+    this.#begins = FOLD.map((folded) => (first.has(folded) ? 1 : 0))
     for (const form of this.#forms) {
       for (let end = 1; end < this.#shortest; end++) {
         const pair = ((form[end - 1] ?? 0) << 8) | (form[end] ?? 0)
@@ -77,6 +81,7 @@ export class FormScan {
   }
 
   #isPossible(bytes: Buffer, start: number, isEnd: boolean): boolean {
+    if (this.#begins[bytes[start] ?? 0] === 0) return false
     return this.#forms.some((form) => agrees(form, bytes, start, isEnd))
   }
 

@@ -57,6 +57,9 @@ export async function writeAnswer(chunks: AsyncIterable<Chunk>, answering: Answe
   }
 }
 
+/** What may wait to be sent to one client. */
+const AHEAD_BYTES_MAX = 256 * 1024
+
 /** Turns of the event loop in which the end of a short answer comes, if it is there: recording takes some of them. */
 const HELD_TURNS = 4
 
@@ -97,7 +100,8 @@ class Answer {
       return
     }
     this.#begin()
-    if (!response.write(bytes)) await once(response, 'drain', { signal })
+    // Some pieces ahead go out with one system call; beyond them the service waits for the client.
+    if (!response.write(bytes) && response.writableLength > AHEAD_BYTES_MAX) await once(response, 'drain', { signal })
   }
 
   get hasHead(): boolean {

@@ -12,7 +12,8 @@ import { talk } from './connect-websocket.ts'
 import { send } from './connector.ts'
 import { EchoFilters } from './echo.ts'
 import type { HttpOptions } from './options.ts'
-import { planRequest, type HttpPlan } from './plan.ts'
+import type { HttpPlan } from './plan.ts'
+import { PlanMemory } from './plan-memory.ts'
 import { previewRequest } from './preview.ts'
 import { withoutValues } from './shown.ts'
 
@@ -25,6 +26,7 @@ interface Upstream {
 /** Builds the protocol with the look-up it is to use. */
 export function httpProtocol(lookup: Lookup): Protocol<HttpPlan> {
   const upstreams = new Map<string, Upstream>()
+  const plans = new PlanMemory()
   let isClosed = false
 
   function upstreamOf(target: Target, options: HttpOptions): Upstream {
@@ -40,8 +42,8 @@ export function httpProtocol(lookup: Lookup): Protocol<HttpPlan> {
   return {
     name: 'http',
 
-    async plan(call, { masks, resolve }) {
-      return planRequest(call.payload, call.target.options as HttpOptions, {
+    plan(call, { masks, resolve }) {
+      return plans.plan(call.payload, call.target.options as HttpOptions, {
         masks,
         streams: call.input !== undefined,
         ...(resolve !== undefined && { resolve }),
