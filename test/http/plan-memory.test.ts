@@ -5,7 +5,7 @@ import { planRequest } from '../../src/protocols/http/plan.ts'
 import { PlanMemory } from '../../src/protocols/http/plan-memory.ts'
 
 function optionsOf(settings: Readonly<Record<string, unknown>>): HttpOptions {
-  return HTTP_SETTINGS.finish(HTTP_SETTINGS.schema.parse(settings), (path) => path).options as HttpOptions
+  return HTTP_SETTINGS.finish(HTTP_SETTINGS.schema.parse(settings), (path) => path).options
 }
 
 const OPTIONS = optionsOf({ base_url: 'https://api.example.com/v1', auth: 'bearer' })
