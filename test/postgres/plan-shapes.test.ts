@@ -6,7 +6,8 @@ import { beforeAll, describe, expect, it } from 'vitest'
 import type { ColumnMask } from '../../src/core/decision.ts'
 import type { Catalog } from '../../src/protocols/postgres/catalog.ts'
 import { loadParser, planQuery, type PostgresPlan } from '../../src/protocols/postgres/plan.ts'
-import { shapeOf } from '../../src/protocols/postgres/shape.ts'
+import { shapeOf, withoutLiterals } from '../../src/protocols/postgres/shape.ts'
+import { shownWithoutValues } from '../../src/protocols/postgres/shown.ts'
 import { mask, shopCatalog } from './plan-fixture.ts'
 
 const MASKS: readonly ColumnMask[] = [
@@ -240,5 +241,66 @@ describe('the shape of a text', () => {
       "SELECT 'a' , 5",
     ]
     expect(new Set(others.map(key)).size).toBe(others.length)
+  })
+})
+
+describe('a text without its literals', () => {
+  const MARK = '\u2022'
+  const scanned = (sql: string): string => shownWithoutValues(`${sql}/**/`, []).text
+
+  beforeAll(loadParser)
+
+  it.each([...STATEMENTS, ...corpus('legitimate'), ...corpus('leaks')])(
+    'C10: is what the scanner makes of it, or nothing: %s',
+    (sql) => {
+      const plain = withoutLiterals(sql, MARK)
+      if (plain !== undefined) expect(plain).toBe(scanned(sql))
+    },
+  )
+
+  it.each([
+    "select E'a', 1",
+    "select 'a'\n'b'",
+    "select U&'\\0061'",
+    'select $$secret$$',
+    "select B'01'",
+    'select 1e5',
+    'select 0x1F',
+    'select 1_000',
+    "select 'a' -- 'b'",
+    "select 'a' /* 'b' */",
+    "select 1'x'",
+  ])('C10: is left to the scanner where it is not certain: %s', (sql) => {
+    expect(withoutLiterals(sql, MARK)).toBeUndefined()
+  })
+
+  it('C10: holds no value of texts made of awkward pieces', () => {
+    const pieces = [
+      ...STRINGS,
+      ...WHOLE,
+      ...DECIMAL,
+      ' ',
+      '\n',
+      '-',
+      '.',
+      '"a b"',
+      'x',
+      '$1',
+      '(',
+      ',',
+      '::text',
+      '||',
+      '&',
+      'ä',
+      'U',
+    ]
+    assert(
+      property(array(constantFrom(...pieces), { maxLength: 12 }), (parts) => {
+        const sql = `select ${parts.join('')}`
+        const plain = withoutLiterals(sql, MARK)
+        return plain === undefined || plain === scanned(sql)
+      }),
+      { numRuns: 3000 },
+    )
   })
 })

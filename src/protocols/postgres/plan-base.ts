@@ -55,9 +55,12 @@ export function basePlan(
     hidesValues: false,
     objects: [],
     tripwire: masks.columns,
-    maskedOutputs: new Map(),
+    maskedOutputs: NO_OUTPUTS,
   }
 }
+
+/** No result column is one with a mask. */
+export const NO_OUTPUTS: PostgresPlan['maskedOutputs'] = new Map()
 
 /** Whatever decides what happens at the target (C11): text as it came and as it is sent, its relations, values, settings. */
 export function exactOf(

@@ -20,13 +20,20 @@ import type { PlanUnder, PostgresPlan } from './plan-types.ts'
 import { SHAPED_CHARS_MAX, type Shape } from './shape.ts'
 import { shownPlainly, withoutParams } from './shown.ts'
 
-/** What of a plan is the same for every call with the same text. Values, and what shows them, are not in it. */
+/**
+ * What of a plan is the same for every call with the same text. Values, and what shows them, are not in it: a plan that
+ * has some is kept without.
+ */
 interface RememberedPlan {
+  /** The number of parameters it was made for. */
+  readonly count: number
   readonly same: Omit<PostgresPlan, 'params' | 'exact' | 'rowsMax' | 'shown' | 'masks'>
   /** The text without its values, when values must not be shown. */
   readonly shownText: string | undefined
   /** The plan of a call without values: the very same object for each of them. */
   whole: PostgresPlan | undefined
+  /** The plan of the same text for another number of parameters. */
+  readonly next: RememberedPlan | undefined
 }
 
 /** The plan of texts of one shape. */
@@ -78,7 +85,7 @@ class Generations<T> {
 
 /** Plans of one set of masks, under what an operator vouches for. */
 export interface PlanMemory {
-  readonly texts: Generations<Map<number, RememberedPlan>>
+  readonly texts: Generations<RememberedPlan>
   readonly shapes: Generations<LikePlan[]>
 }
 
@@ -103,8 +110,13 @@ function trustOf({ trustedFunctions, trustedSideEffects }: Trust): string {
 /** The plan of a text that was planned before, with the values of this call. */
 export function recall({ texts }: PlanMemory, planning: Planning): PostgresPlan | undefined {
   const { request } = planning
-  const remembered = texts.get(request.sql)?.get(boundCount(request))
+  const remembered = ofCount(texts.get(request.sql), boundCount(request))
   return remembered === undefined ? undefined : planAgain(planning, remembered)
+}
+
+function ofCount(plans: RememberedPlan | undefined, count: number): RememberedPlan | undefined {
+  for (let at = plans; at !== undefined; at = at.next) if (at.count === count) return at
+  return undefined
 }
 
 /** The plan of a text, made of the plan of another one of the same shape. */
@@ -120,9 +132,7 @@ export function recallLike(memory: PlanMemory, planning: Planning, shape: Shape)
   if (like === undefined) return undefined
   const { same, shownText } = like.remembered
   const sql = fromBytes(joined(like.pieces, shape.literals))
-  const remembered = { same: { ...same, sql }, shownText, whole: undefined }
-  keepText(memory, request, remembered)
-  return planAgain(planning, remembered)
+  return planAgain(planning, keepText(memory, request, { same: { ...same, sql }, shownText, whole: undefined }))
 }
 
 /**
@@ -137,23 +147,34 @@ export function isWorthWatching({ shapes }: PlanMemory, shape: Shape): boolean {
 
 /** Keeps what a plan says for every call with this text, and for texts like it where its literals were watched. */
 export function remember(memory: PlanMemory, request: Request, plan: PostgresPlan, watch?: LiteralWatch): void {
-  const { params: _params, exact: _exact, rowsMax, shown, masks: _masks, ...same } = plan
-  const hasValues = request.params.length > 0 || rowsMax !== undefined
-  const shownText = plan.hidesValues ? shown.text : undefined
-  const remembered = { same, shownText, whole: hasValues ? undefined : plan }
-  keepText(memory, request, remembered)
+  const hasValues = request.params.length > 0 || plan.rowsMax !== undefined
+  const shownText = plan.hidesValues ? plan.shown.text : undefined
+  // What is kept outlives the young generation of the heap, so that it is little matters more than how it is made.
+  const made = hasValues
+    ? { same: withoutItsValues(plan), shownText, whole: undefined }
+    : { same: plan, shownText, whole: plan }
+  const remembered = keepText(memory, request, made)
   if (watch !== undefined) keepShape(memory, request, remembered, watch)
 }
 
-function keepText({ texts }: PlanMemory, request: Request, remembered: RememberedPlan): void {
-  if (request.sql.length > TEXT_CHARS_MAX) return
-  const known = texts.get(request.sql)
-  if (known === undefined) texts.set(request.sql, new Map([[boundCount(request), remembered]]))
-  else if (known.size < COUNTS_MAX) known.set(boundCount(request), remembered)
+function withoutItsValues(plan: PostgresPlan): RememberedPlan['same'] {
+  const { params: _params, exact: _exact, rowsMax: _rowsMax, shown: _shown, masks: _masks, ...same } = plan
+  return same
 }
 
-/** Only one number of parameters fits a text, and whoever has none yet asks for another plan. */
-const COUNTS_MAX = 4
+function keepText(
+  { texts }: PlanMemory,
+  request: Request,
+  made: Pick<RememberedPlan, 'same' | 'shownText' | 'whole'>,
+): RememberedPlan {
+  const known = texts.get(request.sql)
+  const count = boundCount(request)
+  // Only one number of parameters fits a text, and whoever has none yet asks for another plan: what is third goes.
+  const next = known?.count === count ? known.next : known && { ...known, next: undefined }
+  const remembered = { count, ...made, next }
+  if (request.sql.length <= TEXT_CHARS_MAX) texts.set(request.sql, remembered)
+  return remembered
+}
 
 function keepShape({ shapes }: PlanMemory, request: Request, remembered: RememberedPlan, watch: LiteralWatch): void {
   const { shape, unread } = watch

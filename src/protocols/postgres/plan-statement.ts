@@ -17,7 +17,16 @@ import { bindMasks, type BoundMasks } from './masks.ts'
 import { functionName } from './names.ts'
 import { parse, type Parsed } from './parse.ts'
 import { partsOf } from './parts.ts'
-import { basePlan, exactOf, notUnderstood, refusedBy, refusedPlan, whileMasked, type Planning } from './plan-base.ts'
+import {
+  basePlan,
+  exactOf,
+  NO_OUTPUTS,
+  notUnderstood,
+  refusedBy,
+  refusedPlan,
+  whileMasked,
+  type Planning,
+} from './plan-base.ts'
 import { isWorthWatching, memoryOf, recall, recallLike, remember } from './plan-memory.ts'
 import type { Request } from './plan-request.ts'
 import { planSeveral } from './plan-several.ts'
@@ -55,7 +64,8 @@ export function planOne(planning: Planning): PostgresPlan {
   if (statement === undefined) return notUnderstood(planning, [], ['The statement is not understood.'])
   try {
     const { type, fields } = statement
-    const reading = { ...planning, parsed, node: first?.['stmt'] }
+    const { catalog } = planning
+    const reading: Reading = { request, catalog, under, masks, parsed, node: first?.['stmt'] }
     const isWatched = shape !== undefined && QUERY_KINDS.has(type) && isWorthWatching(memory, shape)
     const watch = isWatched ? new LiteralWatch(reading.node, shape) : undefined
     const plan = (): PostgresPlan => planParsed(reading, type, fields)
@@ -273,12 +283,13 @@ function meetsMasked(use: Use, masks: BoundMasks): boolean {
 }
 
 function maskedOutputs(findings: Findings, masks: BoundMasks): ReadonlyMap<number, Transform> {
+  if (masks.byRelation.size === 0) return NO_OUTPUTS
   const outputs = new Map<number, Transform>()
   for (const [position, origin] of (findings.origins ?? []).entries()) {
     const mask = origin && masks.byRelation.get(origin.use.relation.oid)?.get(origin.column)
     if (mask !== undefined) outputs.set(position, mask.transform)
   }
-  return outputs
+  return outputs.size === 0 ? NO_OUTPUTS : outputs
 }
 
 function checkParams(request: Request, findings: Findings): void {

@@ -89,23 +89,44 @@ class Check {
   }
 
   #sameFields(before: Ast, after: Ast): boolean {
+    let missing = 0
     for (const key in before) {
       if (POSITIONS.has(key)) continue
+      missing += 1
       if (!Object.hasOwn(after, key) || !this.isAsExpected(before[key], after[key])) return false
     }
-    for (const key in after) if (!POSITIONS.has(key) && !Object.hasOwn(before, key)) return false
-    return true
+    // All of them are there; what is more than that was not to be.
+    for (const key in after) if (!POSITIONS.has(key)) missing -= 1
+    return missing === 0
   }
 }
 
-const PLAIN = new Check(new Map())
+/** Whether two trees are the same but for where they stand, without any change. */
+function isSame(before: unknown, after: unknown): boolean {
+  if (typeof before !== 'object' || before === null) return before === after
+  if (typeof after !== 'object' || after === null) return false
+  if (Array.isArray(before)) {
+    if (!Array.isArray(after) || before.length !== after.length) return false
+    for (let i = 0; i < before.length; i++) if (!isSame(before[i], after[i])) return false
+    return true
+  }
+  if (Array.isArray(after)) return false
+  let missing = 0
+  for (const key in before) {
+    if (POSITIONS.has(key)) continue
+    missing += 1
+    if (!Object.hasOwn(after, key) || !isSame((before as Ast)[key], (after as Ast)[key])) return false
+  }
+  for (const key in after) if (!POSITIONS.has(key)) missing -= 1
+  return missing === 0
+}
 
 function isMasked(type: string, before: Ast, after: Ast, { ref, source }: { ref: Ast; source: string }): boolean {
   const subquery = treeOf(source)
   if (type === 'RangeTableSample' && !isSampledAlike(before, subquery)) return false
   if (type !== 'RangeTableSample' && type !== 'RangeVar') return false
   const alias = ref['alias'] ?? { aliasname: text(ref['relname']) }
-  return PLAIN.isAsExpected({ RangeSubselect: { subquery, alias } }, after)
+  return isSame({ RangeSubselect: { subquery, alias } }, after)
 }
 
 /** Whether the sub-select samples as the mention did. */
@@ -115,7 +136,7 @@ function isSampledAlike(before: Ast, subquery: unknown): boolean {
   if (sample?.type !== 'RangeTableSample') return false
   const { relation: _before, ...meant } = before
   const { relation: _after, ...made } = sample.fields
-  return PLAIN.isAsExpected(meant, made)
+  return isSame(meant, made)
 }
 
 function changedClause(

@@ -8,7 +8,7 @@
  *
  * @packageDocumentation
  */
-import { toBytes } from './parse.ts'
+import { fromBytes, toBytes } from './parse.ts'
 
 /** A text in two halves: what stands around its literals, and those. Positions are bytes. */
 export interface Shape {
@@ -56,6 +56,32 @@ export function shapeOf(sql: string): Shape | undefined {
     at = end
   }
   return { key: key + bytes.slice(kept), literals, starts, bytes }
+}
+
+/**
+ * The text with `'mark'` for every string, `mark` for every number and one blank for every run of them: what the scanner
+ * would make of it, for a fraction of the cost. Undefined when it holds anything out of the ordinary.
+ */
+export function withoutLiterals(sql: string, mark: string): string | undefined {
+  if (sql.length > SHAPED_CHARS_MAX) return undefined
+  const bytes = toBytes(sql)
+  if (bytes !== sql && /\p{Surrogate}/u.test(sql)) return undefined
+  let made = ''
+  let kept = 0
+  let afterString = false
+  for (let at = 0; at < bytes.length;) {
+    const kind = kindAt(bytes, at)
+    const end = kind === BLANK ? blanksEnd(bytes, at) : (END_OF[kind]?.(bytes, at, afterString) ?? -1)
+    if (end < 0) return undefined
+    if (kind !== BLANK) afterString = kind === SINGLE_QUOTE
+    const shown = kind === BLANK ? ' ' : kind === DIGIT ? mark : kind === SINGLE_QUOTE ? `'${mark}'` : undefined
+    if (shown !== undefined) {
+      made += fromBytes(bytes.slice(kept, at)) + shown
+      kept = end
+    }
+    at = end
+  }
+  return (made + fromBytes(bytes.slice(kept))).trim()
 }
 
 /** What a string literal says. */
@@ -115,6 +141,12 @@ function wordEnd(bytes: string, start: number): number {
   for (let kind = kindAt(bytes, at); kind === WORD || kind === DIGIT || kind === DOLLAR; kind = kindAt(bytes, ++at));
   // `E'…'` and its like.
   return kindAt(bytes, at) === SINGLE_QUOTE ? -1 : at
+}
+
+function blanksEnd(bytes: string, start: number): number {
+  let at = start
+  while (at < bytes.length && kindAt(bytes, at) === BLANK) at += 1
+  return at
 }
 
 /** Digits, or digits with a point among them. */

@@ -1,6 +1,7 @@
 import type { ShownRequest } from '../../core/call.ts'
 import type { Param } from './plan-types.ts'
 import { COMMENT_TYPES, scan } from './parse.ts'
+import { withoutLiterals } from './shape.ts'
 
 /** What stands for a value in a request that may hold masked data. */
 export const PLACEHOLDER = '•'
@@ -19,9 +20,8 @@ export function shownPlainly(sql: string, params: readonly Param[]): ShownReques
  * constant meets a masked column is not worth being wrong about.
  */
 export function shownWithoutValues(sql: string, params: readonly Param[]): ShownRequest {
-  const words = wordsOf(sql)
-  if (words === undefined) return shownAsLength(sql)
-  return withoutParams(words.join('').trim(), params)
+  const shown = withoutLiterals(sql, PLACEHOLDER) ?? wordsOf(sql)?.join('').trim()
+  return shown === undefined ? shownAsLength(sql) : withoutParams(shown, params)
 }
 
 /**

@@ -27,13 +27,16 @@ export function outputsOf(list: unknown, items: readonly Item[]): Output {
 
 /** The `*` and `t.*` in the list of a SELECT. */
 export function starsOf(clause: Ast, level: Level): readonly Star[] {
-  const isPlain = !hasMergingJoin(clause['fromClause'])
-  return asList(clause['targetList']).flatMap((entry, index): readonly Star[] => {
+  const stars: Star[] = []
+  let isPlain: boolean | undefined
+  for (const [index, entry] of asList(clause['targetList']).entries()) {
     const ref = unwrap(asFields(unwrap(entry)?.fields)['val'])
-    if (ref?.type !== 'ColumnRef') return []
-    const items = starItems(ref.fields, level)
-    return items === undefined ? [] : [{ clause, index, ref: ref.fields, items, isPlain }]
-  })
+    const items = ref?.type === 'ColumnRef' ? starItems(ref.fields, level) : undefined
+    if (ref === undefined || items === undefined) continue
+    isPlain ??= !hasMergingJoin(clause['fromClause'])
+    stars.push({ clause, index, ref: ref.fields, items, isPlain })
+  }
+  return stars
 }
 
 /** What `*`, `t.*` or `schema.t.*` shows; undefined for anything else. */
