@@ -26,6 +26,12 @@ describe('planning a text near the limits', () => {
     expect(whole > STEPS_MAX || whole <= 4.5 * half + 1000).toBe(true)
   })
 
+  // Every part is judged, recorded and shown: lists that parts share must not make of kilobytes gigabytes.
+  it.each(WORST_TEXTS)('has an action in proportion to its length: %s', (_, text) => {
+    const { action } = planQuery({ sql: text(1) }, shopCatalog(), { masks: MASKS })
+    expect(JSON.stringify(action).length).toBeLessThan(4_000_000)
+  })
+
   it('takes few of them for what people write', () => {
     expect(
       steps('SELECT c.name, o.note FROM customers c JOIN orders o ON o.customer_id = c.id WHERE o.id = 1'),

@@ -15,7 +15,7 @@ export const STATEMENT_BYTES_MAX = 128 * 1024
  * Most words, numbers and operators in one text. What they are made of costs far more than their bytes: 128 KB of
  * `a=b and` took ten times as long to plan as one string of that length.
  */
-export const STATEMENT_WORDS_MAX = 20_000
+export const STATEMENT_WORDS_MAX = 15_000
 
 /** A parsed text. `bytes` holds its UTF-8 bytes one per character, because the parser counts positions in bytes. */
 export interface Parsed {

@@ -153,12 +153,16 @@ class Rewriting {
       isSorted: this.#masks.sorted.has(use.relation.oid),
     }
     const source = sourceOf(use.relation, named, { ...form, standIns: this.#masks.standIns.get(use.relation.oid) })
-    this.#length += source.length
-    // What is longer is not parsed, and thousands of mentions of a wide table are millions of characters.
-    if (this.#length > STATEMENT_BYTES_MAX) throw doubt('a result that is too long')
+    this.#lengthen(source)
     this.edits.push(...this.#source.maskedEdits(use, source))
     if (span !== undefined) this.edits.push({ ...span, text: '' })
     this.expected.set(sample?.node ?? use.ref, { kind: 'masked', ref: use.ref, source })
+  }
+
+  /** What is too long is not parsed, and thousands of mentions of a wide table are millions of characters. */
+  #lengthen(made: string): void {
+    this.#length += made.length
+    if (this.#length > STATEMENT_BYTES_MAX) throw doubt('a result that is too long')
   }
 
   /** System columns of a sub-select are columns like any other: `*` would show them, and NATURAL compare them. */
@@ -246,6 +250,7 @@ class Rewriting {
   }
 
   #replace(clause: Ast, index: number, ref: Ast, made: string): void {
+    this.#lengthen(made)
     this.#replaced.add(ref)
     this.edits.push({ ...this.#source.withParentheses(this.#source.refSpan(ref)), text: made })
     const replaced = this.#replacedIn(clause)

@@ -97,7 +97,7 @@ export interface Reading {
  * How many steps one text may take: its nodes, and the look-ups of its names. Each takes some ten nanoseconds and nothing
  * else runs meanwhile; statements that people and their tools write take thousands.
  */
-export const STEPS_MAX = 400_000
+export const STEPS_MAX = 250_000
 
 /** Thrown when a text takes more than {@link STEPS_MAX} steps: joins and sub-selects can make look-ups grow exponentially. */
 export class TooManySteps extends RangeError {}

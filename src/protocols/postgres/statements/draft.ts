@@ -2,6 +2,7 @@ import type { AttributeValue, Part } from '../../../core/action.ts'
 import type { Ast } from '../ast.ts'
 import type { Catalog, CatalogFunction, Relation } from '../catalog.ts'
 import { isBuiltin, judgeFunction } from '../functions.ts'
+import { step } from '../scope.ts'
 import type { SessionEffect, SessionView } from '../session.ts'
 import type { FunctionUse } from '../walk/findings.ts'
 
@@ -11,6 +12,9 @@ import type { FunctionUse } from '../walk/findings.ts'
  * could carry masked data out, or change what the masks rest on.
  */
 export type UnderMasks = 'free' | 'query' | 'unmasked' | 'refused'
+
+/** What a part costs, in steps: it is judged by every rule, and recorded. */
+const PART_STEPS = 30
 
 /** What has been understood of one statement that is no query. Handlers fill it in. */
 export class Draft {
@@ -52,6 +56,12 @@ export class Draft {
 
   /** Adds a part; without a name its resource is `-`. */
   part(verb: string, name: string | undefined, attributes: Readonly<Record<string, AttributeValue>>): void {
+    step(PART_STEPS)
+    // A list that all parts share is judged, recorded and shown once for each of them.
+    for (const word in attributes) {
+      const value = attributes[word]
+      if (Array.isArray(value)) step(value.length)
+    }
     this.parts.push({ verb, resource: name === undefined ? { type: 'none' } : { type: 'sql', name }, attributes })
   }
 

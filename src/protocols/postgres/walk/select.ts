@@ -19,8 +19,12 @@ import { fromItems, lockRows } from './from.ts'
 import { originsOf, outputsOf, starsOf } from './outputs.ts'
 import type { Walker } from './walker.ts'
 
+/** What a query costs, in steps, besides its nodes: a level of names, lists of what it shows and groups by. */
+const QUERY_STEPS = 20
+
 /** A SELECT, VALUES or set operation. `recursive` is the WITH query it is the body of, when that may read itself. */
 export function walkSelect(walk: Walker, fields: Ast, context: Context, recursive?: Cte): Output {
+  step(QUERY_STEPS)
   const ctes = withQueries(walk, fields['withClause'], context)
   const outer: Context = { ...context, ctes }
   if (text(fields['op']) !== '' && fields['op'] !== 'SETOP_NONE') return setOperation(walk, fields, outer, recursive)

@@ -26,6 +26,9 @@ export interface Visitors {
 /** What a mention of a relation costs, in steps of a look-up. */
 const MENTION_STEPS = 50
 
+/** What a mistake costs, in steps: it is looked for everywhere and told in a sentence. */
+const UNKNOWN_STEPS = 20
+
 /** One walk: the catalog it looks into and everything it has found so far. */
 export class Walker {
   readonly catalog: Catalog
@@ -156,6 +159,7 @@ export class Walker {
 
   /** Writes down that something was not understood. */
   unknown(reason: string): void {
+    step(UNKNOWN_STEPS)
     this.#unknowns.add(reason)
     this.mayWrite = true
   }
