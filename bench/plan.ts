@@ -171,7 +171,7 @@ function measured(shape: (n: number) => string, masks: readonly ColumnMask[]): R
 function cpuMicros(run: (n: number) => unknown): number {
   // What one lane leaves behind is not collected at the cost of the next. Only what is young: a full collection also drops
   // what the compiler has learnt, so that a few hundred calls behind one measure the compiler.
-  void globalThis.gc?.({ type: 'minor', execution: 'sync' })
+  globalThis.gc?.({ type: 'minor', execution: 'sync' })
   const before = process.cpuUsage()
   for (let i = 0; i < CALLS; i++) run(++text)
   const { user, system } = process.cpuUsage(before)

@@ -253,8 +253,7 @@ describe('a text without its literals', () => {
   it.each([...STATEMENTS, ...corpus('legitimate'), ...corpus('leaks')])(
     'C10: is what the scanner makes of it, or nothing: %s',
     (sql) => {
-      const plain = withoutLiterals(sql, MARK)
-      if (plain !== undefined) expect(plain).toBe(scanned(sql))
+      expect(withoutLiterals(sql, MARK) ?? scanned(sql)).toBe(scanned(sql))
     },
   )
 
