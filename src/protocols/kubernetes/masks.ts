@@ -52,6 +52,8 @@ export const VARIABLE_MAPS: ReadonlySet<string> = new Set([
 
 class Walk {
   count = 0
+  /** How many fields were left out. */
+  #dropped = 0
 
   /** @param isSecret whether objects here are Secrets though they do not say so, as items of a list do not. */
   value(value: JsonValue, isSecret: boolean): JsonValue {
@@ -67,7 +69,10 @@ class Walk {
     const isSecret = kindText === 'Secret' || (isHeld && isObjectOrPart(object)) || isHelmRelease(object)
     const fields = new Map<string, JsonValue>()
     for (const [key, field] of object) {
-      if (key === 'managedFields' && Array.isArray(field)) continue
+      if (key === 'managedFields' && Array.isArray(field)) {
+        this.#dropped++
+        continue
+      }
       // Whatever calls itself a status may be any object: what it says is scrubbed, and it is masked like any other.
       if (key === 'message' && kindText === 'Status' && typeof field === 'string') {
         fields.set(key, this.#message(field, isHeld))
@@ -93,15 +98,9 @@ class Walk {
 
   /** Metadata of a Secret: labels are selectable and therefore public, annotations are anybody's copies. */
   #metadata(metadata: JsonObject): JsonValue {
-    const fields = new Map<string, JsonValue>()
-    for (const [key, field] of metadata) {
-      if (key === 'managedFields') continue
-      fields.set(
-        key,
-        key === 'annotations' && isJsonObject(field) ? this.#annotations(field) : this.value(field, false),
-      )
-    }
-    return fields
+    const annotations = metadata.get('annotations')
+    if (!isJsonObject(annotations)) return this.#object(metadata, false)
+    return this.#object(new Map([...metadata, ['annotations', this.#annotations(annotations)]]), false)
   }
 
   #annotations(annotations: JsonObject): JsonValue {
@@ -156,10 +155,10 @@ class Walk {
     if (!/^\s*[[{]/u.test(text)) return text
     const parsed = parseJson(text)
     if (parsed === undefined) return text
-    const before = this.count
+    const before = this.count + this.#dropped
     const value = this.value(parsed.value, isSecret)
     // Of two equal keys the masked one may be the one that is not kept.
-    return this.count > before || parsed.hasDuplicates ? writeJson(value) : text
+    return this.count + this.#dropped > before || parsed.hasDuplicates ? writeJson(value) : text
   }
 
   #all(value: JsonValue, mask: string): JsonValue {
