@@ -4,6 +4,7 @@
  *
  * @packageDocumentation
  */
+import type { Server } from '@modelcontextprotocol/server'
 import type { ApprovalRoom } from '../../approval/create-approvals.ts'
 import type { Inbox } from '../../approval/inbox.ts'
 import type { Call } from '../../core/call.ts'
@@ -41,6 +42,8 @@ export interface McpDoorDeps {
   readonly limits?: Partial<DoorLimits>
   /** What clients are told the server is. */
   readonly version?: string
+  /** Makes another server than the gateway's own to stand behind the door, a fresh one for each client. For tests of the door. */
+  readonly factory?: () => Server
 }
 
 /** A target as its callers may know it. */

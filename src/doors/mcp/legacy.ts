@@ -190,7 +190,7 @@ export function createLegacySessions(deps: McpDoorDeps, limits: DoorLimits, curs
       sessionIdGenerator: () => id,
       onsessionclosed: () => void end(entry),
     })
-    const server = createServer(deps, limits, cursors)
+    const server = deps.factory?.() ?? createServer(deps, limits, cursors)
     const entry: Entry = {
       id,
       session,

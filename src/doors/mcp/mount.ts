@@ -68,7 +68,7 @@ export function mountMcp(app: Express, deps: McpDoorDeps): McpDoor {
     // Only the name: the libraries quote messages, and messages hold payloads.
     deps.log.info({ door: 'mcp', error: error.name }, 'a request was refused by the protocol layer')
   }
-  const factory = () => createServer(deps, limits, cursors)
+  const factory = deps.factory ?? (() => createServer(deps, limits, cursors))
   const plain = createMcpHandler(factory, { legacy: 'reject', onerror })
   // A call may wait for a person: its headers go out at once, so that nothing between here and there gives up.
   const streaming = createMcpHandler(factory, { legacy: 'reject', onerror, responseMode: 'sse' })
