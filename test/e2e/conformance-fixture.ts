@@ -84,7 +84,7 @@ function asking(key: string, kind: string, request: Parameters<typeof inputRequi
 
 const nameOf = (ctx: ServerContext): string => {
   const view = inputResponse(ctx.mcpReq.inputResponses, 'user_name')
-  return view.kind === 'elicit' ? String(view.content?.['name'] ?? '') : ''
+  return view.kind === 'elicit' ? JSON.stringify(view.content?.['name'] ?? '') : ''
 }
 
 const ELICITED_PRIMITIVES = {
