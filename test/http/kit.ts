@@ -1,6 +1,7 @@
 /** The real spine over the real HTTP protocol, with a recording kept in memory and names that mean what a test says. */
 import { randomUUID } from 'node:crypto'
 import type { RequestListener } from 'node:http'
+import type { Approvals } from '../../src/approval/approvals.ts'
 import type { Call, Session } from '../../src/core/call.ts'
 import type { Chunk } from '../../src/core/chunk.ts'
 import { SallyportError } from '../../src/core/errors.ts'
@@ -55,12 +56,18 @@ export interface HttpKit {
   close(): Promise<void>
 }
 
+const nobodyAnswers: Approvals['consent'] = async () => {
+  throw new SallyportError('ERR_APPROVAL_PENDING', 'Nobody answers here.')
+}
+
 /** Builds a gateway's inside for one HTTP target. */
 export function httpKit(options: {
   readonly settings: Readonly<Record<string, unknown>>
   readonly policy: string
   /** What names mean, one answer after the other; the last one stays. */
   readonly names?: Readonly<Record<string, readonly (readonly string[])[]>>
+  /** What comes of asking persons; nobody answers unless this does. */
+  readonly consent?: Approvals['consent']
 }): HttpKit {
   const checked = HTTP_SETTINGS.schema.parse(options.settings)
   const target: Target = {
@@ -108,7 +115,7 @@ export function httpKit(options: {
     protocols: { http },
     policy: () => policy,
     permits: createPermits({
-      approvals: { consent: () => Promise.reject(new SallyportError('ERR_APPROVAL_PENDING', 'Nobody answers here.')) },
+      approvals: { consent: options.consent ?? nobodyAnswers },
       limits: createLimits({ now: () => 0 }),
       policyVersion: () => policy.version,
       isCurrent: async () => true,

@@ -1,5 +1,5 @@
 /** Requests through the whole spine to real servers on loopback, friendly and hostile. */
-import { createHash } from 'node:crypto'
+import { createHash, randomBytes } from 'node:crypto'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
@@ -219,6 +219,34 @@ describe('addresses', () => {
     expect((await kit.failure({ path: '/' })).facts.construct).toBe('http.address')
   })
 
+  it('are the only ones a connection is made to, whatever the system says the name is by then', async () => {
+    const elsewhere = await startService((_, response) => void response.end('elsewhere'))
+    closers.push(() => elsewhere.close())
+    for (const host of ['127.0.0.2', '127.0.0.3']) {
+      const one = await startService((_, response) => void response.end(host), undefined, {
+        host,
+        port: elsewhere.port,
+      })
+      closers.push(() => one.close())
+    }
+    // For the system the name is 127.0.0.1, where another server waits at the same port.
+    const kit = httpKit({
+      settings: {
+        base_url: `http://localhost:${elsewhere.port}`,
+        allow_addresses: ['127.0.0.2/31'],
+        auth: 'bearer',
+      },
+      policy: ALLOW,
+      names: { localhost: [['127.0.0.2'], ['127.0.0.3'], ['127.0.0.2']] },
+    })
+    closers.push(() => kit.close())
+    // Nor does a connection that is still open serve what is to go to another address.
+    for (const host of ['127.0.0.2', '127.0.0.3', '127.0.0.2']) {
+      expect((await kit.ask({ path: '/' })).structured['body']).toBe(host)
+    }
+    expect(elsewhere.connections()).toBe(0)
+  })
+
   it('play no part for a request no rule allows: not even the name is looked up', async () => {
     let lookups = 0
     const names = new Proxy({}, { get: () => (lookups++, [['1.1.1.1']]) })
@@ -327,6 +355,36 @@ describe('bodies', () => {
     const { structured } = await kit.ask({ path: '/' })
     expect(structured).toMatchObject({ truncated: true, truncated_by: 'bytes' })
     expect((structured['body'] as string).length).toBe(64 * 1024)
+  })
+
+  it('are not decoded any further than they are shown, nor is the service read on', async () => {
+    const member = gzipSync(
+      randomBytes(8 * 1024)
+        .toString('base64')
+        .repeat(8),
+    )
+    const MEMBERS = 5_000
+    let sent = 0
+    let hungUp = false
+    const server = await startRaw((socket) => {
+      const pour = (): void => {
+        while (sent < MEMBERS && !socket.destroyed) {
+          sent++
+          if (!socket.write(member)) return void socket.once('drain', pour)
+        }
+      }
+      socket.once('data', () => {
+        socket.write('HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-encoding: gzip\r\n\r\n')
+        pour()
+      })
+      socket.on('close', () => (hungUp = true))
+    })
+    closers.push(() => server.close())
+    const { kit } = through(server, { settings: { bytes: '64KiB', response_timeout: '5s' } })
+    const answer = await kit.ask({ path: '/' }).catch((error: unknown) => ({ structured: { error } }))
+    expect(answer.structured).toMatchObject({ truncated: true, truncated_by: 'bytes' })
+    await expect.poll(() => hungUp, { timeout: 30_000 }).toBe(true)
+    expect(sent).toBeLessThan(MEMBERS)
   })
 
   for (const [what, headers, body, code] of [

@@ -1,12 +1,14 @@
 /** WebSockets through the door: refused unless a rule names them, then message by message, masked and recorded. */
+import { createHash } from 'node:crypto'
 import { once } from 'node:events'
-import { createServer, type Server } from 'node:http'
+import { createServer, type IncomingMessage, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { WebSocket, WebSocketServer } from 'ws'
 import { connect } from 'node:net'
 import { text } from 'node:stream/consumers'
-import { httpKit, SECRET, TOKEN, type HttpKit } from './kit.ts'
+import { startRaw, startService } from '../services/http.ts'
+import { httpKit, SECRET, SLOTS, TOKEN, type HttpKit } from './kit.ts'
 
 const RULES = `rules:
   - {id: read, effect: allow, principals: ["*"], actions: ["http.*", class:exec], resources: ["**"]}
@@ -15,6 +17,9 @@ const RULES = `rules:
   - {id: ask, effect: require_approval, principals: ["*"], actions: [http.upgrade], resources: [{path: "/live/guarded/**"}], approvers: {any_of: [group:lead]}}
 masks:
   - {detect: [email], transform: redact}`
+
+/** A client that has nothing to say. */
+async function* silence(): AsyncGenerator<Uint8Array> {}
 
 describe('a WebSocket', () => {
   let service: Server
@@ -68,8 +73,12 @@ describe('a WebSocket', () => {
     })
   const refusal = async (socket: WebSocket): Promise<[number | undefined, unknown]> => {
     socket.on('error', () => undefined)
-    const [, answer] = (await once(socket, 'unexpected-response')) as [unknown, import('node:http').IncomingMessage]
-    return [answer.statusCode, JSON.parse(await text(answer))]
+    const answer = await new Promise<IncomingMessage | undefined>((resolve) => {
+      socket.once('unexpected-response', (_request, response) => resolve(response))
+      socket.once('open', () => resolve(undefined))
+    })
+    if (answer === undefined) socket.terminate()
+    return answer === undefined ? [101, undefined] : [answer.statusCode, JSON.parse(await text(answer))]
   }
   const hear = async (socket: WebSocket): Promise<string> => {
     const [data] = (await once(socket, 'message')) as [Buffer]
@@ -151,6 +160,122 @@ describe('a WebSocket', () => {
     const [first] = (await once(socket, 'data')) as [Buffer]
     socket.destroy()
     expect(first.toString()).toMatch(/^HTTP\/1\.1 200 /u)
+  })
+
+  it('takes one of its caller’s places at the door for as long as it lasts', async () => {
+    const talks = await Promise.all(
+      Array.from({ length: SLOTS }, async () => {
+        const socket = dial('/live/x')
+        await once(socket, 'open')
+        return socket
+      }),
+    )
+    expect(await refusal(dial('/live/x'))).toEqual([429, expect.objectContaining({ code: 'ERR_LIMIT_CONCURRENCY' })])
+    const plain = (): Promise<Response> =>
+      fetch(`http://127.0.0.1:${ports[0]}/service/x`, { headers: { authorization: `Bearer ${TOKEN}` } })
+    expect((await plain()).status).toBe(429)
+    for (const socket of talks) socket.close()
+    await expect.poll(async () => (await plain()).status, { timeout: 30_000 }).toBe(200)
+  })
+
+  it('is connected to the address that was vetted, whatever the system says the name is by then', async () => {
+    const plain = await startService((_, response) => void response.end('elsewhere'))
+    const vetted = await startService((_, response) => void response.writeHead(418).end(), undefined, {
+      host: '127.0.0.2',
+      port: plain.port,
+    })
+    const pinned = httpKit({
+      settings: { base_url: `http://localhost:${plain.port}`, allow_addresses: ['127.0.0.2'], auth: 'bearer' },
+      policy: RULES,
+      names: { localhost: [['127.0.0.2']] },
+    })
+    try {
+      await expect(heads(pinned)).rejects.toThrow('it answered 418')
+      expect([plain.connections(), vetted.connections()]).toEqual([0, 1])
+    } finally {
+      await pinned.close()
+      await plain.close()
+      await vetted.close()
+    }
+  })
+
+  /** Asks for a WebSocket by the spine alone and returns the first thing that comes of it. */
+  async function heads(one: HttpKit, protocols: readonly string[] = []): Promise<unknown> {
+    const said = one.run(
+      one.call({ method: 'GET', path: '/live/x', headers: [], upgrade: { protocols } }, { input: silence() }),
+    )
+    try {
+      const first = await said.next()
+      return first.value
+    } finally {
+      await said.return()
+    }
+  }
+
+  const accept = (key: string): string =>
+    createHash('sha1').update(`${key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11`).digest('base64')
+  for (const [what, protocols, status, lines] of [
+    ['no answer to its key', [], '101 Switching Protocols', () => []],
+    ['the answer to another key', [], '101 Switching Protocols', () => [`Sec-WebSocket-Accept: ${accept('other')}`]],
+    ['its own key', [], '101 Switching Protocols', (key: string) => [`Sec-WebSocket-Accept: ${key}`]],
+    [
+      'an extension nobody offered',
+      [],
+      '101 Switching Protocols',
+      (key: string) => [`Sec-WebSocket-Accept: ${accept(key)}`, 'Sec-WebSocket-Extensions: permessage-deflate'],
+    ],
+    [
+      'a protocol nobody offered',
+      ['chat'],
+      '101 Switching Protocols',
+      (key: string) => [`Sec-WebSocket-Accept: ${accept(key)}`, 'Sec-WebSocket-Protocol: other'],
+    ],
+    [
+      'a protocol though none was offered',
+      [],
+      '101 Switching Protocols',
+      (key: string) => [`Sec-WebSocket-Accept: ${accept(key)}`, 'Sec-WebSocket-Protocol: chat'],
+    ],
+    [
+      'none of the protocols that were offered',
+      ['chat'],
+      '101 Switching Protocols',
+      (key: string) => [`Sec-WebSocket-Accept: ${accept(key)}`],
+    ],
+    ['success of another kind', [], '200 OK', (key: string) => [`Sec-WebSocket-Accept: ${accept(key)}`]],
+    ['a place elsewhere', [], '307 Temporary Redirect', () => ['Location: ws://127.0.0.1:1/']],
+  ] as const) {
+    it(`is not opened by a service that answers with ${what}`, async () => {
+      const hostile = await startRaw((socket) => {
+        socket.once('data', (bytes: Buffer) => {
+          const [, key = ''] = /sec-websocket-key: (\S+)/iu.exec(bytes.toString('latin1')) ?? []
+          const head = [`HTTP/1.1 ${status}`, 'Connection: Upgrade', 'Upgrade: websocket', ...lines(key)]
+          // The beginning of a conversation stands right behind it.
+          socket.write(Buffer.concat([Buffer.from(`${head.join('\r\n')}\r\n\r\n`), Buffer.from([0x81, 2, 104, 105])]))
+        })
+      })
+      const one = httpKit({
+        settings: { base_url: hostile.url, allow_addresses: ['127.0.0.1'], auth: 'bearer' },
+        policy: RULES,
+      })
+      try {
+        await expect(heads(one, protocols)).rejects.toMatchObject({ code: 'ERR_UPSTREAM_REJECTED' })
+      } finally {
+        await one.close()
+        await hostile.close()
+      }
+    })
+  }
+
+  it('is not begun with the compression a client offers', async () => {
+    const socket = new WebSocket(`ws://127.0.0.1:${ports[0]}/service/live/x`, {
+      headers: { authorization: `Bearer ${TOKEN}` },
+      perMessageDeflate: true,
+    })
+    const [answer] = (await once(socket, 'upgrade')) as [IncomingMessage]
+    socket.terminate()
+    expect([answer.statusCode, answer.headers['sec-websocket-extensions']]).toEqual([101, undefined])
+    expect(asked.at(-1)?.headers['sec-websocket-extensions']).toBeUndefined()
   })
 
   for (const [what, lines] of [

@@ -26,8 +26,12 @@ export interface TestService {
 /** Answers one request, whose body was read. */
 export type Answering = (seen: Seen, response: ServerResponse) => void | Promise<void>
 
-/** Starts a server for HTTP/1.1, with TLS where a certificate is given. */
-export async function startService(answer: Answering, tls?: Certificate): Promise<TestService> {
+/** Starts a server for HTTP/1.1, with TLS where a certificate is given; on a free port of 127.0.0.1 unless told. */
+export async function startService(
+  answer: Answering,
+  tls?: Certificate,
+  at: { readonly host?: string; readonly port?: number } = {},
+): Promise<TestService> {
   const seen: Seen[] = []
   const listener: RequestListener = (request, response) => {
     void (async () => {
@@ -40,7 +44,7 @@ export async function startService(answer: Answering, tls?: Certificate): Promis
     })().catch(() => response.destroy())
   }
   const server = tls === undefined ? createServer(listener) : createTlsServer(tls, listener)
-  return opened(server, seen, tls === undefined ? 'http' : 'https', '127.0.0.1')
+  return opened(server, seen, tls === undefined ? 'http' : 'https', at)
 }
 
 /** Starts a server that writes bytes of its own choice to whoever connects. */
@@ -49,10 +53,15 @@ export async function startRaw(serve: (socket: Socket) => void): Promise<TestSer
     socket.on('error', () => undefined)
     serve(socket)
   })
-  return opened(server, [], 'http', '127.0.0.1')
+  return opened(server, [], 'http', {})
 }
 
-async function opened(server: Server, seen: Seen[], scheme: string, host: string): Promise<TestService> {
+async function opened(
+  server: Server,
+  seen: Seen[],
+  scheme: string,
+  { host = '127.0.0.1', port: wanted = 0 }: { readonly host?: string; readonly port?: number },
+): Promise<TestService> {
   const sockets = new Set<Socket>()
   let connections = 0
   server.on('connection', (socket: Socket) => {
@@ -60,7 +69,7 @@ async function opened(server: Server, seen: Seen[], scheme: string, host: string
     sockets.add(socket)
     socket.on('close', () => sockets.delete(socket))
   })
-  server.listen(0, host)
+  server.listen(wanted, host)
   await once(server, 'listening')
   const { port } = server.address() as AddressInfo
   return {

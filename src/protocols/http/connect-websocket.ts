@@ -111,8 +111,11 @@ async function open(
   socket.pause()
   try {
     await new Promise<void>((resolve, reject) => {
+      let isAnswered = false
       socket.once('open', resolve)
-      socket.on('error', reject)
+      // Comes before key, protocol and extensions of the answer are looked at (RFC 6455, section 4.1).
+      socket.once('upgrade', () => (isAnswered = true))
+      socket.on('error', (cause) => reject(isAnswered ? badHandshake(cause) : cause))
       socket.once('unexpected-response', (_request, { statusCode = 0 }) => {
         reject(
           new SallyportError('ERR_UPSTREAM_REJECTED', `The service opened no WebSocket: it answered ${statusCode}.`),
@@ -127,6 +130,12 @@ async function open(
   } finally {
     permit.signal.removeEventListener('abort', abort)
   }
+}
+
+function badHandshake(cause: Error): SallyportError {
+  return new SallyportError('ERR_UPSTREAM_REJECTED', 'The service opened no WebSocket: its handshake is not valid.', {
+    cause,
+  })
 }
 
 /** What both sides said, in the order it came. */
