@@ -13,6 +13,9 @@ import { callOf, permitOf } from './connector-kit.ts'
 const SCHEMA = `
   CREATE TABLE orders (id int PRIMARY KEY, status text NOT NULL, price numeric(8, 2), secret text, seen int DEFAULT 0);
   CREATE TABLE items (order_id int REFERENCES orders ON DELETE CASCADE, n int, PRIMARY KEY (order_id, n));
+  CREATE TABLE notes (item_order int, item_n int, id int PRIMARY KEY, body text,
+    FOREIGN KEY (item_order, item_n) REFERENCES items ON DELETE SET NULL);
+  CREATE TABLE trees (id int PRIMARY KEY, parent int REFERENCES trees ON DELETE CASCADE);
   CREATE TABLE archive (id int PRIMARY KEY, status text);
   CREATE TABLE keyless (a int, b int);
   CREATE TABLE numbered (id serial PRIMARY KEY, a int);
@@ -32,9 +35,11 @@ const SCHEMA = `
   CREATE TRIGGER stamp BEFORE UPDATE ON stamped FOR EACH ROW EXECUTE FUNCTION stamp();`
 
 const ROWS = `
-  TRUNCATE orders, items, archive, keyless, noticed, stamped, parts;
+  TRUNCATE orders, items, notes, trees, archive, keyless, noticed, stamped, parts;
   INSERT INTO orders SELECT n, CASE WHEN n <= 12 THEN 'new' ELSE 'paid' END, n, 'geheim-' || n FROM generate_series(1, 20) n;
   INSERT INTO items SELECT id, n FROM orders, generate_series(1, 2) n;
+  INSERT INTO notes VALUES (1, 1, 1, 'a'), (2, 1, 2, 'b');
+  INSERT INTO trees VALUES (1, NULL), (2, 1), (3, 2);
   INSERT INTO keyless VALUES (1, 1), (1, 1), (2, 2);
   INSERT INTO noticed VALUES (1, 1);
   INSERT INTO stamped VALUES (1, 1);
@@ -125,7 +130,7 @@ describe.each(SERVERS)('C14: the preview of a write, on PostgreSQL %s', (server)
     const { sections } = await previewOf(`DELETE FROM orders WHERE status = 'new' RETURNING id`)
     expect(sections[0]).toMatchObject({ title: 'DELETE public.orders: 12 rows', more: 2 })
     expect(sections[0]?.table?.columns).toEqual(['id', 'status', 'price', 'seen', 'secret'])
-    expect(sections[1]).toEqual({ title: 'DELETE public.items, by a foreign key: 24 rows, counted only' })
+    expect(sections[1]).toEqual({ title: 'DELETE public.items, by a foreign key: 24 rows' })
     expect(await count('orders')).toBe(20)
   })
 
@@ -225,6 +230,37 @@ describe.each(SERVERS)('C14: the preview of a write, on PostgreSQL %s', (server)
     expect(await other.run()).toBe('UPDATE 1')
   })
 
+  it.each([
+    ['one more', 'INSERT INTO items VALUES (1, 3)'],
+    ['as many, but others', 'UPDATE items SET n = 7 WHERE order_id = 1 AND n = 2'],
+    ['two keys away', 'INSERT INTO notes VALUES (1, 2, 3, NULL)'],
+    ['none of them', 'DELETE FROM items WHERE order_id = 1'],
+  ])('commits nothing when foreign keys would change other rows than were seen: %s', async (_, change) => {
+    const { preview, run } = await held('DELETE FROM orders WHERE id = 1')
+    expect(preview.missing).toBeUndefined()
+    await db.admin.query(change)
+    expect(await run()).toBe('ERR_APPROVAL_STALE again')
+    expect(await count('orders WHERE id = 1')).toBe(1)
+  })
+
+  it('rows of others that no key changes are nobody’s concern', async () => {
+    const { run } = await held('DELETE FROM orders WHERE id = 1')
+    await db.admin.query(`INSERT INTO items VALUES (2, 3); UPDATE notes SET body = 'c' WHERE id = 1`)
+    expect(await run()).toBe('DELETE 1')
+    const other = await held('UPDATE orders SET seen = 9 WHERE id = 2')
+    await db.admin.query('DELETE FROM items WHERE order_id = 2')
+    expect(await other.run()).toBe('UPDATE 1')
+  })
+
+  it('C11: holds an execution to the settings it was tried under', async () => {
+    const { preview, run } = await held(`INSERT INTO stamped VALUES (5, 1, '2026-01-01 00:00')`)
+    const guard = JSON.parse(preview.guard ?? '{}') as { settings: Record<string, string> }
+    const moved = { ...guard, settings: { ...guard.settings, TimeZone: 'Asia/Tokyo' } }
+    expect(await run(JSON.stringify(moved))).toBe('ERR_APPROVAL_STALE again')
+    expect(await count('stamped')).toBe(1)
+    expect(await run()).toBe('INSERT 0 1')
+  })
+
   it('commits nothing when the rows an INSERT reads are others', async () => {
     const { run } = await held(`INSERT INTO archive SELECT id, status FROM orders WHERE status = 'paid'`)
     await db.admin.query(`DELETE FROM orders WHERE id = 20; INSERT INTO orders VALUES (99, 'paid', 1, 'x')`)
@@ -252,7 +288,7 @@ describe.each(SERVERS)('C14: the preview of a write, on PostgreSQL %s', (server)
 
   it('refuses a guard it cannot read', async () => {
     const { run } = await held('UPDATE orders SET seen = 1 WHERE id = 1')
-    expect(await run('{"v":2}')).toBe('ERR_APPROVAL_STALE')
+    expect(await run('{"v":3}')).toBe('ERR_APPROVAL_STALE')
     expect(await count('orders WHERE seen = 1')).toBe(0)
   })
 
@@ -260,6 +296,15 @@ describe.each(SERVERS)('C14: the preview of a write, on PostgreSQL %s', (server)
     const conflict = await previewOf(`INSERT INTO archive VALUES (1, 'x') ON CONFLICT (id) DO UPDATE SET status = 'y'`)
     expect(conflict).toMatchObject({ missing: expect.stringContaining('not held') as unknown })
     expect(conflict.sections[0]?.title).toBe('INSERT public.archive: 1 row')
+    for (const [sql, why] of [
+      ['DELETE FROM trees WHERE id = 1', 'back to public.trees'],
+      ['INSERT INTO keyless VALUES ((SELECT max(id) FROM orders), 1)', 'cannot be told'],
+      ['WITH few AS (SELECT id FROM orders) INSERT INTO keyless SELECT id, 1 FROM few', 'cannot be told'],
+    ] as const) {
+      const preview = await previewOf(sql)
+      expect(preview.missing).toContain(why)
+      expect([preview.guard, preview.touched]).toEqual([undefined, undefined])
+    }
   })
 })
 

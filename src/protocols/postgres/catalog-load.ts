@@ -228,7 +228,7 @@ async function loadCatalog(connection: UpstreamConnection, builtins?: Builtins):
   const role = ask.json(sql.ROLE_SQL)
   const readable = ask.json(sql.READABLE_SQL)
   await ask.all(connection)
-  const [database, version, snapshot, fingerprint] = head[0] ?? []
+  const [database, version, snapshot, fingerprint, timeZone] = head[0] ?? []
   const { rows, comments, typeNames } = catalogRows(
     // The queries give what the types of their rows say; nothing else stands between them.
     {
@@ -243,7 +243,7 @@ async function loadCatalog(connection: UpstreamConnection, builtins?: Builtins):
   )
   const rights = rightsOf(role, readable)
   const loaded = {
-    catalog: makeCatalog({ ...rows, rights, eventFunctions: eventTriggers.map(Number) }),
+    catalog: makeCatalog({ ...rows, rights, eventFunctions: eventTriggers.map(Number), timeZone: timeZone ?? '' }),
     snapshot: snapshot ?? '',
     comments,
     typeNames,

@@ -80,9 +80,12 @@ const SNAPSHOT = `pg_catalog.pg_current_snapshot()::pg_catalog.text OPERATOR(pg_
   OPERATOR(pg_catalog.||) ' '::pg_catalog.text OPERATOR(pg_catalog.||)
   pg_catalog.hashtext(CURRENT_USER::pg_catalog.text)::pg_catalog.text`
 
-/** Facts about the server, the fingerprint of what the other queries give, and the snapshot it holds for. */
+/**
+ * Facts about the server, the fingerprint of what the other queries give, the snapshot it holds for, and the time zone of
+ * a session that asks for none.
+ */
 export const HEAD_SQL = `SELECT current_database()::text, current_setting('server_version_num'),
-  ${SNAPSHOT}, ${FINGERPRINT}`
+  ${SNAPSHOT}, ${FINGERPRINT}, current_setting('TimeZone')`
 
 /**
  * Prepares the look at the catalog: its snapshot, and its fingerprint unless the snapshot is still the one that is given.

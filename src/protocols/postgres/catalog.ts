@@ -225,6 +225,8 @@ export interface CatalogRows {
   readonly eventFunctions?: readonly number[]
   /** Set where {@link searchPath} is not the one of the target: what resolves names by itself, later, is not understood. */
   readonly isPathMoved?: true
+  /** What a session has that asks for none. */
+  readonly timeZone?: string
   /** Absent where nobody asked, which counts as a role that may read everything. */
   readonly rights?: BackendRights
   /** What the database said of the masks that were tried on it, by their expression: empty, or an SQLSTATE. */

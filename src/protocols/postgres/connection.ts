@@ -49,6 +49,7 @@ export class UpstreamConnection {
   #backend: { readonly processID: number; readonly secretKey: number } | undefined
   #onNotice: ((report: BackendReport) => void) | undefined
   readonly #reported = new Map<string, string>()
+  #mayMove = false
 
   /**
    * Connects, proves our password, pins the session and checks that it is as pinned.
@@ -178,6 +179,11 @@ export class UpstreamConnection {
     return rows
   }
 
+  /** Settings may become others from here on. Whoever calls this gives the connection up when it is done. */
+  letMove(): void {
+    this.#mayMove = true
+  }
+
   /** Stops reading from the backend, so that it stops sending. Not while a cancelled statement is to come to its end. */
   pause(): void {
     if (!this.#isCancelled) this.#connection.stream.pause()
@@ -260,7 +266,8 @@ export class UpstreamConnection {
     this.#connection.stream.prependListener('data', measure)
     this.#connection.on('parameterStatus', (report: { parameterName: string; parameterValue: string }) => {
       const pin = this.#pins[report.parameterName]
-      if (pin !== undefined && pin !== report.parameterValue) this.destroy(drifted(this.target, report.parameterName))
+      if (!this.#mayMove && pin !== undefined && pin !== report.parameterValue)
+        this.destroy(drifted(this.target, report.parameterName))
     })
   }
 

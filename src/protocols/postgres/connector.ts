@@ -79,6 +79,9 @@ export class DeadConnection extends Error {}
 /** How the catalog guard looks: at the snapshot alone, or at the catalog. */
 export type GuardKind = 'snapshot' | 'fingerprint'
 
+/** The number of the transaction: none as long as it has changed nothing (PostgreSQL manual, section 9.27). */
+export const XID_SQL = 'SELECT pg_catalog.txid_current_if_assigned()::pg_catalog.text'
+
 /** Portals are told apart by a number: one that a limit has cut is still open while the next statement runs. */
 const PORTAL = 'call'
 const SAVEPOINT = 'sallyport_read'
@@ -347,7 +350,7 @@ class Attempt {
     let xid: string | null | undefined
     const step: Step = {
       do: 'run',
-      sql: 'SELECT pg_catalog.txid_current_if_assigned()::pg_catalog.text',
+      sql: XID_SQL,
       onRow: ([cell]) => (xid = cell),
     }
     this.#throwFailure(await this.#connection.run([step]), false)
@@ -479,6 +482,6 @@ export function notAsSeen(): SallyportError {
   return new SallyportError(
     'ERR_APPROVAL_STALE',
     'The rows are no longer those the approvers saw: others changed some of them. Nothing was changed, and the approvers are asked again.',
-    { facts: { noEffect: true, askAgain: true } },
+    { facts: { noEffect: true, askAgain: true, sqlstate: SERIALIZATION_FAILURE } },
   )
 }

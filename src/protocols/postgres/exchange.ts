@@ -20,6 +20,8 @@ export interface RunStep {
   readonly do: 'run'
   readonly sql: string
   readonly params?: readonly Param[]
+  /** OIDs of their types, 0 where the statement decides; without it the statement decides them all. */
+  readonly paramTypes?: readonly number[]
   readonly onRow?: RowSink
   /** Called with the command tag. */
   readonly onDone?: (tag: string | undefined) => void
@@ -31,6 +33,7 @@ export interface OpenStep {
   readonly portal: string
   readonly sql: string
   readonly params: readonly Param[]
+  readonly paramTypes?: readonly number[]
   /** Called with the columns of the result, or with none when the statement returns no rows. */
   readonly onFields: (fields: readonly FieldDef[]) => void
 }
@@ -67,7 +70,7 @@ export type TransactionStatus = 'I' | 'T' | 'E'
 /** What an exchange writes to: the part of `pg`'s connection used here. */
 export interface Writer {
   readonly stream: { cork(): void; uncork(): void }
-  parse(message: { readonly text: string }): void
+  parse(message: { readonly text: string; readonly types?: readonly number[] }): void
   bind(message: { readonly portal: string; readonly values: readonly Param[] }): void
   describe(message: { readonly type: 'P'; readonly name: string }): void
   execute(message: { readonly portal: string; readonly rows: number }): void
@@ -174,12 +177,12 @@ export class Exchange implements Submittable {
 function write(writer: Writer, step: Step): void {
   switch (step.do) {
     case 'run':
-      writer.parse({ text: step.sql })
+      writer.parse(textOf(step))
       writer.bind({ portal: '', values: step.params ?? [] })
       writer.execute({ portal: '', rows: 0 })
       return
     case 'open':
-      writer.parse({ text: step.sql })
+      writer.parse(textOf(step))
       writer.bind({ portal: step.portal, values: step.params })
       writer.describe({ type: 'P', name: step.portal })
       return
@@ -187,6 +190,10 @@ function write(writer: Writer, step: Step): void {
       writer.execute({ portal: step.portal, rows: step.rowsMax })
       return
   }
+}
+
+function textOf({ sql: text, paramTypes: types }: RunStep | OpenStep): Parameters<Writer['parse']>[0] {
+  return types === undefined ? { text } : { text, types }
 }
 
 /** Whether it is an ErrorResponse and not a failure of the socket: only those carry a severity. */

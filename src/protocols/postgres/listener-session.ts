@@ -16,17 +16,18 @@ import { SallyportError } from '../../core/errors.ts'
 import type { Principal } from '../../core/principal.ts'
 import type { Target } from '../../core/target.ts'
 import { errorResponse } from './listener-errors.ts'
+import type { BackendMessage } from './messages/backend.ts'
 import type { Bind } from './messages/bind.ts'
 import { encodeCommandComplete } from './messages/command-complete.ts'
 import { CLOSE_COMPLETE, FLUSH, PARSE_COMPLETE } from './messages/control.ts'
 import { encodeCopy } from './messages/copy.ts'
 import { encodeTextRow } from './messages/data-row.ts'
-import { encodeDescribe, type DescribeOrClose } from './messages/describe.ts'
+import { decodeParameterDescription, encodeDescribe, type DescribeOrClose } from './messages/describe.ts'
 import type { Execute } from './messages/execute.ts'
 import type { FrontendMessage } from './messages/frontend.ts'
 import type { FunctionCall } from './messages/function-call.ts'
 import { encodeParse, type Parse } from './messages/parse.ts'
-import { decodeReport, encodeReport } from './messages/report.ts'
+import { decodeReport, encodeReport, type Report } from './messages/report.ts'
 import { encodeRowDescription } from './messages/row-description.ts'
 import { encodeNotification, encodeParameterStatus, encodeReadyForQuery } from './messages/session-facts.ts'
 import { violation } from './messages/violation.ts'
@@ -39,7 +40,7 @@ import { afterEffect, EMPTY_SESSION, type SessionView } from './session.ts'
 import type { WireBackend } from './wire/backend.ts'
 import type { Downstream } from './wire/downstream.ts'
 import { FunctionAnswer, portalOf } from './wire/function-call.ts'
-import { WireCall, type PortalRequest, type Statement } from './wire/payload.ts'
+import { typesOf, WireCall, type PortalRequest, type Statement } from './wire/payload.ts'
 import { isUnderMasks, reportedError, withheldNotice } from './wire/reported.ts'
 
 /** What a client's session needs of the gateway. */
@@ -640,13 +641,13 @@ export class ClientSession {
 
   /** Parses a statement at the backend, if that was not done, and describes it if asked. */
   async #prepare(statement: Statement, describe: boolean): Promise<void> {
-    const { upstreamName: name, wanted: sql, paramTypes, sent } = statement
+    const { upstreamName: name, wanted: sql, sent } = statement
     const isParsed = sent === sql
     if (!isParsed && sent !== undefined && name !== '') {
       this.#backend.sendAhead(encodeDescribe({ type: 'Close', what: 'statement', name }), '3')
     }
     this.#backend.send([
-      ...(isParsed ? [] : [encodeParse({ name, sql, paramTypes })]),
+      ...(isParsed ? [] : [encodeParse({ name, sql, paramTypes: typesOf(statement) })]),
       ...(describe ? [encodeDescribe({ type: 'Describe', what: 'statement', name })] : []),
       FLUSH,
     ])
@@ -657,13 +658,16 @@ export class ClientSession {
     if (!statement.isAnswered) this.#client.write(PARSE_COMPLETE)
     statement.isAnswered = true
     if (!describe) return
-    this.#client.write(await this.#answerOf('t', statement))
-    this.#client.write(await this.#answerOf('Tn', statement))
+    const { bytes, body } = await this.#answerOf('t', statement)
+    // Binary values can then be told, to whoever is asked about them.
+    statement.described = decodeParameterDescription(body)
+    this.#client.write(bytes)
+    this.#client.write((await this.#answerOf('Tn', statement)).bytes)
   }
 
-  async #answerOf(letters: string, statement: Statement): Promise<Buffer> {
+  async #answerOf(letters: string, statement: Statement): Promise<BackendMessage> {
     const piece = await this.#backend.next()
-    if (piece.kind === 'message' && letters.includes(piece.letter)) return piece.bytes
+    if (piece.kind === 'message' && letters.includes(piece.letter)) return piece
     if (piece.kind === 'message' && piece.letter === 'E') {
       const report = decodeReport('ErrorResponse', piece.body)
       this.#conclude(statement)
@@ -706,14 +710,25 @@ export class ClientSession {
   /** Ends the pipeline at the backend and tells the client that it may go on. */
   #ready(): Promise<void> | undefined {
     const syncing = this.#backend.sync()
-    return syncing === undefined && this.#portals.size === 0 ? this.#tellReady() : this.#becomeReady(syncing)
+    const isPlain = syncing === undefined && this.#portals.size === 0 && !this.#backend.isRefused
+    return isPlain ? this.#tellReady() : this.#becomeReady(syncing)
   }
 
   async #becomeReady(syncing: Promise<void> | undefined): Promise<void> {
     await syncing
     const { status } = this.#backend
-    if (status !== 'T') for (const name of this.#portals.keys()) await this.#endPortal(name, 'done')
+    const refused = this.#backend.takeRefusal()
+    if (refused !== undefined) this.#tellRefusal(refused)
+    const how = refused === undefined ? 'done' : 'abandoned'
+    if (status !== 'T') for (const name of this.#portals.keys()) await this.#endPortal(name, how)
     await this.#tellReady()
+  }
+
+  /** What was done was undone at its end, by a constraint that is only looked at there. */
+  #tellRefusal(report: Report): void {
+    this.#hasChanged = true
+    const isMasked = this.#isUnderMasks || this.#backend.isWithheld
+    this.#client.write(errorResponse(reportedError(report, { sql: '', isMasked }, '')))
   }
 
   #tellReady(): Promise<void> | undefined {
@@ -772,7 +787,8 @@ export class ClientSession {
     if (lost !== undefined) throw lost
     const isOver = error.code === 'ERR_SHUTTING_DOWN' || error.code === 'ERR_UNAUTHENTICATED'
     if (isOver || this.#session.signal.aborted) throw error
-    if (this.#ticket !== undefined && error.code === 'ERR_CANCELLED') {
+    // Who only goes away leaves the ticket standing, and may ask again for the same call (C12).
+    if (this.#ticket !== undefined && error.code === 'ERR_CANCELLED' && !this.#client.gone.aborted) {
       await this.#rooms.withdraw(this.#ticket, this.#session).catch((fault: unknown) => this.#rooms.onFault(fault))
     }
     this.#ticket = undefined
@@ -809,7 +825,7 @@ export class ClientSession {
   #call(tool: string, wire: WireCall, stopped: () => 'done' | 'abandoned') {
     this.#policy = this.#rooms.policyVersion()
     const controller = this.#controllerNow()
-    const call = new ClientCall(this.#session, this.#target, tool, wire, controller.signal, this.#hold(), stopped)
+    const call = new ClientCall(this.#session, this.#target, tool, wire, controller.signal, this.#hold(wire), stopped)
     // Known once the call is planned: only what may be a COPY has input, and such a call cannot be approved.
     wire.onPlanned = (plan) => {
       call.input = mayTakeData(plan) ? this.#copyData() : NO_INPUT
@@ -824,8 +840,10 @@ export class ClientSession {
     return this.#controller
   }
 
-  #hold(): Call['hold'] {
-    return this.#backend.status === 'I' ? this.#holding : this.#notHolding
+  /** Where a transaction is open, that of a pipeline or of a text with several statements too, waiting would hold locks. */
+  #hold({ isPart }: WireCall): Call['hold'] {
+    const { status, hasRun } = this.#backend
+    return status === 'I' && !hasRun && !isPart ? this.#holding : this.#notHolding
   }
 
   #onHeld({ ticket, approvers, expiresAt }: Parameters<NonNullable<Call['hold']['onHeld']>>[0]): void {

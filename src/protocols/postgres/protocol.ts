@@ -24,14 +24,16 @@ import type { PlanUnder, PostgresPlan } from './plan-types.ts'
 import { loadParser, refusal } from './plan.ts'
 import { isParserLoaded } from './parse.ts'
 import { Pool } from './pool.ts'
-import { guardStep, readGuard } from './preview/guard.ts'
-import { previewWrite } from './preview/preview.ts'
+import { guardSql, readGuard } from './preview/guard.ts'
+import { readMeaning } from './preview/meaning.ts'
+import { previewWrite, type PreviewSession } from './preview/preview.ts'
 import { withoutValues } from './shown.ts'
 import { UpstreamConnection } from './connection.ts'
 import { WireBackend } from './wire/backend.ts'
 import { executeWire, type WireTarget } from './wire/execute.ts'
-import { WireCall } from './wire/payload.ts'
+import { typesOf, WireCall } from './wire/payload.ts'
 import { planAsWritten, planWire } from './wire/plan-wire.ts'
+import { isReadableValue } from './wire/values.ts'
 
 /** Works out what a payload means. Pure. */
 export type Planner = (
@@ -229,13 +231,9 @@ export function postgresProtocol(planner: Planner): PostgresProtocol {
     secret: Secret,
   ): { readonly held: Held } | undefined {
     if (permit.guard === undefined) return undefined
-    const guard = readGuard(permit.guard)
-    const step = guard === undefined ? undefined : guardStep(plan, guard)
-    // Fail closed: what cannot be compared is not what was approved.
-    if (step === undefined) throw new SallyportError('ERR_APPROVAL_STALE', 'The preview cannot be compared any more.')
     return {
       held: {
-        step,
+        step: { do: 'run', sql: comparison(plan, permit.guard), params: plan.params },
         async look() {
           const { catalog } = await catalogNow(backend, plan.masks, async () => secret, permit.signal)
           if (catalog.fingerprint !== plan.fingerprint) throw new StaleCatalog(true)
@@ -269,6 +267,21 @@ export function postgresProtocol(planner: Planner): PostgresProtocol {
     const backend = backendOf(call.target)
     const { catalog } = await catalogNow(backend, context.masks, context.secret, context.signal)
     return planner(call.payload, catalog, { masks: context.masks, ...planSettings(backend.options) })
+  }
+
+  /** The plan as it is made with the catalog of now, provided that it means the very same. */
+  async function planNow(
+    backend: Backend,
+    { payload }: Call,
+    planned: PostgresPlan,
+    { catalog }: LoadedCatalog,
+  ): Promise<PostgresPlan> {
+    if (planned.fingerprint === catalog.fingerprint) return planned
+    const under = { masks: planned.masks, ...planSettings(backend.options) }
+    const again =
+      payload instanceof WireCall ? planWire(payload, catalog, under) : await planner(payload, catalog, under)
+    if (meansTheSame(planned, again)) return again
+    throw new SallyportError('ERR_UPSTREAM_REJECTED', 'the schema changed while it was made.')
   }
 
   /** While its transaction is idle, what a wire call was planned with is compared when it runs; else it is looked at now. */
@@ -334,28 +347,35 @@ export function postgresProtocol(planner: Planner): PostgresProtocol {
     execute(call, plan, permit, secret, readSecret = async () => secret) {
       const { payload } = call
       if (!(payload instanceof WireCall)) return ending(call, permit, run(call, plan, permit, secret))
-      if (permit.guard !== undefined && plan.refused === undefined) throw notThroughThisDoor()
-      return executeWire(call, payload, plan, permit, wireTarget(call, payload, readSecret, permit, plan))
+      const { guard } = permit
+      const target = wireTarget(call, payload, readSecret, permit, plan)
+      return executeWire(call, payload, plan, permit, {
+        ...target,
+        ...(guard !== undefined && { comparison: (of: PostgresPlan) => comparison(of, guard) }),
+      })
     },
 
-    async preview(call, plan, { masks, secret, signal }) {
+    async preview(call, planned, { masks, secret, signal }) {
       const backend = backendOf(call.target)
       if (backend.options.preview === 'off') {
         return {
           sections: [],
           missing: 'There is no preview: the configuration of this target switches it off.',
-          ...(plan.readOnly && { touched: {} }),
+          ...(planned.readOnly && { touched: {} }),
         }
       }
       const used = await secret()
-      const catalog = backend.keeper.latest ?? (await catalogNow(backend, plan.masks, async () => used, signal))
+      // A client with a session is planned for by the catalog that was seen last.
+      const catalog = await catalogNow(backend, planned.masks, async () => used, signal)
+      const plan = await planNow(backend, call, planned, catalog)
       const { options, pool } = backend
       const of = { target: call.target.name, options, pool, plan, catalog, masks, secret: used, signal }
-      const preview = await previewWrite(of)
-      if (!(call.payload instanceof WireCall) || preview.guard === undefined) return preview
-      // Fail closed: a guard nobody compares would promise what it does not keep.
-      const { guard: _, touched: __, ...unguarded } = preview
-      return { ...unguarded, missing: UNGUARDED_WIRE }
+      const { payload } = call
+      if (!(payload instanceof WireCall)) return previewWrite(of)
+      // What writes nothing needs no session to say so.
+      const session = plan.readOnly ? NO_SESSION : await sessionOf(payload)
+      if (typeof session === 'string') return { sections: [], missing: `There is no preview: ${session}.` }
+      return previewWrite({ ...of, session })
     },
 
     async describe(call, context: PlanContext) {
@@ -383,15 +403,27 @@ export function postgresProtocol(planner: Planner): PostgresProtocol {
   }
 }
 
-const UNGUARDED_WIRE = 'The execution is not held to these rows: it comes through the PostgreSQL door.'
+const NO_SESSION: PreviewSession = { settings: {}, paramTypes: [] }
 
-/** The same call was asked through a door that compares its rows, and would now run through one that does not. */
-function notThroughThisDoor(): SallyportError {
-  return new SallyportError(
-    'ERR_APPROVAL_STALE',
-    'The call was approved by the rows it changes, which only query_database compares. Run it there, or ask again.',
-    { facts: { noEffect: true } },
-  )
+/** What of a client's session its preview needs, or why there can be none. */
+async function sessionOf({ backend, portal }: WireCall): Promise<PreviewSession | string> {
+  const settings = readMeaning(await backend.meaning())
+  if (settings === undefined) return 'the settings of the session could not be read'
+  if (portal === undefined) return { settings, paramTypes: [] }
+  const paramTypes = typesOf(portal.statement)
+  const { params, paramFormats } = portal.bind
+  // What is tried must be the very value: a binary one is only text where its type says how.
+  const isUnread = params.some((value, at) => !isReadableValue(value, paramFormats, paramTypes, at))
+  return isUnread ? 'a parameter is in a binary form that is not known here' : { settings, paramTypes }
+}
+
+/** SQL that fails unless the plan would do what its approvers saw. */
+function comparison({ sql, params }: PostgresPlan, text: string): string {
+  const guard = readGuard(text)
+  const made = guard === undefined ? undefined : guardSql(sql, params.length, guard)
+  // Fail closed: what cannot be compared is not what was approved.
+  if (made === undefined) throw new SallyportError('ERR_APPROVAL_STALE', 'The preview cannot be compared any more.')
+  return made
 }
 
 async function* ending(call: Call, permit: Permit, chunks: AsyncIterable<Chunk>): AsyncGenerator<Chunk> {

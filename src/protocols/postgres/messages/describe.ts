@@ -24,3 +24,12 @@ export function encodeDescribe({ type, what, name }: DescribeOrClose): Buffer {
     .text(name)
     .done()
 }
+
+/** ParameterDescription: OIDs of the types of a statement's parameters. */
+export function decodeParameterDescription(body: Buffer): readonly number[] {
+  const reader = new BodyReader('ParameterDescription', body)
+  const types: number[] = []
+  for (let left = reader.count(); left > 0; left--) types.push(reader.uint32())
+  reader.end()
+  return types
+}

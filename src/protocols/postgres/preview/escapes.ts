@@ -19,7 +19,13 @@ import type { Findings } from '../walk/findings.ts'
 
 /** What a preview needs to know of a statement, or why there is none. */
 export type Understood =
-  | { readonly kind: 'understood'; readonly target: Use; readonly effects: Effects; readonly isTimeless: boolean }
+  | {
+      readonly kind: 'understood'
+      readonly target: Use
+      readonly effects: Effects
+      readonly isTimeless: boolean
+      readonly readsOthers: boolean
+    }
   | { readonly kind: 'nothing' }
   | { readonly kind: 'none'; readonly why: string }
 
@@ -49,7 +55,8 @@ export function understand(plan: PostgresPlan, catalog: Catalog): Understood {
   if (why !== undefined) return none(why)
   const [target, other] = findings.uses.filter(({ writes }) => writes.size > 0)
   if (target === undefined || other !== undefined) return none('it writes in more than one place')
-  return { kind: 'understood', target, effects, isTimeless: isTimeless(catalog, type, fields) }
+  const readsOthers = findings.uses.length > 1
+  return { kind: 'understood', target, effects, isTimeless: isTimeless(catalog, type, fields), readsOthers }
 }
 
 function none(why: string): Understood {

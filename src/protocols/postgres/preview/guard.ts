@@ -1,9 +1,25 @@
-import type { Step } from '../exchange.ts'
-import type { Param, PostgresPlan } from '../plan-types.ts'
+/**
+ * What an execution must find as the preview found it: the settings that give its text a meaning, and the rows it is about,
+ * those of other tables included that foreign keys change with them (C14).
+ *
+ * @packageDocumentation
+ */
+import type { RunStep } from '../exchange.ts'
+import type { Param } from '../plan-types.ts'
 import { affectedBy, type Affected } from './affected.ts'
+import { follow, type KeyStep } from './keys.ts'
+import { settingsHold } from './meaning.ts'
 
-/** What an execution must find as the preview found it: the rows the statement is about, as its approvers saw them. */
+/** Everything that is compared. */
 export interface RowGuard {
+  readonly settings: Readonly<Record<string, string>>
+  readonly compared: readonly Compared[]
+}
+
+/** The rows of one table, as approvers saw them. */
+export interface Compared {
+  /** How they are reached from those the statement names: no step for these themselves. */
+  readonly keys: readonly KeyStep[]
   /** SQL of the columns that are compared; made by the preview, which knows which of them may be read. */
   readonly list: string
   readonly count: number
@@ -13,49 +29,63 @@ export interface RowGuard {
 
 /** A preview of more rows than this has no guard: each of them would be compared. */
 export const GUARDED_ROWS_MAX = 200_000
+/** A guard is kept with its ticket. */
+const GUARD_CHARS_MAX = 30_000
 
-/** Writes a guard down for the ticket. */
-export function writeGuard(guard: RowGuard): string {
-  return JSON.stringify({ v: 1, ...guard })
+/** Writes a guard down for the ticket; `undefined` for one that would be too long. */
+export function writeGuard(guard: RowGuard): string | undefined {
+  const text = JSON.stringify({ v: 2, ...guard })
+  return text.length > GUARD_CHARS_MAX ? undefined : text
 }
 
 /** Reads a guard back; `undefined` for one that is not ours. */
 export function readGuard(text: string): RowGuard | undefined {
-  const { v, list, count, digest } = JSON.parse(text) as Readonly<Record<string, unknown>>
-  if (v !== 1 || typeof list !== 'string' || !Number.isSafeInteger(count)) return undefined
-  if (typeof digest !== 'string' || !/^[0-9a-f]{64}$/.test(digest)) return undefined
-  return { list, count: Number(count), digest }
+  const { v, settings, compared } = JSON.parse(text) as { readonly v?: unknown } & Partial<RowGuard>
+  if (v !== 2 || settings === undefined || compared === undefined) return undefined
+  const isWhole = compared.every(({ count, digest }) => Number.isSafeInteger(count) && /^[0-9a-f]{64}$/.test(digest))
+  return isWhole ? { settings, compared } : undefined
 }
 
-/** Counts the rows and hashes what is compared of them, in no order: two result columns. */
+/** Counts rows and hashes what is compared of them, in no order: two result columns. */
 export function digestStep(
   affected: Affected,
   list: string,
-  params: readonly Param[],
+  given: Given,
   onRow: (count: number, digest: string) => void,
-): Step {
+): RunStep {
   return {
     do: 'run',
-    sql: `SELECT n::pg_catalog.text, digest${mentioned(affected, params)} FROM (${digestSql(affected, list)}) AS found`,
-    params,
+    sql: `SELECT n::pg_catalog.text, digest${mentioned(affected, given.params)} FROM (${digestSql(affected, list)}) AS found`,
+    ...given,
     onRow: ([count, digest]) => onRow(Number(count), digest ?? ''),
   }
 }
 
+/** Values for the parameters of a statement, and what its client says they are. */
+export interface Given {
+  readonly params: readonly Param[]
+  readonly paramTypes?: readonly number[]
+}
+
 /**
- * A statement that fails with a division by zero unless the rows are those of the guard. `undefined` when the statement is
- * not one a guard is made for.
+ * A statement that fails with a division by zero unless everything is as the guard says. It takes the parameters of the
+ * statement it stands before. `undefined` when that is not one a guard is made for.
+ *
+ * @param count of those parameters.
  */
-export function guardStep({ sql, params }: PostgresPlan, guard: RowGuard): Step | undefined {
-  const affected = affectedBy(sql)
-  if (affected === undefined) return undefined
-  const isSame = `n OPERATOR(pg_catalog.=) ${guard.count} AND digest OPERATOR(pg_catalog.=) '${guard.digest}'`
-  return {
-    do: 'run',
-    sql: `SELECT 1 OPERATOR(pg_catalog./) CASE WHEN ${isSame} THEN 1 ELSE 0 END${mentioned(affected, params)}
-FROM (${digestSql(affected, guard.list)}) AS found`,
-    params,
-  }
+export function guardSql(sql: string, count: number, guard: RowGuard): string | undefined {
+  const isAboutRows = guard.compared.length > 0
+  const affected = isAboutRows ? affectedBy(sql) : undefined
+  if (isAboutRows && affected === undefined) return undefined
+  const same = guard.compared.map((one) => sameRows(affected as Affected, one))
+  const holds = [...settingsHold(guard.settings), ...same].join('\n  AND ')
+  const unnamed = mentioned(affected ?? { params: new Set() }, Array.from({ length: count }))
+  return `SELECT 1 OPERATOR(pg_catalog./) CASE WHEN ${holds === '' ? 'true' : holds} THEN 1 ELSE 0 END${unnamed}`
+}
+
+function sameRows(affected: Affected, { keys, list, count, digest }: Compared): string {
+  return `(SELECT n OPERATOR(pg_catalog.=) ${count}::pg_catalog.int8
+    AND digest OPERATOR(pg_catalog.=) '${digest}'::pg_catalog.text FROM (${digestSql(follow(affected, keys), list)}) AS found)`
 }
 
 /** A join may meet a row twice, and a write changes it once: equal rows count once, so the list holds what tells them apart. */
@@ -68,7 +98,7 @@ function digestSql(affected: Affected, list: string): string {
 }
 
 /** Every parameter must be mentioned in a text to which all of them are given. */
-export function mentioned({ params: named }: Affected, params: readonly Param[]): string {
+export function mentioned({ params: named }: Pick<Affected, 'params'>, params: readonly unknown[]): string {
   return params
     .map((_, index) => index + 1)
     .filter((number) => !named.has(number))

@@ -20,12 +20,15 @@ import { lost, rejected, sqlstateOf } from '../errors.ts'
 import type { Outcome, Step } from '../exchange.ts'
 import { pinned, quoteIdentifier, resourceName } from '../names.ts'
 import type { PostgresOptions } from '../options.ts'
-import { wholePinGuard } from '../pins.ts'
+import { pinnedSettings, wholePinGuard } from '../pins.ts'
 import type { PostgresPlan } from '../plan-types.ts'
 import type { Pool } from '../pool.ts'
 import { affectedBy, type Affected } from './affected.ts'
 import { defaulted, escapesOfDefault, understand, type Understood } from './escapes.ts'
-import { digestStep, GUARDED_ROWS_MAX, mentioned, writeGuard } from './guard.ts'
+import { digestStep, GUARDED_ROWS_MAX, mentioned, writeGuard, type Compared, type Given } from './guard.ts'
+import { follow, passedOn, type Passed } from './keys.ts'
+import { MEANING_SQL, meaningSet, readMeaning } from './meaning.ts'
+import { columnOf as column, Readable } from './readable.ts'
 
 /** What a preview is made with. */
 export interface PreviewOf {
@@ -38,6 +41,15 @@ export interface PreviewOf {
   readonly masks: readonly ColumnMask[]
   readonly secret: Secret
   readonly signal: AbortSignal
+  /** Set for a statement of a client that has a session of its own. */
+  readonly session?: PreviewSession
+}
+
+/** What of a client's session decides what its statement would do. */
+export interface PreviewSession {
+  /** See `meaning.ts`. */
+  readonly settings: Readonly<Record<string, string>>
+  readonly paramTypes: readonly number[]
 }
 
 /** Less than what the gateway waits, so that the backend says itself that it takes too long. */
@@ -46,8 +58,6 @@ const TIMEOUT_MS = 8_000
 const LOCK_TIMEOUT_MS = 2_000
 const SAMPLE_ROWS = 10
 const SAMPLE_COLUMNS = 12
-/** A guard lists its columns by name, and has a bound. */
-const LIST_CHARS_MAX = 6_000
 const PORTAL = 'preview'
 
 /** Tries the statement and takes it back. @throws SallyportError when it could not be tried. */
@@ -56,6 +66,8 @@ export async function previewWrite(of: PreviewOf): Promise<Preview> {
   if (understood.kind === 'nothing') return { sections: [], touched: {} }
   if (understood.kind === 'none') return missing(understood.why)
   const { connection } = await of.pool.lease(of.secret, of.signal)
+  const isMoved = of.session !== undefined && !isPinned(of.session.settings, of.options)
+  if (isMoved) connection.letMove()
   const abort = (): void => void (cancelling = connection.cancel(of.signal.reason))
   let cancelling: Promise<void> | undefined
   of.signal.addEventListener('abort', abort, { once: true })
@@ -66,8 +78,13 @@ export async function previewWrite(of: PreviewOf): Promise<Preview> {
     await cancelling
     // Fail closed: a connection whose transaction could not be ended is not used again.
     const ended = connection.isInTransaction ? await connection.run([{ do: 'run', sql: 'ROLLBACK' }]) : undefined
-    of.pool.release(connection, ended?.failure !== undefined)
+    of.pool.release(connection, isMoved || ended?.failure !== undefined)
   }
+}
+
+/** Whether a session has the settings that every connection of the pool is pinned to. */
+function isPinned(settings: Readonly<Record<string, string>>, options: PostgresOptions): boolean {
+  return Object.entries(pinnedSettings(options)).every(([name, value]) => (settings[name] ?? value) === value)
 }
 
 function missing(why: string): Preview {
@@ -83,6 +100,10 @@ class Trial {
   readonly #understood: Extract<Understood, { kind: 'understood' }>
   readonly #relation: Relation
   readonly #affected: Affected | undefined
+  readonly #readable: Readable
+  readonly #given: Given
+  /** Those the trial was made under. */
+  #settings: Readonly<Record<string, string>> | undefined
 
   constructor(of: PreviewOf, understood: Extract<Understood, { kind: 'understood' }>, connection: UpstreamConnection) {
     this.#of = of
@@ -92,6 +113,9 @@ class Trial {
     this.#target = understood.target
     this.#relation = understood.target.relation
     this.#affected = affectedBy(of.plan.sql)
+    this.#readable = new Readable(this.#catalog, of.masks)
+    const { params } = of.plan
+    this.#given = of.session === undefined ? { params } : { params, paramTypes: of.session.paramTypes }
   }
 
   async run(): Promise<Preview> {
@@ -101,33 +125,53 @@ class Trial {
     if (escaping !== undefined) return missing(escaping)
     const list = this.#comparedList()
     const found = list === undefined ? undefined : await this.#find(list)
+    const passed = await this.#findPassed()
     const before = await this.#sampleBefore()
     const countsBefore = await this.#changeCounts()
     const tag = await this.#execute()
     const count = Number(/(\d+)$/.exec(tag)?.[1] ?? 0)
-    const cascades = this.#cascades(countsBefore, await this.#changeCounts())
-    const sections = [await this.#section(count, before), ...cascades.map(cascadeSection)]
-    const why = this.#whyUnguarded(found?.count, count)
+    const changes = this.#changesBetween(countsBefore, await this.#changeCounts())
+    const sections = [
+      await this.#section(count, before),
+      ...changes.map(([what, number]) => ({ title: `${what}: ${rows(number)}` })),
+    ]
+    const guard = this.#guardOf(list, found, passed, count)
     const own = `${plan.kind.toUpperCase()} ${resourceName(this.#relation)}`
     return {
       sections,
-      ...(why === undefined && { touched: Object.fromEntries([[own, count], ...cascades]) }),
-      ...(why === undefined && found !== undefined && list !== undefined
-        ? { guard: writeGuard({ list, ...found }) }
-        : {}),
-      ...(why !== undefined && { missing: `The execution is not held to these rows: ${why}.` }),
+      ...(guard.why === undefined && { touched: Object.fromEntries([[own, count], ...changes]) }),
+      ...(guard.text !== undefined && { guard: guard.text }),
+      ...(guard.why !== undefined && { missing: `The execution is not held to these rows: ${guard.why}.` }),
     }
+  }
+
+  /** What the execution is held to, or why to nothing. */
+  #guardOf(
+    list: string | undefined,
+    found: Found | undefined,
+    passed: FoundPassed,
+    count: number,
+  ): { readonly text?: string; readonly why?: string } {
+    const why = this.#whyUnguarded(found?.count, count) ?? passed.why
+    if (why !== undefined) return { why }
+    // Fail closed: the settings decide what the values in a text stand for.
+    if (this.#settings === undefined) return { why: 'the settings of the session could not be read' }
+    const own = found === undefined || list === undefined ? [] : [{ keys: [], list, ...found }]
+    const text = writeGuard({ settings: this.#settings, compared: [...own, ...passed.compared] })
+    return text === undefined ? { why: 'there is too much to compare' } : { text }
   }
 
   /** Takes the locks of the statement, and makes sure that it still means what it was planned as. */
   async #open(): Promise<void> {
-    const { plan, options } = this.#of
+    const { plan, options, session } = this.#of
     const timeoutMs = Math.min(TIMEOUT_MS, options.statementTimeoutMs)
     const steps: Step[] = [
       { do: 'run', sql: 'BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE' },
       wholePinGuard(options, timeoutMs, plan),
       { do: 'run', sql: `SELECT pg_catalog.set_config('lock_timeout', '${LOCK_TIMEOUT_MS}', true)` },
-      { do: 'open', portal: PORTAL, sql: plan.sql, params: plan.params, onFields: () => undefined },
+      ...(session === undefined ? [] : [{ do: 'run', ...meaningSet(session.settings) } as const]),
+      { do: 'run', sql: MEANING_SQL, onRow: ([json]) => (this.#settings = readMeaning(json)) },
+      { do: 'open', portal: PORTAL, sql: plan.sql, ...this.#given, onFields: () => undefined },
       { do: 'run', sql: FINGERPRINT_GUARD_SQL, params: [plan.fingerprint] },
     ]
     const outcome = await this.#connection.run(steps)
@@ -136,6 +180,10 @@ class Trial {
       throw new SallyportError('ERR_UPSTREAM_REJECTED', 'the schema or the session changed while it was made.')
     }
     this.#throwFailure(outcome)
+    const { settings = this.#settings } = session ?? {}
+    if (JSON.stringify(settings) !== JSON.stringify(this.#settings)) {
+      throw new SallyportError('ERR_UPSTREAM_REJECTED', 'the session has settings nobody can try the statement under.')
+    }
   }
 
   /** A default that leaves something behind, such as a number of a sequence. */
@@ -160,14 +208,44 @@ class Trial {
     return undefined
   }
 
-  /** The rows as approvers may see them, with the columns that say which they are. */
-  async #find(list: string): Promise<{ readonly count: number; readonly digest: string } | undefined> {
-    if (this.#affected === undefined) return undefined
-    let found: { readonly count: number; readonly digest: string } | undefined
-    const { params } = this.#of.plan
-    const step = digestStep(this.#affected, list, params, (count, digest) => (found = { count, digest }))
+  /** Counts the rows it is about, and hashes what is compared of them. */
+  async #find(list: string, affected = this.#affected): Promise<Found | undefined> {
+    if (affected === undefined) return undefined
+    let found: Found | undefined
+    const step = digestStep(affected, list, this.#given, (count, digest) => (found = { count, digest }))
     this.#throwFailure(await this.#connection.run([step]))
     return found
+  }
+
+  /** The same of the rows that foreign keys change with them. */
+  async #findPassed(): Promise<FoundPassed> {
+    const { kind } = this.#of.plan
+    if (kind !== 'update' && kind !== 'delete') return { compared: [] }
+    const compared: Compared[] = []
+    for (const passed of passedOn(this.#catalog, this.#relation, kind, this.#target.updated)) {
+      const { keys, relation, why } = passed
+      const list = this.#passedList(passed)
+      if (why !== undefined) return { compared, why }
+      if (this.#affected === undefined || list === undefined) {
+        return { compared, why: `the database role may not read the rows of ${resourceName(relation)} that change too` }
+      }
+      const found = await this.#find(list, follow(this.#affected, keys))
+      if (found === undefined || found.count > GUARDED_ROWS_MAX) {
+        return { compared, why: `more than ${GUARDED_ROWS_MAX} rows of ${resourceName(relation)} change too` }
+      }
+      compared.push({ keys, list, ...found })
+    }
+    return { compared }
+  }
+
+  #passedList({ relation, verb, keys, columns }: Passed): string | undefined {
+    const alias = keys.at(-1)?.alias
+    if (alias === undefined || ![...columns].every((name) => this.#readable.has(relation, name))) return undefined
+    const wanted = relation.columns
+      .map(({ name }) => name)
+      .filter((name) => verb === 'delete' || columns.has(name) || relation.primaryKey.includes(name))
+      .filter((name) => this.#readable.has(relation, name))
+    return this.#readable.list(relation, alias, wanted)
   }
 
   async #sampleBefore(): Promise<readonly (readonly Cell[])[]> {
@@ -175,11 +253,10 @@ class Trial {
     if (this.#affected === undefined || this.#affected.kind === 'insert' || columns.length === 0) return []
     const { alias } = this.#affected
     const list = columns.map((name, at) => `${column(alias, name)}::pg_catalog.text AS c${at}`).join(', ')
-    const { params } = this.#of.plan
-    const unused = mentioned(this.#affected, params)
+    const unused = mentioned(this.#affected, this.#given.params)
     return this.#ask(
       `SELECT DISTINCT met.*${unused} FROM (${this.#affected.select(list)}) AS met ORDER BY 1 LIMIT ${SAMPLE_ROWS}`,
-      params,
+      this.#given,
     )
   }
 
@@ -250,7 +327,7 @@ class Trial {
     )
     const found = await this.#ask(
       `SELECT ${list} FROM ${pinned(this.#relation)} AS t WHERE (${keyList}) IN (${tuples.join(', ')})`,
-      given.flat(),
+      { params: given.flat() },
     )
     const keyOf = (row: readonly Cell[]): string => JSON.stringify(keys.map((name) => row[columns.indexOf(name)]))
     const byKey = new Map(found.map((row) => [keyOf(row), row]))
@@ -267,12 +344,12 @@ class Trial {
       `SELECT o::pg_catalog.text, pg_catalog.pg_stat_get_xact_tuples_updated(o)::pg_catalog.text,
          pg_catalog.pg_stat_get_xact_tuples_deleted(o)::pg_catalog.text
        FROM pg_catalog.unnest($1::pg_catalog.oid[]) AS o`,
-      [`{${others.join(',')}}`],
+      { params: [`{${others.join(',')}}`] },
     )
     return new Map(counts.map(([oid, updated, deleted]) => [Number(oid), [Number(updated), Number(deleted)]]))
   }
 
-  #cascades(before: ChangeCounts, after: ChangeCounts): readonly (readonly [string, number])[] {
+  #changesBetween(before: ChangeCounts, after: ChangeCounts): readonly (readonly [string, number])[] {
     return [...after].flatMap(([oid, [updated, deleted]]) => {
       const relation = this.#catalog.relationsByOid.get(oid)
       const [updatedBefore, deletedBefore] = before.get(oid) ?? [0, 0]
@@ -289,7 +366,8 @@ class Trial {
     if (plan.kind === 'insert') {
       if (/\bconflict\b/i.test(plan.sql)) return 'which rows exist already may change until it runs'
       // The rows stand in the statement itself.
-      if (this.#affected === undefined) return undefined
+      if (this.#affected === undefined && !this.#understood.readsOthers) return undefined
+      if (this.#affected === undefined) return 'what it inserts is read in a way that cannot be told from the statement'
       if (!this.#understood.isTimeless) return 'the statement reads a clock, and inserts other values at another time'
     }
     if (found === undefined)
@@ -304,17 +382,7 @@ class Trial {
     if (this.#affected === undefined) return undefined
     const { alias, kind } = this.#affected
     if (kind === 'insert') return `${quoteIdentifier(alias)}.*`
-    const { primaryKey, children, kind: relationKind } = this.#relation
-    const isKeyed =
-      primaryKey.length > 0 &&
-      primaryKey.every((name) => this.#isReadable(name)) &&
-      (children.length === 0 || relationKind === 'partitioned_table')
-    if (!isKeyed && !this.#isAllReadable()) return undefined
-    const identity = isKeyed ? [] : ['tableoid', 'ctid']
-    const named = [...identity, ...this.#compared()].map((name) => column(alias, name)).join(', ')
-    if (named.length <= LIST_CHARS_MAX) return named
-    const version = ['tableoid', 'ctid', 'xmin'].map((name) => column(alias, name)).join(', ')
-    return this.#isAllReadable() ? version : undefined
+    return this.#readable.list(this.#relation, alias, this.#compared())
   }
 
   /** Of an UPDATE its key and what it reads and writes; of a DELETE everything. Never what is masked for anybody. */
@@ -347,27 +415,16 @@ class Trial {
   }
 
   #isMasked(name: string): boolean {
-    const { schema, name: table } = this.#relation
-    return this.#of.masks.some((mask) => mask.schema === schema && mask.table === table && mask.column === name)
+    return this.#readable.isMasked(this.#relation, name)
   }
 
   #isReadable(name: string): boolean {
-    if (this.#isMasked(name)) return false
-    if (this.#isAllReadable()) return true
-    const columns = this.#catalog.rights?.readable.get(this.#relation.oid)
-    const attnum = this.#relation.columns.find((known) => known.name === name)?.attnum
-    return columns instanceof Set && attnum !== undefined && columns.has(attnum)
+    return this.#readable.has(this.#relation, name)
   }
 
-  #isAllReadable(): boolean {
-    const { rights } = this.#catalog
-    if (rights === undefined || rights.powers.includes('superuser')) return true
-    return rights.readable.get(this.#relation.oid) === 'all'
-  }
-
-  async #ask(sql: string, params: readonly Cell[] = []): Promise<readonly (readonly Cell[])[]> {
+  async #ask(sql: string, given: Given = { params: [] }): Promise<readonly (readonly Cell[])[]> {
     const found: Cell[][] = []
-    this.#throwFailure(await this.#connection.run([{ do: 'run', sql, params, onRow: (cells) => found.push(cells) }]))
+    this.#throwFailure(await this.#connection.run([{ do: 'run', sql, ...given, onRow: (cells) => found.push(cells) }]))
     return found
   }
 
@@ -392,12 +449,16 @@ type ChangeCounts = ReadonlyMap<number, readonly [updated: number, deleted: numb
 /** Stands for a value that is masked for somebody. */
 const MASKED = '•'
 
-function column(alias: string, name: string): string {
-  return `${quoteIdentifier(alias)}.${quoteIdentifier(name)}`
+/** Rows that were found, and a hash over them. */
+interface Found {
+  readonly count: number
+  readonly digest: string
 }
 
-function cascadeSection([what, count]: readonly [string, number]): PreviewSection {
-  return { title: `${what}: ${rows(count)}, counted only` }
+/** What is compared of other tables, and why that is not all of it. */
+interface FoundPassed {
+  readonly compared: readonly Compared[]
+  readonly why?: string
 }
 
 function rows(count: number): string {

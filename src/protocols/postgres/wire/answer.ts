@@ -27,6 +27,8 @@ const CHUNK_BYTES = 64 * 1024
 const NOTICES_MAX = 10_000
 /** So many decoded rows are looked into together. */
 const DECODED_ROWS = 500
+/** DataRow, CommandComplete, PortalSuspended, EmptyQueryResponse, and the beginning of COPY: the statement has run. */
+const ENDS_HOLDING = 'DCsIGH'
 /** How long a stopped statement may take to end. */
 const STOP_TIMEOUT_MS = 5_000
 
@@ -53,6 +55,8 @@ export class Answer {
   stopped: unknown
   /** Whether the backend has described the result. */
   isDescribed = false
+  /** Set while nothing may be handed on, because all of it may have to be done once more: until a row or an end comes. */
+  holdsBack = false
   readonly #reading: Reading
   /** Rows are decoded, because detectors look into them. */
   readonly #isDecoding: boolean
@@ -98,6 +102,7 @@ export class Answer {
         this.flush()
         return undefined
       }
+      if (piece.kind === 'rows' || ENDS_HOLDING.includes(piece.letter)) this.holdsBack = false
       if (piece.kind === 'rows') this.#takeRows(piece.bytes, piece.rows)
       else {
         this.#note(piece)
@@ -134,6 +139,7 @@ export class Answer {
   /** Makes chunks of what was gathered. */
   flush(): void {
     if (this.stopped !== undefined) this.forget()
+    if (this.holdsBack) return
     if (this.#cells.length > 0) {
       const rows = this.#cells
       this.#cells = []

@@ -18,6 +18,8 @@ import { encodeExecute } from '../messages/execute.ts'
 import { encodeDescribe } from '../messages/describe.ts'
 import { encodeParse } from '../messages/parse.ts'
 import { SESSION_PATH_SQL } from '../catalog-sql.ts'
+import { MEANING_SQL } from '../preview/meaning.ts'
+import { XID_SQL } from '../connector.ts'
 import { FUNCTION_SQL } from './function-call.ts'
 import { decodeReport, type Report } from '../messages/report.ts'
 import {
@@ -45,12 +47,15 @@ const QUESTIONS = new Map([
   ...PINS.map((pin) => [`sallyport_show_${pin}`, `SHOW ${pin}`] as const),
   ['sallyport_path', SESSION_PATH_SQL],
   ['sallyport_function', FUNCTION_SQL],
+  ['sallyport_meaning', MEANING_SQL],
+  ['sallyport_xid', XID_SQL],
 ])
 const OWN_STATEMENTS = [
   'sallyport_snapshot',
   'sallyport_fingerprint',
   'sallyport_heap',
   'sallyport_heap_shown',
+  'sallyport_isolation',
   ...QUESTIONS.keys(),
 ]
 
@@ -81,6 +86,8 @@ export class WireBackend {
   isOpen = false
   /** Whether what was sent ends with a Sync, or ends itself as a Query does. */
   isSyncSent = false
+  /** Whether anything of its client ran since the last Sync, so that its transaction is open. */
+  hasRun = false
   /** Whether the backend reported an error that no ReadyForQuery has ended yet: it skips everything until a Sync. */
   isFailed = false
   /** Whether the policy of the last call masks or looks for anything, so that what anybody says there is withheld. */
@@ -97,6 +104,7 @@ export class WireBackend {
   readonly #reader = new BackendReader()
   readonly #pinned: ReadonlyMap<string, string>
   readonly #requestCancel: HandedOver['requestCancel']
+  #refused: Report | undefined
   #ahead: Buffer[] = []
   /** Letters of the answers to those, which come only once they were sent. */
   #aheadAnswers = ''
@@ -220,10 +228,14 @@ export class WireBackend {
   }
 
   #takeReady(): void {
+    const wasFailed = this.isFailed
     while (this.isOpen) {
       const piece = this.now()
       if (piece === undefined) return
-      if (piece.kind === 'message' && piece.letter === 'Z') this.synced(piece.body)
+      if (piece.kind !== 'message') continue
+      // The end of a transaction may fail where all its statements did not.
+      if (piece.letter === 'E' && !wasFailed) this.#refused ??= decodeReport('ErrorResponse', piece.body)
+      if (piece.letter === 'Z') this.synced(piece.body)
     }
   }
 
@@ -234,10 +246,28 @@ export class WireBackend {
     }
   }
 
+  get isRefused(): boolean {
+    return this.#refused !== undefined
+  }
+
+  /** Why the last Sync did not commit; told once. */
+  takeRefusal(): Report | undefined {
+    const refused = this.#refused
+    this.#refused = undefined
+    return refused
+  }
+
+  /** Ends the transaction of what was sent. Resolves with what the server refused it for, if it did. */
+  async commit(): Promise<Report | undefined> {
+    await this.sync()
+    return this.takeRefusal()
+  }
+
   /** Takes note of a ReadyForQuery. */
   synced(body: Buffer): void {
     this.status = decodeReadyForQuery(body)
     this.isOpen = false
+    this.hasRun = false
     this.isSyncSent = false
     this.isFailed = false
     // Whatever of ours was skipped after an error was never done.
@@ -250,6 +280,8 @@ export class WireBackend {
     if (this.lost !== undefined || isUndone || this.isSyncSent) return
     // Behind a Sync there is a transaction of its own, or none.
     this.send([encodeParse({ name: '', sql: POISON_SQL, paramTypes: [] }), FLUSH])
+    // Its client was told why already.
+    this.isFailed = true
   }
 
   /**
@@ -275,6 +307,23 @@ export class WireBackend {
   async functionOf(oid: number): Promise<string | undefined> {
     const [found] = await this.#askAll(['sallyport_function'], [Buffer.from(String(oid))])
     return found ?? undefined
+  }
+
+  /**
+   * Asks for the settings that give values their meaning; resolves with the answer to `MEANING_SQL`. Asked between
+   * transactions only: it takes a snapshot, which nobody may wait with.
+   */
+  async meaning(): Promise<string | undefined> {
+    if (this.status !== 'I' || this.hasRun) return undefined
+    await this.sync()
+    const [said] = await this.#askAll(['sallyport_meaning'])
+    return said ?? undefined
+  }
+
+  /** Asks which number the transaction has; none as long as it has changed nothing. */
+  async transactionId(): Promise<string | undefined> {
+    const [xid] = await this.#askAll(['sallyport_xid'])
+    return xid ?? undefined
   }
 
   /** Asks questions of the gateway's own; resolves with the first cell of each answer. */

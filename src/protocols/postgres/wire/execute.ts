@@ -17,6 +17,8 @@ export interface WireTarget {
   /** Others write so often that a snapshot tells nothing. */
   readonly onBusy: () => void
   readonly plan: (catalog: LoadedCatalog, masks: PostgresPlan['masks']) => Promise<PostgresPlan>
+  /** What the plan is compared by, when persons approved it by what it would do. */
+  readonly comparison?: (plan: PostgresPlan) => string
   /** What a call that failed ends with. */
   readonly ended: (error: unknown) => unknown
   readonly meansTheSame: (judged: PostgresPlan, again: PostgresPlan) => boolean
@@ -45,7 +47,8 @@ export async function* executeWire(
       const catalog = target.latest() ?? (await target.look())
       const { plan } = attempts
       const guard = target.guardOf(catalog, plan)
-      run = startRun({ call, wire, plan, permit, catalog, guard, look: target.look })
+      const { look, comparison } = target
+      run = startRun({ call, wire, plan, permit, catalog, guard, look, comparison })
       await run.open()
       // One generator for all of it: each more that a chunk passes through costs as much as reading it.
       for (;;) {

@@ -18,6 +18,14 @@ export interface Statement {
   sent: string | undefined
   /** Whether the client was told that its Parse succeeded. */
   isAnswered: boolean
+  /** What the backend has said the types of its parameters are, once the client asked. */
+  described?: readonly number[]
+}
+
+/** Types of a statement's parameters: as declared, else as the backend has said; 0 where neither is known. */
+export function typesOf({ paramTypes, described = [] }: Statement): readonly number[] {
+  if (described.length === 0) return paramTypes
+  return described.map((type, at) => paramTypes[at] || type)
 }
 
 /** What a client asks of a portal. */
@@ -98,7 +106,8 @@ export class WireCall {
   get params(): readonly (string | null)[] {
     const { portal } = this
     if (portal === undefined) return []
-    return portal.bind.params.map((value, index) => shownValue(value, portal.bind, portal.statement.paramTypes, index))
+    const types = typesOf(portal.statement)
+    return portal.bind.params.map((value, index) => shownValue(value, portal.bind, types, index))
   }
 
   /** What stands for the call where it can only be written down. */

@@ -19,7 +19,7 @@ export function planWire(wire: WireCall, catalog: Catalog, under: PlanUnder): Po
     seen === undefined
       ? planUnread(sql, params, catalog, inSession, whyUnread(wire))
       : planStatement(request, seen, inSession)
-  const bound = withValues(made, wire)
+  const bound = withValues(made, wire, catalog)
   wire.planned(bound)
   return bound
 }
@@ -37,7 +37,7 @@ export function planAsWritten(wire: WireCall, catalog: Catalog, under: PlanUnder
   const parts = (read ?? unread).action.parts.filter(({ verb }) => verb !== 'sql.unknown')
   const action = { ...unread.action, parts: [...parts, ...unread.action.parts] }
   const made: PostgresPlan = { ...unread, action, asWritten: true }
-  const bound = withValues(made, wire)
+  const bound = withValues(made, wire, catalog)
   wire.planned(bound)
   return bound
 }
@@ -56,8 +56,24 @@ function readAnyway(
   }
 }
 
-function withValues(plan: PostgresPlan, { portal }: WireCall): PostgresPlan {
-  return portal === undefined || portal.bind.params.length === 0 ? plan : { ...plan, exact: boundAs(plan, portal) }
+function withValues(plan: PostgresPlan, { portal, backend }: WireCall, catalog: Catalog): PostgresPlan {
+  const session = unusual(backend.parameters, catalog)
+  const bound =
+    portal === undefined || portal.bind.params.length === 0 ? plan : { ...plan, exact: boundAs(plan, portal) }
+  if (session === undefined) return bound
+  return { ...bound, exact: { ...(bound.exact as Readonly<Record<string, Canonical>>), session } }
+}
+
+/**
+ * What the session reads times and intervals by, where that is not what every other door does (C11): the same text stands
+ * for other values then. The server tells each change of these.
+ */
+function unusual(parameters: ReadonlyMap<string, string>, { timeZone }: Catalog): Canonical | undefined {
+  const style = parameters.get('DateStyle')
+  const interval = parameters.get('IntervalStyle')
+  const zone = parameters.get('TimeZone')
+  if (style === 'ISO, MDY' && interval === 'postgres' && zone === timeZone) return undefined
+  return { DateStyle: style ?? null, IntervalStyle: interval ?? null, TimeZone: zone ?? null }
 }
 
 function whyUnread({ drift, isUnwatched }: WireCall): string {

@@ -15,7 +15,7 @@ import { SallyportError } from '../../../core/errors.ts'
 import type { LoadedCatalog } from '../catalog-load.ts'
 import { FINGERPRINT_GUARD_SQL, SNAPSHOT_GUARD_SQL } from '../catalog-sql.ts'
 import { heapOrder } from '../pins.ts'
-import { NotOpened, StaleCatalog, type GuardKind } from '../connector.ts'
+import { notAsSeen, NotOpened, StaleCatalog, type GuardKind } from '../connector.ts'
 import { encodeBind, type Bind } from '../messages/bind.ts'
 import { BIND_COMPLETE, FLUSH, PARSE_COMPLETE, SYNC } from '../messages/control.ts'
 import { encodeCopy } from '../messages/copy.ts'
@@ -27,7 +27,7 @@ import { encodeQuery } from '../messages/query.ts'
 import type { PostgresPlan } from '../plan.ts'
 import { Answer, exitOf } from './answer.ts'
 import type { WireBackend } from './backend.ts'
-import type { PortalCommand, PortalRequest, Statement, WireCall } from './payload.ts'
+import { typesOf, type PortalCommand, type PortalRequest, type Statement, type WireCall } from './payload.ts'
 import { isUnderMasks, reportedError } from './reported.ts'
 
 /** What one execution needs. */
@@ -40,10 +40,15 @@ export interface WireExecution {
   readonly guard: GuardKind
   /** Looks at the catalog now, on another connection. */
   readonly look: () => Promise<LoadedCatalog>
+  /** SQL that fails with a division by zero unless the plan would do what its approvers saw, where they saw anything. */
+  readonly comparison?: ((plan: PostgresPlan) => string) | undefined
 }
 
 const GUARD_PORTAL = 'sallyport_guard'
 const DIVISION_BY_ZERO = '22012'
+const SERIALIZATION_FAILURE = '40001'
+const COMPARISON = 'sallyport_comparison'
+const ISOLATION = 'sallyport_isolation'
 const HEAP = 'sallyport_heap'
 const HEAP_SHOWN = 'sallyport_heap_shown'
 
@@ -109,11 +114,13 @@ interface StoppableRun extends Omit<Run, 'end' | 'exit'> {
 }
 
 function runOf(execution: WireExecution, answer: Answer): StoppableRun {
-  const { plan, wire } = execution
+  const { plan, wire, permit } = execution
   if (wire.portal !== undefined) return new PortalRun(execution, answer, wire.portal)
   // What runs only outside a transaction cannot share one with a guard.
   const isAlone = plan.outsideTransaction === true && wire.backend.status === 'I'
-  if ((!needsGuard(plan) || isAlone) && !wire.isPart) return new QueryRun(execution, answer)
+  // Of what was approved the number of its transaction is noted, which takes a pause before its end.
+  const isProven = permit.prove !== undefined && plan.kind !== 'unknown' && plan.session === undefined
+  if (((!needsGuard(plan) && !isProven) || isAlone) && !wire.isPart) return new QueryRun(execution, answer)
   // A Query message whose statement touches tables: sent in the extended protocol, answered as a Query is.
   const portal: PortalRequest = {
     statement: { sql: wire.sql, paramTypes: [], upstreamName: '', wanted: plan.sql, sent: undefined, isAnswered: true },
@@ -164,7 +171,9 @@ class QueryRun implements StoppableRun {
   }
 
   async open(): Promise<void> {
-    const { plan, wire } = this.#execution
+    const { plan, wire, comparison } = this.#execution
+    // Fail closed: nothing can be compared before what runs by itself.
+    if (comparison !== undefined) throw inTransaction()
     if (needsGuard(plan)) {
       // As near before it as can be: whatever changes the catalog in between, the names that are sent are pinned.
       const { catalog } = await this.#execution.look()
@@ -172,6 +181,7 @@ class QueryRun implements StoppableRun {
     }
     this.#isBusy = true
     wire.backend.send([encodeQuery({ type: 'Query', sql: plan.sql })])
+    wire.backend.hasRun = true
     wire.backend.isSyncSent = true
   }
 
@@ -262,7 +272,14 @@ class PortalRun implements StoppableRun {
   /** Set while the backend owes an answer. */
   #isBusy = false
   /** What comes once the chunks that are there were handed on. */
-  #next: 'command' | 'answered' | 'feed' | 'fail' = 'command'
+  #next: 'command' | 'answered' | 'feed' | 'fail' | 'settle' = 'command'
+  /** The end of an Execute that is the client's once the transaction was settled. */
+  #end: BackendMessage | undefined
+  #isProven = false
+  /** Whether its client knew the statement before this run. */
+  #wasAnswered = true
+  /** What its client had asked for when it began. */
+  #asked: readonly PortalCommand[] = []
 
   constructor(execution: WireExecution, answer: Answer, portal: PortalRequest, hidden = '') {
     this.#execution = execution
@@ -287,7 +304,10 @@ class PortalRun implements StoppableRun {
         return this.#feed()
       case 'fail':
         this.#isBusy = false
+        if (this.#isOvertaken) return this.#asksAgain()
         return finish(this.#execution, this.#answer) ?? 'done'
+      case 'settle':
+        return this.#settle()
       default:
         return this.#goOn()
     }
@@ -304,21 +324,25 @@ class PortalRun implements StoppableRun {
 
   /** Parses what the backend does not have yet, binds, and makes sure of the catalog. */
   async open(): Promise<void> {
-    const { plan } = this.#execution
-    const { statement, upstreamName } = this.#portal
+    const { plan, comparison } = this.#execution
+    const { statement } = this.#portal
+    if (this.#isApproved) await this.#beginOwn()
+    const isHeld = comparison !== undefined
+    if (isHeld) await this.#isolate()
     // Inside a transaction or a pipeline a guard that fails would undo what the client did before.
     const isFirst = this.#backend.status === 'I' && !this.#backend.isOpen
     const isGuarded = needsGuard(plan) && isFirst
-    const isLooking = needsGuard(plan) && !isFirst && plan.tripwire.length > 0
+    const isLooking = needsGuard(plan) && !isFirst && (plan.tripwire.length > 0 || isHeld)
     const isParsed = statement.sent === plan.sql
     const messages = isParsed ? [] : this.#parseMessages(plan.sql)
-    messages.push(encodeBind({ ...this.#bind(), portal: upstreamName, statement: statement.upstreamName }))
+    messages.push(this.#bindMessage())
     const heap = plan.hidesOrder === true ? this.#heapMessages() : undefined
     if (heap !== undefined) messages.unshift(...heap.messages)
     const guard = isGuarded ? this.#guardMessages() : undefined
     if (guard !== undefined) messages.push(...guard.messages)
-    if (isLooking) messages.push(FLUSH)
+    if (isLooking || isHeld) messages.push(FLUSH)
     else this.#addCommands(messages)
+    this.#backend.hasRun = true
     this.#send(messages)
     if (heap !== undefined) await this.#passOwn(this.#heapName(), heap.answers)
     if (!isParsed) {
@@ -330,14 +354,97 @@ class PortalRun implements StoppableRun {
     if (isLooking) {
       const { catalog } = await this.#execution.look()
       if (catalog.fingerprint !== plan.fingerprint) throw new StaleCatalog(true)
+    }
+    if (isHeld) await this.#compare(comparison(plan))
+    if (isLooking || isHeld) {
       const more: Buffer[] = []
       this.#addCommands(more)
       this.#send(more)
     }
-    this.#answerOpened(statement)
     this.#portal.isOpened = true
+    // Should others overtake it, its approvers are asked again, and its client has heard nothing yet.
+    this.#wasAnswered = statement.isAnswered
+    this.#asked = [...this.#portal.commands]
+    this.#answer.holdsBack = isHeld && this.#asked.length > 0
+    this.#answerOpened(statement)
     // The client has only bound so far: it is told, and this waits for what it asks next.
     if (this.#portal.commands.length === 0) this.#answer.flush()
+  }
+
+  get #isApproved(): boolean {
+    return this.#execution.permit.prove !== undefined
+  }
+
+  /** What was approved is a transaction of its own: of nothing else could be said what became of it. */
+  async #beginOwn(): Promise<void> {
+    if (this.#backend.status !== 'I' || this.#backend.hasRun) throw inTransaction()
+    // A Parse or a Describe may have opened one, with a snapshot that is older than the approval.
+    await this.#backend.sync()
+  }
+
+  /**
+   * One snapshot serves the comparison and the statement, so that both are about the same rows; whoever changes one of them
+   * in between makes the statement fail (PostgreSQL manual, section 13.2.2).
+   */
+  async #isolate(): Promise<void> {
+    const heard = this.#backend.onNotice
+    // The server warns that no BEGIN stands before it; until the Sync it holds all the same.
+    this.#backend.onNotice = () => undefined
+    try {
+      const own = this.#ownMessages(ISOLATION, 'SET TRANSACTION ISOLATION LEVEL REPEATABLE READ', [], '')
+      this.#send([...own.messages, FLUSH])
+      await this.#passOwn(ISOLATION, own.answers)
+    } finally {
+      this.#backend.onNotice = heard
+    }
+  }
+
+  /** Finds what the approvers saw, or has them asked again. */
+  async #compare(sql: string): Promise<void> {
+    const { bind, statement } = this.#portal
+    const paramTypes = typesOf(statement)
+    // A comparison that failed has left it behind.
+    this.#backend.sendAhead(encodeDescribe({ type: 'Close', what: 'statement', name: COMPARISON }), '3')
+    this.#send([
+      encodeParse({ name: COMPARISON, sql, paramTypes }),
+      encodeBind({ ...bind, portal: GUARD_PORTAL, statement: COMPARISON, resultFormats: [] }),
+      encodeExecute({ portal: GUARD_PORTAL, rowsMax: 0 }),
+      encodeDescribe({ type: 'Close', what: 'portal', name: GUARD_PORTAL }),
+      encodeDescribe({ type: 'Close', what: 'statement', name: COMPARISON }),
+      FLUSH,
+    ])
+    for (const letter of '12DC33') {
+      if ((await this.#answered(letter)) !== 'E') continue
+      this.#isBusy = false
+      await this.#answer.settled()
+      this.#answer.throwIfStopped()
+      const code = this.#answer.report?.get('C')
+      if (code === DIVISION_BY_ZERO || code === SERIALIZATION_FAILURE) return this.#asksAgain()
+      throw reportedError(this.#answer.report ?? new Map(), sentAs(this.#execution.plan), this.#execution.wire.sql)
+    }
+  }
+
+  /** Ends the transaction, of which nothing is left, so that the call can begin anew at once. */
+  async #asksAgain(): Promise<never> {
+    if (this.#answer.holdsBack) {
+      this.#answer.forget()
+      this.#portal.statement.isAnswered = this.#wasAnswered
+      this.#portal.isOpened = false
+      this.#portal.commands.splice(0, this.#portal.commands.length, ...this.#asked)
+    }
+    await this.#backend.sync()
+    throw notAsSeen()
+  }
+
+  /** Whether others changed a row after it was compared. */
+  get #isOvertaken(): boolean {
+    const isHeld = this.#execution.comparison !== undefined
+    return isHeld && this.#answer.stopped === undefined && this.#answer.report?.get('C') === SERIALIZATION_FAILURE
+  }
+
+  #bindMessage(): Buffer {
+    const { statement, upstreamName } = this.#portal
+    return encodeBind({ ...this.#bind(), portal: upstreamName, statement: statement.upstreamName })
   }
 
   /** Told only now: what was planned with an old catalog is opened once more, and its client hears of one time. */
@@ -385,12 +492,12 @@ class PortalRun implements StoppableRun {
   }
 
   #parseMessages(sql: string): Buffer[] {
-    const { upstreamName: name, paramTypes, sent } = this.#portal.statement
+    const { upstreamName: name, sent } = this.#portal.statement
     // Policy, masks or catalog changed since it was parsed: what runs is what was judged now (R19).
     if (name !== '' && sent !== undefined) {
       this.#backend.sendAhead(encodeDescribe({ type: 'Close', what: 'statement', name }), '3')
     }
-    return [encodeParse({ name, sql, paramTypes })]
+    return [encodeParse({ name, sql, paramTypes: typesOf(this.#portal.statement) })]
   }
 
   #bind(): Bind {
@@ -430,14 +537,15 @@ class PortalRun implements StoppableRun {
     name: string,
     sql: string,
     params: readonly Buffer[],
+    rows = 'D',
   ): { readonly messages: readonly Buffer[]; readonly answers: string } {
     const messages = [
       encodeBind({ portal: GUARD_PORTAL, statement: name, paramFormats: [], params, resultFormats: [] }),
       encodeExecute({ portal: GUARD_PORTAL, rowsMax: 0 }),
       encodeDescribe({ type: 'Close', what: 'portal', name: GUARD_PORTAL }),
     ]
-    if (this.#backend.prepared.has(name)) return { messages, answers: '2DC3' }
-    return { messages: [encodeParse({ name, sql, paramTypes: [] }), ...messages], answers: '12DC3' }
+    if (this.#backend.prepared.has(name)) return { messages, answers: `2${rows}C3` }
+    return { messages: [encodeParse({ name, sql, paramTypes: [] }), ...messages], answers: `12${rows}C3` }
   }
 
   /** Adds messages for all commands that wait, and for the Sync behind them. */
@@ -450,7 +558,8 @@ class PortalRun implements StoppableRun {
     for (const command of commands) {
       messages.push(command.do === 'describe' ? describePortal(name) : executePortal(name, command.rowsMax))
     }
-    messages.push(withSync ? SYNC : FLUSH)
+    // What was approved is noted before it is committed.
+    messages.push(withSync && !this.#isApproved ? SYNC : FLUSH)
     this.#sent = commands.length
   }
 
@@ -486,6 +595,7 @@ class PortalRun implements StoppableRun {
       this.#answer.flush()
       this.#next = 'feed'
     } else if (end.letter === 'E' || this.#answer.stopped !== undefined) {
+      if (!this.#isOvertaken) this.#answer.holdsBack = false
       // What came before the error was not wrong.
       this.#answer.flush()
       this.#next = 'fail'
@@ -503,12 +613,49 @@ class PortalRun implements StoppableRun {
   }
 
   #executed(end: BackendMessage): void {
+    if (this.#isApproved && this.#end !== end) {
+      this.#end = end
+      this.#next = 'settle'
+      return
+    }
     this.#portal.state = end.letter === 's' ? 'suspended' : 'complete'
     this.#portal.tag = this.#answer.tag
     this.#answer.pass(end)
     this.#answer.flush()
     this.#next = 'answered'
     if (!this.#answer.isReady) this.#done()
+  }
+
+  /**
+   * Notes by what the outcome can be asked for, and then commits: a client that hears that it was done can rely on it, and
+   * so can whoever reads the ticket.
+   */
+  async #settle(): Promise<void> {
+    const { permit, plan, wire } = this.#execution
+    const end = this.#end
+    if (end === undefined) throw new TypeError('Nothing has ended.')
+    this.#next = 'command'
+    this.#isBusy = false
+    if (!this.#isProven) await this.#prove()
+    permit.signal.throwIfAborted()
+    this.#answer.throwIfStopped()
+    const refused = end.letter === 's' ? undefined : await this.#backend.commit()
+    if (refused?.get('C') === SERIALIZATION_FAILURE && this.#execution.comparison !== undefined) throw notAsSeen()
+    if (refused !== undefined) throw reportedError(refused, sentAs(plan), wire.sql)
+    this.#executed(end)
+  }
+
+  async #prove(): Promise<void> {
+    const xid = await this.#backend.transactionId()
+    this.#isProven = true
+    // A transaction without an id has changed nothing that could be asked about.
+    if (xid === undefined) return
+    try {
+      await this.#execution.permit.prove?.({ kind: 'postgres.xid', xid })
+    } catch (cause) {
+      const { code, message } = SallyportError.from(cause)
+      throw new SallyportError(code, message, { facts: { noEffect: true }, cause })
+    }
   }
 
   /** Sends what the client sends, once it was told that the backend takes it. */
@@ -526,6 +673,15 @@ class PortalRun implements StoppableRun {
     this.#sent--
     this.#isBusy = this.#sent > 0
   }
+}
+
+/** Approved by itself, and now about to run as a part of something larger. Nothing of it is sent. */
+function inTransaction(): SallyportError {
+  return new SallyportError(
+    'ERR_APPROVAL_STALE',
+    'What persons have approved runs in a transaction of its own; send the statement by itself, outside a transaction.',
+    { facts: { noEffect: true } },
+  )
 }
 
 const DESCRIBE_UNNAMED = encodeDescribe({ type: 'Describe', what: 'portal', name: '' })

@@ -30,6 +30,16 @@ export function shownValue(
   return decoded(value, paramTypes[index] ?? 0) ?? `\\x${value.toString('hex')}`
 }
 
+/** Whether {@link shownValue} says exactly what the value is. */
+export function isReadableValue(
+  value: Buffer | null,
+  paramFormats: Bind['paramFormats'],
+  paramTypes: readonly number[],
+  index: number,
+): boolean {
+  return value === null || formatAt(paramFormats, index) === 0 || decoded(value, paramTypes[index] ?? 0) !== undefined
+}
+
 function decoded(value: Buffer, type: number): string | undefined {
   if (TEXTUAL.has(type)) return value.toString('utf8')
   switch (type) {
