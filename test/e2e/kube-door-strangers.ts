@@ -175,17 +175,24 @@ export function describeStrangers(world: () => KubeWorld): void {
       await expect.poll(async () => (await answered())[1]).toMatch(/^HTTP\/1\.1 101 /u)
     })
 
-    it('get nothing for the headers that name somebody else', async () => {
-      const answer = await said(
-        head(
-          '/cluster/api/v1/namespaces/shop/pods',
-          'connection: close',
-          'impersonate-user: system:anonymous',
-          'Impersonate-Group: nobody',
-          'X-Remote-User: admin',
-        ),
-      )
-      expect(answer).toMatch(/^HTTP\/1\.1 200 /u)
+    it.each([
+      ['somebody else', ['Impersonate-User: system:anonymous', 'Impersonate-Group: nobody', 'X-Remote-User: nobody']],
+      [
+        'somebody else, in another spelling',
+        ['IMPERSONATE-USER: nobody', 'impersonate_user: nobody', 'Impersonate-Uid: 7'],
+      ],
+      ['what belongs to the connection', ['connection: impersonate-user, authorization', 'impersonate-user: nobody']],
+      ['another method', ['X-HTTP-Method-Override: DELETE', 'X-HTTP-Method: DELETE', 'X-Method-Override: DELETE']],
+      ['another place', ['X-Original-URL: /version', 'X-Rewrite-URL: /version', 'X-Forwarded-Prefix: /version']],
+      [
+        'a form nobody can mask',
+        ['accept-encoding: gzip', 'accept: application/vnd.kubernetes.protobuf', 'te: trailers'],
+      ],
+    ])('get the same masked Secret with headers about %s', async (_what, more) => {
+      const answer = await said(head('/cluster/api/v1/namespaces/shop/secrets/db', ...more, 'connection: close'))
+      expect(answer).toMatch(/^HTTP\/1\.1 200 [\s\S]*"kind":"Secret"[\s\S]*"password":"Kioq"/u)
+      expect(answer).not.toMatch(/content-encoding/iu)
+      expect((await world().kube.api('GET', '/api/v1/namespaces/shop/secrets/db')).status).toBe(200)
     })
   })
 }

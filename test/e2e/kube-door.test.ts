@@ -1,7 +1,7 @@
 /** kubectl, untouched, through the Kubernetes door to a real API server: under the policy, masked, recorded. */
-import { connect } from 'node:net'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { has } from '../setup/needs.ts'
+import { describeClients, forwarded } from './kube-door-clients.ts'
 import { describeStrangers } from './kube-door-strangers.ts'
 import { describeTyped } from './kube-door-typed.ts'
 import { openKubeWorld, type KubeWorld } from './kube-door-world.ts'
@@ -79,16 +79,6 @@ describe.runIf(has('kube-apiserver') && has('kubectl'))('the Kubernetes door', (
       expect(stdout).not.toContain(SECRET_VALUE)
     })
 
-    it('logs, also while they grow', async () => {
-      expect(await run(['logs', 'till', '-n', 'shop'])).toBe('hello from till\nsecond line\n')
-      const stop = new AbortController()
-      const followed = await world.kubectl(['logs', '-f', 'till', '-n', 'shop'], {
-        signal: stop.signal,
-        onOutput: (text: string) => text.includes('second line') && stop.abort(),
-      })
-      expect(followed.stdout).toBe('hello from till\nsecond line\n')
-    })
-
     it('changes as they happen', async () => {
       const stop = new AbortController()
       const watching = world.kubectl(['get', 'configmaps', '-n', 'shop', '-w', '-o', 'name'], {
@@ -113,20 +103,9 @@ spec:
     spec: {containers: [{name: web, image: "nginx:1"}]}
 `
 
-    it('what apply, diff, scale, rollout, wait and label send', async () => {
-      expect(await run(['apply', '-f', '-'], { input: deployment(1) })).toContain('deployment.apps/web created')
-      const diff = await world.kubectl(['diff', '-f', '-'], { input: deployment(2) })
-      expect(diff).toMatchObject({ code: 1 })
-      expect(diff.stdout).toMatch(/-  replicas: 1\n\+  replicas: 2/u)
-      expect(await run(['apply', '--server-side', '--force-conflicts', '-f', '-'], { input: deployment(2) })).toContain(
-        'serverside-applied',
-      )
-      await run(['wait', '--for=condition=available', 'deployment/web', '-n', 'shop', '--timeout=60s'])
+    it('what scale, label and a server-side apply send', async () => {
+      expect(await run(['apply', '--server-side', '-f', '-'], { input: deployment(2) })).toContain('serverside-applied')
       expect(await run(['scale', 'deployment/web', '--replicas=1', '-n', 'shop'])).toContain('scaled')
-      expect(await run(['rollout', 'restart', 'deployment/web', '-n', 'shop'])).toContain('restarted')
-      expect(await run(['rollout', 'status', 'deployment/web', '-n', 'shop', '--timeout=60s'])).toContain(
-        'successfully',
-      )
       expect(await run(['label', 'deployment/web', 'tier=front', '-n', 'shop'])).toContain('labeled')
     })
 
@@ -226,6 +205,7 @@ spec:
     expect(await forwarded(world, ':81', other)).toBe('')
   })
 
+  describeClients(() => world, SECRET_VALUE)
   describeStrangers(() => world)
 
   it('knows nobody without a token, and takes nobody at their word', async () => {
@@ -242,27 +222,4 @@ spec:
 
 function configMap(name: string, namespace: string): string {
   return JSON.stringify({ apiVersion: 'v1', kind: 'ConfigMap', metadata: { name, namespace }, data: { a: 'b' } })
-}
-
-/** Sends `knock-knock` through a forwarded port, and returns what came back. */
-async function forwarded(world: KubeWorld, ports: string, stop: AbortController): Promise<string> {
-  let answer: Promise<string> | undefined
-  await world.kubectl(['port-forward', 'pod/till', ports, '-n', 'shop'], {
-    signal: stop.signal,
-    onOutput(text) {
-      const [, port] = /127\.0\.0\.1:(\d+) ->/u.exec(text) ?? []
-      if (port === undefined || answer !== undefined) return
-      answer = new Promise<string>((resolve) => {
-        let seen = ''
-        const socket = connect(Number(port), '127.0.0.1')
-        socket.setEncoding('utf8')
-        socket.on('data', (piece: string) => (seen += piece))
-        socket.on('error', () => undefined)
-        socket.once('close', () => resolve(seen))
-        // The node answers when it has heard the end.
-        socket.end('knock-knock')
-      }).finally(() => stop.abort())
-    },
-  })
-  return (await answer) ?? ''
 }

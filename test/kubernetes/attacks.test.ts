@@ -60,6 +60,16 @@ describe('what has two readings is refused', () => {
     `${PODS}?a=b;watch=1`,
     `${PODS}/p/log?container=a&container=b`,
     `${PODS}\\p`,
+    '/api/v1/namespaces/web;x/pods',
+    '/api/v1/namespaces/web%00/pods',
+    '/api/v1/namespaces/web/pods/',
+    '/api/v1/namespaces/web/pods?labelSelector=a&labelSelector=b',
+    '/api/v1/namespaces/web/pods?dryRun=All&dryRun=None',
+    '/api/v1/namespaces/web/pods/p/log?follow=1&FOLLOW=0',
+    '/apis//v1/pods',
+    '/api/v1/namespaces/Web/pods',
+    '/api/v1/namespaces/web/pods/p%20q',
+    'https://other/api/v1/pods',
     '/api/v1/nodes/n/proxy/../../namespaces/x/secrets',
   ])('%s', (path) => {
     expect(() => readRequest({ method: 'GET', path })).toThrow(SallyportError)
