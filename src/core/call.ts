@@ -9,7 +9,7 @@
  */
 import type { Action, AttributeValue, Part } from './action.ts'
 import type { Chunk } from './chunk.ts'
-import type { ColumnMask, Decision, MaskingMode, Obligations } from './decision.ts'
+import type { ColumnMask, Decision, FieldMask, MaskingMode, Obligations } from './decision.ts'
 import type { Preview, PreviewContext } from './preview.ts'
 import type { Principal } from './principal.ts'
 import type { Target } from './target.ts'
@@ -150,6 +150,8 @@ export interface Judged<P extends Plan = Plan> {
 export interface PlanContext {
   /** Masks that hold for this principal on this target, before any rule matched. */
   readonly masks: readonly ColumnMask[]
+  /** Fields of JSON that are masked for this principal on this target; left out when there are none. */
+  readonly fields?: readonly FieldMask[]
   /** Reads the target's secret, for look-ups in its catalog. Each use reads it anew. */
   readonly secret: () => Promise<Secret>
   readonly signal: AbortSignal

@@ -185,8 +185,10 @@ export function judge(
   resolve?: PlanContext['resolve'],
 ): Judged | Promise<Judged> {
   const policy = rooms.policy()
+  const fields = policy.fieldsFor(call.session.principal, call.target)
   const plan = protocolOf(call, rooms).plan(call, {
     masks: policy.masksFor(call.session.principal, call.target),
+    ...(fields.length > 0 && { fields }),
     secret,
     signal: call.signal,
     ...(isOpenTo(policy, call.session.principal, call.target) && { isOpen: true }),

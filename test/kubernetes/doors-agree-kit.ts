@@ -500,4 +500,5 @@ export const COMMANDS: readonly Command[] = [
   inShop('/bin/echo'),
   { ...inShop('echo'), namespace: 'other' },
   { ...inShop('echo'), namespace: 'kube-system' },
+  { ...inShop('echo'), namespace: 'asked' },
 ]

@@ -18,6 +18,7 @@ import { isGuarded, readGuard, sendGuarded, stale } from './connect-guard.ts'
 import { hashOfUndo } from './connect-preview.ts'
 import { RefusedByServer, refusalOf, type Step } from './connect-step.ts'
 import { maskValue } from './masks.ts'
+import { trimRows } from './table-rows.ts'
 import type { KubePlan } from './plan.ts'
 import { bodyOf } from './read-body.ts'
 import type { KubeRequest } from './request.ts'
@@ -50,8 +51,9 @@ async function* objects(
   const guard = permit.guard === undefined ? [] : readGuard(permit.guard)
   const step: Step = (request) => stepOf(request, permit, upstream, isGuarded(request) ? guard[0] : undefined)
   const result = await resultOf(tool, requests, step, upstream, guard[1])
-  const { value, count } = maskValue(result, requests[0] ?? {})
-  const bytes = Buffer.from(writeJson(value), 'utf8')
+  const [first] = requests
+  const { value, count } = maskValue(result, first ?? {})
+  const bytes = Buffer.from(writeJson(first === undefined ? value : trimRows(value, first)), 'utf8')
   yield {
     kind: 'head',
     attributes: {

@@ -15,6 +15,7 @@ import { runRemote } from './connect-remote.ts'
 import { scrubMessage } from './mask-message.ts'
 import { maskValue } from './masks.ts'
 import type { KubePlan } from './plan.ts'
+import { trimRows } from './table-rows.ts'
 import { isStream, type KubeRequest } from './request.ts'
 
 /** The longest line of a watch; an object has 1.5 MB at most, and a frame is little more. */
@@ -167,7 +168,7 @@ export function maskedBody(request: KubeRequest, body: Buffer, type: string, sta
   const parsed = parseJson(text)
   if (parsed !== undefined) {
     const { value, count } = maskValue(parsed.value, request)
-    return { bytes: Buffer.from(writeJson(value), 'utf8'), count }
+    return { bytes: Buffer.from(writeJson(trimRows(value, request)), 'utf8'), count }
   }
   // Errors before the API's own handlers are sentences.
   if (status >= 400 && !type.includes('json')) return { bytes: Buffer.from(scrubMessage(text, true), 'utf8'), count: 0 }
@@ -202,7 +203,7 @@ async function* frames(
       if (parsed === undefined) throw new SallyportError('ERR_UPSTREAM_REJECTED', 'A change cannot be read.')
       const masked = maskValue(parsed.value, request)
       count += masked.count
-      lines += `${writeJson(masked.value)}\n`
+      lines += `${writeJson(trimRows(masked.value, request))}\n`
     }
     const shown = Buffer.from(lines, 'utf8')
     left -= shown.length

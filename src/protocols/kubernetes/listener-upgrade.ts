@@ -45,7 +45,7 @@ export async function serveUpgrade(upgrading: Upgrading): Promise<void> {
     throw invalid('A request for streams has no body.')
   }
   // A POST over SPDY means what the GET over WebSocket means, and is judged as the same.
-  const payload = payloadOf(request, 'GET', rest, undefined)
+  const payload = { ...payloadOf(request, 'GET', rest, undefined), upgrade: true as const }
   const read = readRequest({ method: 'GET', path: rest, accept: payload.accept })
   if (!isStream(read)) {
     throw new SallyportError('ERR_DENIED', 'Another protocol on this connection could not be judged.', {
@@ -56,7 +56,9 @@ export async function serveUpgrade(upgrading: Upgrading): Promise<void> {
   const accept = acceptorOf(upgrading, read)
   const input = new Pieces()
   const call = await upgrading.call()
-  const chunks = upgrading.run({ ...call, payload, input })[Symbol.asyncIterator]()
+  // Without standard input and a terminal nothing can be sent: it is a call like any other, which persons can approve.
+  const isSending = read.stdin === true || read.tty === true
+  const chunks = upgrading.run({ ...call, payload, ...(isSending && { input }) })[Symbol.asyncIterator]()
   try {
     const first = await chunks.next()
     if (first.done === true || first.value.kind !== 'head') throw rejected()

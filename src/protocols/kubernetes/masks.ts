@@ -10,6 +10,7 @@
 import { isJsonObject, parseJson, writeJson, type JsonObject, type JsonValue } from '../../core/json.ts'
 import { scrubMessage } from './mask-message.ts'
 import { isSensitiveKey, isSensitiveName } from './mask-names.ts'
+import { isForeign } from './table-rows.ts'
 import type { KubeRequest } from './request.ts'
 
 /** Stands for a masked text. */
@@ -29,7 +30,7 @@ export type MaskContext = Pick<KubeRequest, 'group' | 'resource'>
 
 /** Masks one value the server sent, or one body on its way to a recording or an approver. */
 export function maskValue(value: JsonValue, about: MaskContext): MaskedValue {
-  const walk = new Walk()
+  const walk = new Walk(isForeign(about))
   const isSecret = about.resource === 'secrets' && (about.group ?? '') === ''
   const masked = walk.value(value, isSecret)
   return { value: masked, count: walk.count }
@@ -54,6 +55,14 @@ class Walk {
   count = 0
   /** How many fields were left out. */
   #dropped = 0
+  /** Whether cells of tables may be copies of anything. */
+  readonly #isForeign: boolean
+  /** What was masked in the object of the row at hand. */
+  #gone: string[] | undefined
+
+  constructor(isForeignKind: boolean) {
+    this.#isForeign = isForeignKind
+  }
 
   /** @param isSecret whether objects here are Secrets though they do not say so, as items of a list do not. */
   value(value: JsonValue, isSecret: boolean): JsonValue {
@@ -65,6 +74,7 @@ class Walk {
   #object(object: JsonObject, isHeld: boolean): JsonValue {
     const kind = object.get('kind')
     const kindText = typeof kind === 'string' ? kind : ''
+    if (kindText === 'Table' && this.#isForeign) return this.#table(object, isHeld)
     const isList = kindText === 'SecretList'
     const isSecret = kindText === 'Secret' || (isHeld && isObjectOrPart(object)) || isHelmRelease(object)
     const fields = new Map<string, JsonValue>()
@@ -94,6 +104,52 @@ class Walk {
     if (VARIABLE_MAPS.has(key.toLowerCase()) && isJsonObject(field)) return this.#variables(field)
     // A patch of a Secret names nothing but its fields, at whatever depth.
     return this.value(field, false)
+  }
+
+  #table(table: JsonObject, isHeld: boolean): JsonValue {
+    const fields = new Map<string, JsonValue>()
+    for (const [key, field] of table) {
+      const isRows = key === 'rows' && Array.isArray(field)
+      // Any kind may call itself a table: its other fields are masked like those of any object.
+      fields.set(
+        key,
+        isRows
+          ? (field as readonly JsonValue[]).map((row) => this.#row(row, isHeld))
+          : this.#field(table, key, field, false, isHeld),
+      )
+    }
+    return fields
+  }
+
+  /** Cells say again what stands in the object: what is masked there is masked here. */
+  #row(row: JsonValue, isHeld: boolean): JsonValue {
+    if (!isJsonObject(row)) return this.value(row, isHeld)
+    const object = row.get('object') ?? null
+    const gone: string[] = []
+    this.#gone = gone
+    const masked = this.value(object, isHeld)
+    this.#gone = undefined
+    const isWhole = isJsonObject(object) && object.get('kind') !== 'PartialObjectMetadata'
+    const metadata = isJsonObject(object) ? object.get('metadata') : undefined
+    const name = isJsonObject(metadata) ? metadata.get('name') : undefined
+    const fields = new Map<string, JsonValue>()
+    for (const [key, field] of row) {
+      if (key === 'object') fields.set(key, masked)
+      else if (key !== 'cells' || !Array.isArray(field)) fields.set(key, this.#field(row, key, field, false, isHeld))
+      else
+        fields.set(
+          key,
+          (field as readonly JsonValue[]).map((cell) => this.#cell(cell, gone, isWhole, name)),
+        )
+    }
+    return fields
+  }
+
+  #cell(cell: JsonValue, gone: readonly string[], isWhole: boolean, name: JsonValue | undefined): JsonValue {
+    const text = typeof cell === 'string' ? cell : writeJson(cell)
+    // Fail closed: without the object nobody knows what the cell was made of.
+    const isShown = isWhole ? !gone.some((value) => text.includes(value)) : cell === name || typeof cell !== 'string'
+    return isShown ? this.value(cell, false) : this.#one(cell)
   }
 
   /** Metadata of a Secret: labels are selectable and therefore public, annotations are anybody's copies. */
@@ -168,8 +224,9 @@ class Walk {
     return value === null ? null : this.#one(value, mask)
   }
 
-  #one(_value: JsonValue, mask: string = MASKED): string {
+  #one(value: JsonValue, mask: string = MASKED): string {
     this.count++
+    if (value !== '') this.#gone?.push(typeof value === 'string' ? value : writeJson(value))
     return mask
   }
 }

@@ -12,6 +12,8 @@ const api = z.strictObject({
   accept: text.optional(),
   /** The body's bytes in base64. */
   body: z.string().optional(),
+  /** Set for a request that came as an upgrade, whose caller therefore can take streams. */
+  upgrade: z.literal(true).optional(),
   /** Set for a forwarding that is asked for before anybody connects to a port of it. */
   opening: z.literal(true).optional(),
 })

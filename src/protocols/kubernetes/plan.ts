@@ -6,15 +6,17 @@
  * @packageDocumentation
  */
 import type { Canonical, Plan, PlanRefusal } from '../../core/call.ts'
-import type { ColumnMask } from '../../core/decision.ts'
+import type { ColumnMask, FieldMask } from '../../core/decision.ts'
 import { SallyportError } from '../../core/errors.ts'
 import { readArgv } from './argv.ts'
+import { refusalUnderFields } from './field-masks.ts'
 import { partOf } from './part.ts'
 import { readPayload, type ApiPayload } from './payload.ts'
 import { readRequest } from './read-request.ts'
 import { targetOf, type KubeRequest } from './request.ts'
 import { refusalOf } from './refuse.ts'
 import { commandOf, type Lookups, type ToolCommand } from './tool.ts'
+import { withWholeRows } from './table-rows.ts'
 import { shownRequests } from './shown.ts'
 
 /** What one call means and exactly what will be sent. */
@@ -22,7 +24,7 @@ export interface KubePlan extends Plan {
   readonly door: 'api' | 'tool'
   /** Every request the call may send. At the API door it is one. */
   readonly requests: readonly KubeRequest[]
-  /** Whether the caller sends a stream along: standard input, or the other side of a forwarded port. */
+  /** Whether the caller takes streams, or sends one along: standard input, or the other side of a forwarded port. */
   readonly streams: boolean
   /** What the tool was asked for. */
   readonly tool?: ToolCommand
@@ -31,6 +33,8 @@ export interface KubePlan extends Plan {
 /** What a plan is made under. */
 export interface PlanUnder {
   readonly masks: readonly ColumnMask[]
+  /** Fields whose values this caller must not see. */
+  readonly fields?: readonly FieldMask[]
   /** Whether the call has an `input`. */
   readonly streams: boolean
 }
@@ -44,7 +48,7 @@ export function planApi(payload: unknown, under: PlanUnder): KubePlan {
   const read = readPayload(payload)
   if (read?.kind !== 'api') throw new SallyportError('ERR_INVALID_INPUT', 'This is no request to an API server.')
   const request = opened(readRequest(writtenOf(read)), read)
-  return planOf('api', [request], under)
+  return planOf('api', [request], { ...under, streams: under.streams || read.upgrade === true })
 }
 
 /**
@@ -89,12 +93,13 @@ function writtenOf({
 /** The plan of requests that were understood. */
 export function planOf(
   door: KubePlan['door'],
-  requests: readonly KubeRequest[],
-  { masks, streams }: PlanUnder,
+  understood: readonly KubeRequest[],
+  { masks, fields = [], streams }: PlanUnder,
   tool?: ToolCommand,
 ): KubePlan {
+  const requests = understood.map(withWholeRows)
   const command = tool?.command ?? ''
-  const refused = firstRefusal(requests)
+  const refused = firstRefusal(requests, fields)
   return {
     door,
     requests,
@@ -127,9 +132,9 @@ function drainOf({ pods, ...choice }: NonNullable<ToolCommand['drain']>): Canoni
   return { ...choice, pods: pods === undefined ? null : pods.map((pod) => ({ ...pod })) }
 }
 
-function firstRefusal(requests: readonly KubeRequest[]): PlanRefusal | undefined {
+function firstRefusal(requests: readonly KubeRequest[], fields: readonly FieldMask[]): PlanRefusal | undefined {
   for (const request of requests) {
-    const refused = refusalOf(request)
+    const refused = refusalOf(request) ?? refusalUnderFields(request, fields)
     if (refused !== undefined) return refused
   }
   return undefined

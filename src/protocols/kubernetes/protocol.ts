@@ -9,7 +9,6 @@ import { SallyportError } from '../../core/errors.ts'
 import { isJsonObject } from '../../core/json.ts'
 import type { PreviewContext } from '../../core/preview.ts'
 import type { Target } from '../../core/target.ts'
-import { isRenamed } from './aliases.ts'
 import { loginOf } from './connect-login.ts'
 import { Pools } from './connect-pool.ts'
 import { Discovery, evictionVersion } from './connect-discovery.ts'
@@ -80,7 +79,8 @@ export function createKubernetes(): Protocol<KubePlan> {
     name: 'kubernetes',
 
     async plan(call: Call, context: PlanContext) {
-      const under = { masks: context.masks, streams: call.input !== undefined }
+      const { masks, fields = [] } = context
+      const under = { masks, fields, streams: call.input !== undefined }
       if (readPayload(call.payload)?.kind === 'api') return planApi(call.payload, under)
       return planTool(call.payload, (call.target.options as KubeOptions).namespace, under, lookupsFor(call, context))
     },
@@ -92,7 +92,6 @@ export function createKubernetes(): Protocol<KubePlan> {
       if (refused !== undefined) {
         throw new SallyportError('ERR_DENIED', refused.message, { facts: { construct: refused.construct } })
       }
-      if ((permit.obligations.fields ?? []).length > 0 && plan.requests.some(isRenamed)) throw renamed()
       const upstream = await upstreamOf(call.target, secret, permit.signal)
       if (plan.door === 'api') yield* runApi(call, plan, permit, upstream)
       else yield* runTool(call, plan, permit, upstream)
@@ -108,15 +107,4 @@ export function createKubernetes(): Protocol<KubePlan> {
       pools.clear()
     },
   }
-}
-
-/** Fail closed: a mask for `message` would let the same text pass as `note`. */
-function renamed(): SallyportError {
-  return new SallyportError('ERR_DENIED', 'Fields are masked here, and this group has them under other names.', {
-    facts: {
-      construct: 'k8s.renamed_fields',
-      hint: 'Ask for the same objects as events of the core group (v1), or ingresses of networking.k8s.io/v1.',
-      noEffect: true,
-    },
-  })
 }

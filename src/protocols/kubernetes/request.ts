@@ -80,6 +80,8 @@ export interface KubeRequest {
   readonly isOpen?: true
   /** Set for a forwarding as such: nothing is sent, and each connection in it is a request of its own. */
   readonly isOpening?: true
+  /** How much of its object each row of the answer may carry; set where the server is asked for more. */
+  readonly rows?: 'None' | 'Metadata' | 'Object'
   /** Why the verb is `unknown`. */
   readonly problem?: string
 }
