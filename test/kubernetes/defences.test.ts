@@ -1,0 +1,168 @@
+/** One test for each defence that no attack above would miss: what is refused because of it, and nothing else. */
+import { Duplex } from 'node:stream'
+import { describe, expect, it } from 'vitest'
+import { parseJson, writeJson } from '../../src/core/json.ts'
+import { readArgv } from '../../src/protocols/kubernetes/argv.ts'
+import { answered } from '../../src/protocols/kubernetes/connector.ts'
+import type { Answer, Upstream } from '../../src/protocols/kubernetes/connect-send.ts'
+import { takeInput } from '../../src/protocols/kubernetes/listener-remote.ts'
+import { scrubMessage } from '../../src/protocols/kubernetes/mask-message.ts'
+import { maskValue } from '../../src/protocols/kubernetes/masks.ts'
+import { planApi } from '../../src/protocols/kubernetes/plan.ts'
+import { BODY_BYTES_MAX } from '../../src/protocols/kubernetes/read-body.ts'
+import { readRequest } from '../../src/protocols/kubernetes/read-request.ts'
+import { CHANNEL } from '../../src/protocols/kubernetes/streams/channels.ts'
+import { Pieces } from '../../src/protocols/kubernetes/streams/pieces.ts'
+import { SpdyConnection } from '../../src/protocols/kubernetes/streams/spdy-connection.ts'
+import { CONTROL, controlFrame, numbers } from '../../src/protocols/kubernetes/streams/spdy-frames.ts'
+import { HeaderReader, HeaderWriter } from '../../src/protocols/kubernetes/streams/spdy-headers.ts'
+
+const PODS = '/api/v1/namespaces/web/pods'
+const SECRETS = '/api/v1/namespaces/web/secrets'
+
+describe('a body', () => {
+  it('is no longer than an API server reads', () => {
+    const body = Buffer.alloc(BODY_BYTES_MAX + 1, ' ')
+    expect(() => readRequest({ method: 'POST', path: PODS, body })).toThrow(/bytes an API server reads/u)
+  })
+
+  it('belongs to no request that reads', () => {
+    expect(() => readRequest({ method: 'GET', path: PODS, body: Buffer.from('{}') })).toThrow('no body')
+  })
+
+  it.each([
+    ['PATCH', `${PODS}/p`, 'application/json'],
+    ['POST', PODS, 'application/merge-patch+json'],
+    ['PUT', `${PODS}/p`, 'application/apply-patch+yaml'],
+  ])('of a %s on %s is not %s', (method, path, contentType) => {
+    expect(() => readRequest({ method, path, contentType, body: Buffer.from('{}') })).toThrow('content type')
+  })
+})
+
+it.each([
+  ['metadata.name=a', 'a'],
+  ['metadata.name!=a', undefined],
+  ['metadata.name=a,metadata.name=b', undefined],
+  ['spec.metadata.name=a', undefined],
+  ['metadata.name=a\\,b', undefined],
+])('a list by the field selector %s is one of %s', (selector, name) => {
+  const path = `${SECRETS}?fieldSelector=${encodeURIComponent(selector)}`
+  expect(readRequest({ method: 'GET', path }).name).toBe(name)
+})
+
+it.each([{ owner: 'helm' }, { OWNER: 'TILLER' }])('a release of Helm with the labels %j shows nothing', (labels) => {
+  const object = { kind: 'ConfigMap', metadata: { name: 'shop.v1', labels }, data: { release: 'hunter2' } }
+  const value = parseJson(JSON.stringify(object))?.value ?? null
+  expect(writeJson(maskValue(value, { group: '', resource: 'configmaps' }).value)).not.toContain('hunter2')
+})
+
+it('what is said about a Secret quotes no value of it', () => {
+  expect(scrubMessage('data: Invalid value: "hunter2": must be base64', true)).not.toContain('hunter2')
+})
+
+it.each([[[{ op: 1, path: '/spec' }]], [[{ op: 'merge', path: '/spec' }]], [[{ path: '/data' }]]])(
+  'a patch whose operation nobody knows is refused: %j',
+  (patch) => {
+    const body = Buffer.from(JSON.stringify(patch)).toString('base64')
+    const type = 'application/json-patch+json'
+    const payload = { kind: 'api', method: 'PATCH', path: `${PODS}/p`, content_type: type, body }
+    expect(planApi(payload, { masks: [], streams: false }).refused?.construct).toBe('k8s.patch_reads')
+  },
+)
+
+it.each([
+  [['get', '-'], 'standard input'],
+  [['apply', 'x'], 'manifest'],
+  [['create', 'deployment', 'x'], 'manifest'],
+  [['get', 'pods', '--', 'x'], 'belongs to exec'],
+])('a command line %j is refused', (argv, why) => {
+  expect(() => readArgv(argv)).toThrow(why)
+})
+
+describe('SPDY', () => {
+  const opening = (id: number, writer: HeaderWriter): Buffer =>
+    controlFrame(CONTROL.synStream, 0, Buffer.concat([numbers(id, 0), Buffer.alloc(2), writer.write({ a: 'b' })]))
+
+  async function ending(frames: readonly Buffer[]): Promise<unknown> {
+    const pieces = [...frames]
+    const socket = new Duplex({
+      read() {
+        this.push(pieces.shift() ?? null)
+      },
+      write: (_piece, _encoding, done) => done(),
+    })
+    return new SpdyConnection(socket, 'server', () => undefined).run().catch((error: unknown) => error)
+  }
+
+  it('has streams whose numbers only grow', async () => {
+    const writer = new HeaderWriter()
+    expect(await ending([opening(5, writer), opening(3, writer)])).toMatchObject({ code: 'ERR_INVALID_INPUT' })
+    const another = new HeaderWriter()
+    expect(await ending([opening(5, another), opening(5, another)])).toMatchObject({ code: 'ERR_INVALID_INPUT' })
+  })
+
+  it('has so many streams at once and no more', async () => {
+    const writer = new HeaderWriter()
+    const many = Array.from({ length: 300 }, (_, index) => opening(2 * index + 1, writer))
+    expect(await ending(many)).toMatchObject({ code: 'ERR_INVALID_INPUT' })
+    const few = new HeaderWriter()
+    expect(await ending(many.slice(0, 2).map((_, index) => opening(2 * index + 1, few)))).toBeUndefined()
+  })
+
+  it('has no frames nobody knows', async () => {
+    expect(await ending([controlFrame(12, 0, Buffer.alloc(8))])).toMatchObject({ code: 'ERR_INVALID_INPUT' })
+  })
+
+  it('has so many headers in a block and no more', async () => {
+    const many = Object.fromEntries(Array.from({ length: 65 }, (_, index) => [`h${index}`, '1']))
+    const reader = new HeaderReader()
+    await expect(reader.read(new HeaderWriter().write(many))).rejects.toMatchObject({ code: 'ERR_INVALID_INPUT' })
+    reader.close()
+  })
+})
+
+it.each(['null', '7', '"x"', '{', `{"Width":80,"x":"${'x'.repeat(300)}"}`])(
+  'a size of a window is one, and not %s',
+  async (text) => {
+    const request = { ...readRequest({ method: 'GET', path: `${PODS}/p/exec` }), tty: true }
+    const frame = { channel: CHANNEL.resize, bytes: Buffer.from(text) }
+    await expect(takeInput(frame, new Pieces(), request)).rejects.toMatchObject({ code: 'ERR_INVALID_INPUT' })
+  },
+)
+
+describe('a watch', () => {
+  async function shownOf(pieces: readonly Buffer[]): Promise<string> {
+    const request = readRequest({ method: 'GET', path: `${SECRETS}?watch=true` })
+    const headers = { 'content-type': 'application/json' }
+    const answer = { statusCode: 200, headers, body: Duplex.from(pieces) } as unknown as Answer
+    const upstream = { signal: new AbortController().signal } as Upstream
+    let shown = ''
+    for await (const chunk of answered(request, answer, 1e9, upstream)) {
+      if (chunk.kind === 'data' && chunk.channel === 'body') shown += Buffer.from(chunk.bytes).toString('utf8')
+    }
+    return shown
+  }
+
+  it.each([
+    [
+      'a change that cannot be read',
+      [Buffer.from('{"type":"ADDED","object":{"kind":"Secret"\n')],
+      'ERR_UPSTREAM_REJECTED',
+    ],
+    ['a change that breaks off', [Buffer.from('{"type":"ADDED","object":{"kind":"Secret"')], 'ERR_UPSTREAM_LOST'],
+    ['a change without an end', Array.from({ length: 10 }, () => Buffer.alloc(1024 * 1024, 'x')), 'ERR_TOO_LARGE'],
+  ])('shows nothing of %s', async (_what, pieces, code) => {
+    await expect(shownOf(pieces)).rejects.toMatchObject({ code })
+  })
+})
+
+it('an answer that is no JSON is withheld, and is not taken for a short one', async () => {
+  const request = readRequest({ method: 'GET', path: `${SECRETS}/s` })
+  const headers = { 'content-type': 'application/vnd.kubernetes.protobuf' }
+  const body = Duplex.from([Buffer.from('k8s\0 hunter2')])
+  const answer = { statusCode: 200, headers, body } as unknown as Answer
+  const chunks: unknown[] = []
+  const upstream = { signal: new AbortController().signal } as Upstream
+  for await (const chunk of answered(request, answer, 1e9, upstream)) chunks.push(chunk)
+  expect(chunks).toMatchObject([{ kind: 'head' }, { kind: 'notice', severity: 'WARNING' }, { truncated: true }])
+})
