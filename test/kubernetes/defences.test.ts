@@ -56,6 +56,11 @@ it.each([{ owner: 'helm' }, { OWNER: 'TILLER' }])('a release of Helm with the la
   expect(writeJson(maskValue(value, { group: '', resource: 'configmaps' }).value)).not.toContain('hunter2')
 })
 
+it.each(['cannot change core.PodSpec{Env: hunter2}', 'may not change fields:\n- value: hunter2', 'no: \r- hunter2'])(
+  'what the server quotes of an object is not passed on: %j',
+  (message) => expect(scrubMessage(message, false)).not.toContain('hunter2'),
+)
+
 it('what is said about a Secret quotes no value of it', () => {
   expect(scrubMessage('data: Invalid value: "hunter2": must be base64', true)).not.toContain('hunter2')
 })

@@ -499,6 +499,7 @@ export const COMMANDS: readonly Command[] = [
   inShop('sh', '-c', 'echo'),
   inShop('/bin/echo'),
   { ...inShop('echo'), namespace: 'other' },
+  { ...inShop('echo'), namespace: 'asked' },
   { ...inShop('echo'), namespace: 'kube-system' },
   { ...inShop('echo'), namespace: 'asked' },
 ]
