@@ -15,6 +15,9 @@ const SCHEMA = `
   INSERT INTO orders (customer, note, details, tags) VALUES (1, 'ssn is 123-45-6789, call back', '{"s": ["987-65-4321"]}', '{x}');
   CREATE TABLE logins (id int, ssn text, at date) PARTITION BY RANGE (id);
   CREATE TABLE logins_one PARTITION OF logins FOR VALUES FROM (0) TO (9);
+  CREATE SCHEMA hidden;
+  CREATE TYPE hidden.mood AS ENUM ('sad', 'ok');
+  CREATE TABLE moody (id int, m hidden.mood);
   CREATE TABLE unrelated (id int, secret text);
   CREATE VIEW shown AS SELECT id, ssn FROM customers;
   CREATE MATERIALIZED VIEW kept AS SELECT id, card FROM customers;
@@ -79,6 +82,18 @@ describe.each(SERVERS)('the doctor, on PostgreSQL %s', (server) => {
 
   const ids = ({ findings }: Examination, severity: string): string[] =>
     [...new Set(findings.filter((one) => one.severity === severity).map(({ id }) => id))].sort()
+
+  it('R7: says which masks the database does not take, and that it takes them once the role may use the type', async () => {
+    const role = await db.role('GRANT SELECT ON moody TO $role')
+    const masks = [...MASKS, mask('moody.m')]
+    const rejected = async (): Promise<readonly string[]> =>
+      (await examined(role, masks)).findings.filter(({ id }) => id === 'mask.rejected').map(({ message }) => message)
+    expect(await rejected()).toEqual([
+      "A mask of public.moody cannot be made at this database: its role may not use the column's type. Every statement that reads the table is refused.",
+    ])
+    await db.admin.query(`GRANT USAGE ON SCHEMA hidden TO ${role.user}`)
+    expect(await rejected()).toEqual([])
+  })
 
   it('finds what undoes masks, and the printed SQL heals all of it', async () => {
     const role = await db.role(`ALTER ROLE $role CREATEROLE BYPASSRLS; GRANT pg_read_all_data, pg_monitor TO $role;

@@ -9,6 +9,7 @@
 import type { BackendRights, Catalog, Relation } from './catalog.ts'
 import type { DoctorFacts, RoleFacts } from './doctor-sql.ts'
 import { indexOf } from './indexes.ts'
+import { saidOfTrial } from './mask-trials.ts'
 import { isReadable } from './masking-mode.ts'
 import type { BoundMasks } from './masks.ts'
 import { functionName, resourceName } from './names.ts'
@@ -117,6 +118,15 @@ function ofMasks({ facts, role, catalog, masks }: Patient): readonly Finding[] {
     if (readable.length > 0 && !role.superuser) {
       const columns = readable.map((column) => column.name).join(', ')
       say('warning', 'mask.readable', `${role.name} may read ${name} (${columns}), so only rewriting hides it.`, EMIT)
+    }
+    const refused = masks.rejected.get(oid)
+    if (refused !== undefined) {
+      say(
+        'warning',
+        'mask.rejected',
+        `${saidOfTrial(relation, refused)} Every statement that reads the table is refused.`,
+        'Grant USAGE on the type of the column and its schema, or mask the column in another way.',
+      )
     }
     for (const column of masks.unmet.get(oid)?.withoutStandIn ?? []) {
       say('error', 'mask.stand_in', `${name}.${column} has a partial mask and no generated column for it.`, EMIT)

@@ -47,9 +47,7 @@ export interface ExaminationOptions {
 export async function examine(options: ExaminationOptions): Promise<Examination> {
   const upstream = upstreamOf(options.target)
   const demanded = upstream.options.masking
-  const catalog = await catalogOf(upstream, options)
-  const { present, missing } = sorted(catalog, options.masks)
-  const masks = bindMasks(catalog, present, demanded)
+  const { catalog, masks, missing } = await boundAndTried(upstream, options)
   const facts = await factsOf(upstream, options)
   const [role] = facts.role
   if (role === undefined) throw new SallyportError('ERR_UPSTREAM_REJECTED', 'The server does not say who is logged in.')
@@ -101,6 +99,25 @@ export async function undercuts(options: ExaminationOptions): Promise<Undercutti
   } finally {
     options.signal.removeEventListener('abort', abort)
     await connection.close()
+  }
+}
+
+/** The masks as they stand in the catalog, each tried at the database like before a first answer (R7). */
+async function boundAndTried(
+  upstream: Upstream,
+  { masks: wanted, secret, signal }: ExaminationOptions,
+): Promise<Pick<Patient, 'catalog' | 'masks'> & Pick<ReturnType<typeof sorted>, 'missing'>> {
+  const demanded = upstream.options.masking
+  const keeper = new CatalogKeeper(upstream)
+  try {
+    const { catalog } = await keeper.current(secret, signal)
+    const { present, missing } = sorted(catalog, wanted)
+    const masks = bindMasks(catalog, present, demanded)
+    if (masks.trials.size === 0) return { catalog, masks, missing }
+    const tried = (await keeper.tried([...masks.trials.keys()], secret, signal)).catalog
+    return { catalog: tried, masks: bindMasks(tried, present, demanded), missing }
+  } finally {
+    await keeper.close()
   }
 }
 
