@@ -1,4 +1,4 @@
-/** The belt under the walk: a relation it did not come by would be sent as it is, unmasked. */
+/** The belts under the walk: a relation it did not come by would be sent as it is, and so would what it does not know. */
 import { beforeAll, describe, expect, it } from 'vitest'
 import type { Ast } from '../../src/protocols/postgres/ast.ts'
 import { loadParser, parse } from '../../src/protocols/postgres/parse.ts'
@@ -13,7 +13,7 @@ function fieldsOf(sql: string, type: string): Ast {
   return (node as Record<string, Ast>)[type] ?? {}
 }
 
-describe('a relation that the walk does not come by', () => {
+describe('what the walk does not come by', () => {
   beforeAll(loadParser)
 
   // A scalar of the grammar is not looked into, so a tree that holds one there stands for a hole in the walk.
@@ -24,6 +24,19 @@ describe('a relation that the walk does not come by', () => {
     const fields = fieldsOf('SELECT id FROM orders', 'SelectStmt')
     expect(walk(shopCatalog(), 'SelectStmt', fields).unknowns).toEqual([])
     expect(walked(fields).unknowns).toContain('a relation was not met')
+  })
+
+  it.each([
+    ['a node of a newer grammar', { targetList: [{ NewNode: { arg: {} } }] }, 'NewNode is not understood'],
+    ['a field of a newer grammar', { newClause: [] }, 'SelectStmt.newClause is not understood'],
+    [
+      'one deep in an expression',
+      { whereClause: { BoolExpr: { args: [{ A_Const: { newval: {} } }] } } },
+      'A_Const.newval is not understood',
+    ],
+  ])('C4: neither does %s pass', (_, more, reason) => {
+    const fields = fieldsOf('SELECT id FROM orders', 'SelectStmt')
+    expect(walk(shopCatalog(), 'SelectStmt', { ...fields, ...more }).unknowns).toContain(reason)
   })
 
   it('R6: makes any other statement not understood', () => {
