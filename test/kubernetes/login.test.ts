@@ -49,7 +49,7 @@ describe('what proves the gateway to an API server', () => {
     const refusal: unknown = await loginOf({ value }, options('kubeconfig')).catch((error: unknown) => error)
     expect(refusal).toBeInstanceOf(SallyportError)
     expect(refusal).toMatchObject({ code: 'ERR_CREDENTIAL_MISSING' })
-    expect(String((refusal as SallyportError).message)).not.toContain('s3cret')
+    expect((refusal as SallyportError).message).not.toContain('s3cret')
   })
 
   it.each([
