@@ -133,6 +133,13 @@ describe('tables of kinds nobody here knows', () => {
     expect(writeJson(maskValue(value, { group: 'example.com', resource: 'tables' }).value)).not.toContain('hunter2')
   })
 
+  it('are no less strange in a group of the server itself', () => {
+    const [request] = plan({ path: '/apis/apps/v1alpha9/namespaces/web/safes', accept: TABLE }).requests
+    expect(request === undefined ? '' : targetOf(request)).toContain('includeObject=Object')
+    const [own] = plan({ path: '/apis/apps/v1/namespaces/web/deployments', accept: TABLE }).requests
+    expect(own === undefined ? '' : targetOf(own)).not.toContain('includeObject')
+  })
+
   it('stay as they are for kinds of the server itself', () => {
     expect(masked([{ cells: ['w', 'Running'], object: null }], '').rows[0]?.cells).toEqual(['w', 'Running'])
   })

@@ -80,6 +80,11 @@ export function isServedByTheServer(group: string): boolean {
   return OWN_GROUPS.has(group)
 }
 
+/** Whether a kind is in the table: every server has it itself, and no definition can be in its place. */
+export function isInEveryCluster(group: string, plural: string): boolean {
+  return BY_NAME.get(group === '' ? plural : `${plural}.${group}`)?.plural === plural
+}
+
 /**
  * Returns the kind a name means: plural, kind, short name, or `plural.group`.
  *

@@ -7,15 +7,15 @@
  * @packageDocumentation
  */
 import { isJsonObject, type JsonObject, type JsonValue } from '../../core/json.ts'
-import { isServedByTheServer } from './kinds.ts'
+import { isInEveryCluster } from './kinds.ts'
 import type { KubeRequest } from './request.ts'
 
 /** How much of its object a row carries (`includeObject`, Kubernetes API concepts, "Receiving resources as Tables"). */
 export type RowObject = 'None' | 'Metadata' | 'Object'
 
-/** Whether cells of this group may be copies of anything. */
-export function isForeign({ group }: Pick<KubeRequest, 'group'>): boolean {
-  return group !== undefined && !isServedByTheServer(group)
+/** Whether cells of this kind may be copies of anything. Definitions can bring kinds into any group that has a name. */
+export function isForeign({ group = '', resource }: Pick<KubeRequest, 'group' | 'resource'>): boolean {
+  return resource !== undefined && group !== '' && !isInEveryCluster(group, resource)
 }
 
 /** The request with whole objects beside the rows, where masks need them. */
