@@ -2,6 +2,7 @@
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { has } from '../setup/needs.ts'
 import { describeClients, forwarded } from './kube-door-clients.ts'
+import { describeFiles } from './kube-door-files.ts'
 import { describeStrangers } from './kube-door-strangers.ts'
 import { describeTyped } from './kube-door-typed.ts'
 import { openKubeWorld, type KubeWorld } from './kube-door-world.ts'
@@ -17,6 +18,7 @@ rules:
   - {id: leave, effect: allow, principals: [group:agents], actions: [k8s.evict], resources: [{kind: core/pods, namespaces: [shop]}]}
   - {id: no-no, effect: deny, actions: [k8s.create], resources: [{kind: core/configmaps}], when: "part.body != null && has(part.body.data) && 'no' in part.body.data"}
   - {id: shell, effect: allow, principals: [group:agents], actions: [k8s.exec], resources: [{kind: core/pods, namespaces: [shop]}], when: "part.command[0] in ['cat', 'echo', 'fail', 'tar', 'test']"}
+  - {id: look, effect: allow, principals: [group:agents], actions: [k8s.attach], resources: [{kind: core/pods, namespaces: [shop]}]}
   - {id: ports, effect: allow, principals: [group:agents], actions: [k8s.portforward], resources: [{kind: core/pods, namespaces: [shop]}], when: "part.ports == ['80']"}
   - {id: no-vault, effect: deny, actions: [k8s.portforward], resources: [{kind: core/pods, names: [vault]}]}
   - {id: careful, effect: require_approval, principals: [group:agents], actions: [k8s.delete], resources: [{kind: apps/deployments, namespaces: [shop]}], approvers: {any_of: [group:lead]}}
@@ -129,6 +131,7 @@ spec:
   })
 
   describeTyped(() => world, run)
+  describeFiles(() => world, run)
 
   describe('commands in containers', () => {
     const transports = [
