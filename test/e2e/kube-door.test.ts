@@ -3,6 +3,7 @@ import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { has } from '../setup/needs.ts'
 import { describeClients, forwarded } from './kube-door-clients.ts'
 import { describeFiles } from './kube-door-files.ts'
+import { describeKinds } from './kube-door-kinds.ts'
 import { describeStrangers } from './kube-door-strangers.ts'
 import { describeTyped } from './kube-door-typed.ts'
 import { openKubeWorld, type KubeWorld } from './kube-door-world.ts'
@@ -132,6 +133,7 @@ spec:
 
   describeTyped(() => world, run)
   describeFiles(() => world, run)
+  describeKinds(() => world, run)
 
   describe('commands in containers', () => {
     const transports = [

@@ -24,7 +24,7 @@ export interface KubeBinaries {
 
 const SOURCE_VERSION = '1.20.5+really1.20.2-1.1+deb12u1'
 /** What is built of it, and how; another number makes every machine build anew. */
-const BUILD = 1
+const BUILD = 2
 const GO = '/usr/lib/go-1.19/bin'
 /** What building takes, and running what was built. */
 const TOOLS = [`${GO}/go`, '/usr/bin/etcd', '/usr/bin/apt-get', '/usr/bin/dpkg-source', '/usr/bin/xz', '/usr/bin/flock']
@@ -32,6 +32,12 @@ const TOOLS = [`${GO}/go`, '/usr/bin/etcd', '/usr/bin/apt-get', '/usr/bin/dpkg-s
 const FETCHES_MAX = 3
 const PACKAGE = 'k8s.io/kubernetes'
 const TREE = `gopath/src/${PACKAGE}`
+/**
+ * The tree carries release 1.0.1 of a library that goes behind the compiler's back, and which compilers since Go 1.18 make
+ * overwrite memory: the server dies, sooner or later, of writing objects of a definition. The release after it does not.
+ */
+const REFLECT = 'golang-github-modern-go-reflect2'
+const REFLECT_IN_TREE = 'vendor/github.com/modern-go/reflect2'
 const VERSION_FACTS = {
   gitVersion: 'v1.20.2',
   gitMajor: '1',
@@ -179,7 +185,7 @@ async function fetchSource({ work, progress, signal }: Build): Promise<void> {
     try {
       await apt('apt-get', ['-qq', 'update']).catch(() => undefined)
       const version = versionIn(await apt('apt-cache', ['showsrc', '--only-source', 'kubernetes']))
-      await apt('apt-get', ['-qq', 'source', '--download-only', `kubernetes=${version}`])
+      await apt('apt-get', ['-qq', 'source', '--download-only', `kubernetes=${version}`, REFLECT])
       break
     } catch (error) {
       if (tries >= FETCHES_MAX) throw error
@@ -187,7 +193,16 @@ async function fetchSource({ work, progress, signal }: Build): Promise<void> {
     }
   }
   await mkdir(path.join(work, path.dirname(TREE)), { recursive: true })
-  await run('sh', ['-c', `dpkg-source --no-check -x kubernetes_*.dsc ${TREE}`], { cwd: work, signal })
+  const library = `${TREE}/${REFLECT_IN_TREE}`
+  const unpacking = [
+    `dpkg-source --no-check -x kubernetes_*.dsc ${TREE}`,
+    `dpkg-source --no-check -x ${REFLECT}_*.dsc reflect2`,
+    `rm -r ${library}`,
+    `mkdir ${library}`,
+    `cp reflect2/*.go reflect2/*.s ${library}`,
+    `rm -f ${library}/*_test.go`,
+  ]
+  await run('sh', ['-c', unpacking.join(' && ')], { cwd: work, signal })
 }
 
 /** The version that is wanted, or a repackaging of the same sources that replaced it. */
