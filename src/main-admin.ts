@@ -4,6 +4,7 @@ import { SallyportError } from './core/errors.ts'
 import type { AdminRooms, PolicyStatus } from './doors/admin/rooms.ts'
 import type { Building } from './main.ts'
 import { formatProblems } from './policy/problem.ts'
+import { WireLines } from './protocols/postgres/wire/lines.ts'
 import { list, partsOf, replay, transcript } from './recording/index.ts'
 
 /** What the admin door needs, made from the rooms. */
@@ -40,6 +41,11 @@ export function adminRooms(
   }
 }
 
+/** Results of the PostgreSQL door are recorded as the messages its client got. */
+function readerOf(channel: string, tool: string): WireLines | undefined {
+  return channel === 'wire' && tool.startsWith('postgres.') ? new WireLines() : undefined
+}
+
 async function replayRecording(dir: string, session: string): Promise<AsyncIterable<string>> {
   const parts = await partsOf(dir, session)
   if (parts.length === 0) throw new SallyportError('ERR_INVALID_INPUT', 'There is no recording of that session.')
@@ -53,7 +59,7 @@ async function showRecording(dir: string, session: string, resultBytesMax: numbe
   const parts = await partsOf(dir, session)
   if (parts.length === 0) throw new SallyportError('ERR_INVALID_INPUT', 'There is no recording of that session.')
   return (async function* () {
-    for (const { file } of parts) yield* transcript(path.resolve(file), { resultBytesMax })
+    for (const { file } of parts) yield* transcript(path.resolve(file), { resultBytesMax, readerOf })
   })()
 }
 

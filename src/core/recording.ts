@@ -16,8 +16,23 @@ export interface SessionRecording {
     readonly payload: unknown
     readonly error: SallyportError
   }): Promise<void>
+  /**
+   * Records what a backend said to the session's client beside any call, as the client is told it. Returns nothing when it
+   * is in the file already.
+   */
+  heard?(said: Said): Promise<void> | undefined
   /** Seals the file. */
   close(): Promise<void>
+}
+
+/** Words of a backend that answer no call. What masks or detectors keep from the client is not in it. */
+export interface Said {
+  readonly kind: 'notification' | 'notice'
+  readonly target: string
+  /** Of a notification. */
+  readonly channel?: string
+  /** Absent when it was withheld. */
+  readonly text?: string
 }
 
 /**

@@ -30,6 +30,7 @@ export type EntryType =
   | 'gap'
   | 'cut'
   | 'notice'
+  | 'heard'
   | 'session'
   | 'sealed'
   | 'admin'

@@ -1,6 +1,6 @@
 import type { Call } from '../core/call.ts'
 import { SallyportError } from '../core/errors.ts'
-import type { CallRecording, SessionRecording } from '../core/recording.ts'
+import type { CallRecording, Said, SessionRecording } from '../core/recording.ts'
 import { Roster } from '../core/roster.ts'
 import { LiveCall } from './call-recording.ts'
 import type { RecorderContext } from './context.ts'
@@ -54,6 +54,18 @@ export class RecordedCalls implements SessionRecording {
       payload: fingerprint(payloadKey, attempt.payload),
       // The message of such an error may quote what was wrong with the payload; the code says enough.
       error: { code, rules: facts.rules, construct: facts.construct },
+    })
+  }
+
+  heard({ kind, target, channel, text }: Said): Promise<void> | undefined {
+    if (this.#closing !== undefined) return Promise.reject(sessionEnded())
+    const full = this.#context.space.check()
+    if (full !== undefined) return Promise.reject(full)
+    return this.#log.append('heard', {
+      kind,
+      target,
+      ...(channel !== undefined && { channel }),
+      ...(text === undefined ? { withheld: true } : { text }),
     })
   }
 

@@ -1,15 +1,18 @@
 import path from 'node:path'
 import { z } from 'zod'
+import type { ChannelReader } from '../core/channel-reader.ts'
 import { rangeSchema } from './entries.ts'
 import { describeLoss } from './ledger.ts'
 import { LINE_BYTES_MAX, visible } from './format.ts'
 import { ByteReader, parseEntry, walkFrames } from './read.ts'
-import type { Entry } from './read.ts'
+import type { Entry, FrameHead } from './read.ts'
 
 /** What a transcript holds. */
 export interface TranscriptOptions {
   /** How much of each result to show, in bytes; what is left out is counted. Default 0: results are left out. */
   readonly resultBytesMax?: number
+  /** Makes the reader of a channel whose bytes are a protocol's own; other channels are shown as text. */
+  readonly readerOf?: (channel: string, tool: string) => ChannelReader | undefined
 }
 
 /**
@@ -22,6 +25,8 @@ export async function* transcript(
   options: TranscriptOptions = {},
 ): AsyncGenerator<string, void, undefined> {
   const reader = await ByteReader.open(file)
+  /** What calls that have not ended came as. */
+  const tools = new Map<unknown, unknown>()
   try {
     for (;;) {
       const bytes = await reader.line(LINE_BYTES_MAX)
@@ -29,7 +34,11 @@ export async function* transcript(
       const entry = bytes.at(-1) === 10 ? parseEntry(bytes.toString('utf8', 0, bytes.length - 1)) : undefined
       if (entry === undefined) yield `(${bytes.length} bytes that are no entry)`
       else yield* renderEntry(entry)
-      if (entry?.type === 'end') yield* renderResult(file, entry, options.resultBytesMax ?? 0)
+      const { call, tool } = entry?.members ?? {}
+      if (entry?.type === 'decision') tools.set(call, tool)
+      if (entry?.type !== 'end') continue
+      yield* renderResult(file, entry, tools.get(call), options)
+      tools.delete(call)
     }
   } finally {
     await reader.close()
@@ -66,6 +75,8 @@ const rendered = z.object({
   subject: z.string().optional(),
   facts: facts.optional(),
   text: z.string().optional(),
+  kind: z.string().optional(),
+  channel: z.string().optional(),
 })
 
 type Rendered = z.infer<typeof rendered>
@@ -103,6 +114,9 @@ function* renderEntry(entry: Entry): Generator<string> {
       return
     case 'admin':
       yield `${head}${show([members.by].flat().join(', '))}: ${show(members.act)} ${show(members.subject ?? '')} ${members.facts === undefined ? '' : visible(JSON.stringify(members.facts))}`.trimEnd()
+      return
+    case 'heard':
+      yield `${head}${show(members.kind)}${members.channel === undefined ? '' : ` on ${visible(members.channel)}`} from ${name(members.target)}: ${members.text === undefined ? '(withheld)' : visible(members.text)}`
       return
     case 'gap':
     case 'cut':
@@ -153,11 +167,16 @@ function renderEnding(members: Rendered): string {
   return pieces.flatMap((piece) => (piece === undefined ? [] : [visible(piece)])).join(' · ')
 }
 
-async function* renderResult(file: string, entry: Entry, bytesMax: number): AsyncGenerator<string> {
+async function* renderResult(
+  file: string,
+  entry: Entry,
+  tool: unknown,
+  { resultBytesMax: bytesMax = 0, readerOf }: TranscriptOptions,
+): AsyncGenerator<string> {
   const range = rangeSchema.safeParse(entry.members['bulk'])
   if (!range.success || bytesMax === 0) return
   const { offset, end, bytes, file: sidecar } = range.data
-  const pieces: Buffer[] = []
+  const result = new ResultLines((channel) => (typeof tool === 'string' ? readerOf?.(channel, tool) : undefined))
   let left = bytesMax
   let isOurs = false
   // The name comes out of the file: only its last part counts, so that it cannot lead elsewhere.
@@ -166,21 +185,69 @@ async function* renderResult(file: string, entry: Entry, bytesMax: number): Asyn
     {
       frame(head) {
         isOurs = head.call === entry.members['call']
+        if (isOurs && left > 0) result.begin(head)
         return left > 0
       },
       bytes(piece, part) {
         if (!isOurs || part === 'head') return
         const taken = piece.subarray(0, left)
-        pieces.push(Buffer.from(taken))
+        if (part === 'payload') result.take(taken)
         left -= taken.length
       },
     },
     end,
     offset,
   )
-  const lines = Buffer.concat(pieces).toString('utf8').split('\n')
-  for (const line of lines) if (line !== '') yield `    | ${visible(line)}`
+  for (const line of result.end()) yield `    ${visible(line)}`
   if (left <= 0) yield `    | … of ${bytes} bytes, the first ${bytesMax} are shown`
+}
+
+/** The lines of one result: what came from the caller behind `>`, what it was shown behind `|`. */
+class ResultLines {
+  readonly #lines: string[] = []
+  readonly #readerOf: (channel: string) => ChannelReader | undefined
+  readonly #readers = new Map<string, ChannelReader | undefined>()
+  #text: Buffer[] = []
+  #channel = ''
+  #reader: ChannelReader | undefined
+
+  constructor(readerOf: (channel: string) => ChannelReader | undefined) {
+    this.#readerOf = readerOf
+  }
+
+  begin({ kind, channel = '' }: FrameHead): void {
+    const next = kind === 'data' ? channel : ''
+    // What is no data is a text of its own; pieces of one channel are one text.
+    if (next !== this.#channel || next === '' || next === 'rows') this.#flush()
+    this.#channel = next
+    if (!this.#readers.has(next)) this.#readers.set(next, this.#readerOf(next))
+    this.#reader = this.#readers.get(next)
+  }
+
+  take(piece: Buffer): void {
+    // The buffer is only lent.
+    if (this.#reader === undefined) this.#text.push(Buffer.from(piece))
+    else this.#add('|', this.#reader.push(piece))
+  }
+
+  end(): readonly string[] {
+    this.#flush()
+    for (const reader of this.#readers.values()) if (reader !== undefined) this.#add('|', reader.end())
+    return this.#lines
+  }
+
+  #flush(): void {
+    const text = Buffer.concat(this.#text).toString('utf8')
+    this.#text = []
+    this.#add(
+      this.#channel === 'stdin' ? '>' : '|',
+      text.split('\n').filter((line) => line !== ''),
+    )
+  }
+
+  #add(mark: string, lines: readonly string[]): void {
+    for (const line of lines) this.#lines.push(`${mark} ${line}`)
+  }
 }
 
 function restOf({ members }: Entry): object {

@@ -8,40 +8,40 @@
  *
  * @packageDocumentation
  */
-import { randomBytes, randomUUID } from 'node:crypto'
-import type { Part } from '../../core/action.ts'
+import { randomBytes } from 'node:crypto'
 import type { Call, Judged, Session } from '../../core/call.ts'
 import type { Chunk } from '../../core/chunk.ts'
 import { SallyportError } from '../../core/errors.ts'
 import type { Principal } from '../../core/principal.ts'
 import type { Target } from '../../core/target.ts'
 import { errorResponse } from './listener-errors.ts'
+import { duplicate, goneAway, idle, missing, shuttingDown, tooManyKept, transactionAborted } from './listener-refusals.ts'
 import type { BackendMessage } from './messages/backend.ts'
 import type { Bind } from './messages/bind.ts'
 import { encodeCommandComplete } from './messages/command-complete.ts'
 import { CLOSE_COMPLETE, FLUSH, PARSE_COMPLETE } from './messages/control.ts'
-import { encodeCopy } from './messages/copy.ts'
-import { encodeTextRow } from './messages/data-row.ts'
 import { decodeParameterDescription, encodeDescribe, type DescribeOrClose } from './messages/describe.ts'
 import type { Execute } from './messages/execute.ts'
 import type { FrontendMessage } from './messages/frontend.ts'
 import type { FunctionCall } from './messages/function-call.ts'
 import { encodeParse, type Parse } from './messages/parse.ts'
-import { decodeReport, encodeReport, type Report } from './messages/report.ts'
-import { encodeRowDescription } from './messages/row-description.ts'
-import { encodeNotification, encodeParameterStatus, encodeReadyForQuery } from './messages/session-facts.ts'
+import { decodeReport, type Report } from './messages/report.ts'
+import { encodeReadyForQuery } from './messages/session-facts.ts'
 import { violation } from './messages/violation.ts'
 import type { PostgresPlan } from './plan-types.ts'
 import { ByName } from './by-name.ts'
 import { loadParser } from './parse.ts'
-import { isNameless } from './search-path.ts'
 import { splitStatements } from './split.ts'
-import { afterEffect, EMPTY_SESSION, type SessionView } from './session.ts'
+import { Asides } from './wire/asides.ts'
 import type { WireBackend } from './wire/backend.ts'
+import { ClientCall } from './wire/client-call.ts'
+import { copyData } from './wire/copy-data.ts'
 import type { Downstream } from './wire/downstream.ts'
 import { FunctionAnswer, portalOf } from './wire/function-call.ts'
 import { typesOf, WireCall, type PortalRequest, type Statement } from './wire/payload.ts'
-import { isUnderMasks, reportedError, withheldNotice } from './wire/reported.ts'
+import { SessionState } from './wire/session-state.ts'
+import { noticeResponse, show } from './wire/show.ts'
+import { isUnderMasks, reportedError } from './wire/reported.ts'
 
 /** What a client's session needs of the gateway. */
 export interface SessionRooms {
@@ -81,58 +81,12 @@ interface Portal {
   stopped: 'done' | 'abandoned'
 }
 
-/** What may change any setting of the session on its way. */
-const DOUBTFUL: ReadonlySet<string> = new Set([
-  'sql.call',
-  'sql.do',
-  'sql.unknown',
-  'sql.set',
-  'sql.set_role',
-  'sql.discard',
-])
-/** What may bring back settings of before. */
-const ENDS: ReadonlySet<string> = new Set(['sql.commit', 'sql.rollback'])
-/** Verbs of parts that run code of a user. */
-const RUNS_CODE: ReadonlySet<string> = new Set(['sql.call', 'sql.do', 'sql.code'])
 /** PostgreSQL keeps names to 63 bytes and takes two that differ later for one. */
 const NAME_BYTES_MAX = 63
 /** Statements and portals a client may keep. */
 const KEPT_MAX = 10_000
 /** A ticket decides how long a wire client may be held; this only bounds it. */
 const HOLD_MAX_MS = 24 * 3_600_000
-
-const NO_INPUT = undefined as unknown as AsyncIterable<Uint8Array>
-
-/** A call of a client. All of them have the same fields from the beginning, so that whoever looks at one is fast. */
-class ClientCall implements Call {
-  readonly id = randomUUID()
-  readonly session: Session
-  readonly target: Target
-  readonly tool: string
-  readonly payload: WireCall
-  input: AsyncIterable<Uint8Array> = NO_INPUT
-  readonly signal: AbortSignal
-  readonly hold: Call['hold']
-  readonly stopped: () => 'done' | 'abandoned'
-
-  constructor(
-    session: Session,
-    target: Target,
-    tool: string,
-    payload: WireCall,
-    signal: AbortSignal,
-    hold: Call['hold'],
-    stopped: () => 'done' | 'abandoned',
-  ) {
-    this.session = session
-    this.target = target
-    this.tool = tool
-    this.payload = payload
-    this.signal = signal
-    this.hold = hold
-    this.stopped = stopped
-  }
-}
 
 /** Serves one client until it leaves or is sent away. */
 export class ClientSession {
@@ -149,27 +103,12 @@ export class ClientSession {
   /** Tags of portals that ran to their end and were not closed. */
   readonly #ended = new ByName<string>()
   #names = 0
-  #view: SessionView = EMPTY_SESSION
-  readonly #held = new Set<string>()
+  readonly #state: SessionState
+  readonly #asides: Asides
   #isSkipping = false
   #isUnderMasks = true
   /** Version of the policy under which the last statement was done. */
   #policy: string | undefined
-  /** Set when something ran that may have changed the settings the session is pinned to. */
-  #isDoubtful = false
-  #drift: string | undefined
-  /** Whether the policy that decides now lets everything through: what a text means then decides nothing. */
-  #isOpen = false
-  /** Set when something may have run that nobody looked into, so that nothing is known of what the session holds. */
-  #isUnwatched: boolean
-  /** Where the session looks names up, when its client has moved that. */
-  #searchPath: readonly string[] | undefined
-  /** Set once the path was moved: then the end of a transaction or of a savepoint may move it again. */
-  #hasMoved = false
-  /** Set while the transaction has set off code of users that may run at its end. */
-  #owesCode = false
-  /** Set when something ran that may have changed the catalog, until the next statement was planned with it. */
-  #hasChanged = false
   /** The portal whose messages were taken and not answered yet. */
   #waiting: string | undefined
   /** What runs now. */
@@ -181,6 +120,7 @@ export class ClientSession {
     ...this.#holding,
     refused: 'A call inside an open transaction cannot wait for an approval; send it by itself.',
   }
+  readonly #input = (): AsyncIterable<Uint8Array> => copyData(this.#client)
   #ticket: string | undefined
   #isDraining = false
   #isOver = false
@@ -190,9 +130,18 @@ export class ClientSession {
     this.#session = session
     this.#target = target
     this.#backend = backend
-    this.#isUnwatched = backend.isUnpinned
     this.#rooms = rooms
     this.#limits = limits
+    this.#state = new SessionState(backend, () => rooms.isOpen(session.principal, target))
+    this.#asides = new Asides({
+      client,
+      backend,
+      recording: session.recording,
+      target: target.name,
+      isRunning: () => this.#running !== undefined,
+      isWithheld: () => this.#isUnderMasks || backend.isWithheld,
+      isOutdated: () => this.#policy !== rooms.policyVersion(),
+    })
   }
 
   /** Reads and answers until the end. Never throws. */
@@ -202,25 +151,7 @@ export class ClientSession {
     signal.addEventListener('abort', end)
     this.#client.gone.addEventListener('abort', () => this.#running?.abort(goneAway()))
     this.#backend.onLost(() => this.#client.interrupt())
-    this.#backend.events = {
-      notice: (report) => {
-        const isWithheld = this.#isUnderMasks || this.#backend.isWithheld
-        this.#client.write(encodeReport('NoticeResponse', isWithheld ? withheldNotice(report) : report))
-        this.#flushIdle()
-      },
-      notification: (notification) => {
-        // What somebody says there passes no detector and no mask.
-        const isWithheld =
-          this.#isUnderMasks || this.#backend.isWithheld || this.#policy !== this.#rooms.policyVersion()
-        const payload = isWithheld ? '' : notification.payload
-        this.#client.write(encodeNotification({ ...notification, payload }))
-        this.#flushIdle()
-      },
-      parameter: (status) => {
-        this.#client.write(encodeParameterStatus(status))
-        this.#flushIdle()
-      },
-    }
+    this.#backend.events = this.#asides
     try {
       await this.#loop()
     } catch (error) {
@@ -334,14 +265,13 @@ export class ClientSession {
     await this.#endPortal('', 'done')
     this.#statements.delete('')
     await loadParser()
-    await this.#checkPins(sql)
-    const isReadable = this.#drift === undefined || this.#drift === 'search_path'
-    const mayBeMore = isReadable && !this.#isOpen && mayBeSeveral(sql)
+    await this.#state.checkPins(sql)
+    const mayBeMore = this.#state.isReadable && !this.#state.isOpen && mayBeSeveral(sql)
     const split = mayBeMore ? splitStatements(sql) : undefined
     if (split?.ok === true && split.statements.length > 1) {
       // One implicit transaction, as a Query message has it: the Sync comes after the last.
       for (const { text } of split.statements) {
-        await this.#checkPins(text)
+        await this.#state.checkPins(text)
         await this.#statement(text, true)
       }
     } else await this.#statement(sql, false)
@@ -349,17 +279,12 @@ export class ClientSession {
   }
 
   async #statement(sql: string, isPart: boolean): Promise<void> {
-    const wire = new WireCall(this.#backend, sql, this.#view, {
-      isPart,
-      ...this.#pins,
-      followsChange: this.#hasChanged,
-    })
-    this.#looked()
+    const wire = new WireCall(this.#backend, sql, this.#state.view, { isPart, ...this.#state.planning() })
     const { call, controller } = this.#call('postgres.query', wire, () => 'abandoned')
     this.#begin(controller)
     try {
       for await (const chunk of this.#rooms.run(call)) {
-        const showing = this.#show(chunk, wire)
+        const showing = show(this.#client, chunk, wire)
         if (showing !== undefined) await showing
       }
       this.#ticket = undefined
@@ -374,21 +299,16 @@ export class ClientSession {
     if (this.#backend.status === 'E') throw transactionAborted()
     await loadParser()
     // Where everything is let through, its client may have put anything under the names of our own statements.
-    this.#mustCheckPins()
-    if (this.#isOpen) this.#backend.doubt()
+    this.#state.mustCheckPins()
+    if (this.#state.isOpen) this.#backend.doubt()
     const found = await this.#backend.functionOf(message.oid)
     const request = portalOf(message, found, `sallyport_${this.#nonce}_p${++this.#names}`)
     const { sql } = request.statement
-    await this.#checkPins(sql)
+    await this.#state.checkPins(sql)
     // It takes the place of the client's own unnamed statement at the backend.
     const unnamed = this.#statements.get('')
     if (unnamed?.sent !== undefined) unnamed.sent = ''
-    const wire = new WireCall(this.#backend, sql, this.#view, {
-      portal: request,
-      ...this.#pins,
-      followsChange: this.#hasChanged,
-    })
-    this.#looked()
+    const wire = new WireCall(this.#backend, sql, this.#state.view, { portal: request, ...this.#state.planning() })
     const { call, controller } = this.#call('postgres.function_call', wire, () => 'abandoned')
     const answer = new FunctionAnswer()
     this.#begin(controller)
@@ -405,58 +325,6 @@ export class ClientSession {
     await this.#ready()
   }
 
-  /** In a transaction, and in a pipeline, every statement is planned with a fresh look; what they changed is seen after. */
-  #looked(): void {
-    if (this.#backend.status === 'I' && !this.#backend.isOpen) this.#hasChanged = false
-  }
-
-  /** What a call is planned with besides the catalog. */
-  get #pins() {
-    return {
-      drift: this.#drift,
-      searchPath: this.#searchPath,
-      isUnwatched: this.#isUnwatched,
-      owesCode: this.#owesCode,
-    }
-  }
-
-  /**
-   * Whether anything must be asked before a text means what it says; found out before each statement.
-   *
-   * @throws SallyportError where the policy has let everything through before and does so no more. Settings, temporary
-   *   objects, and names of cursors and statements may then be anything: such a session is not one to go on with.
-   */
-  #mustCheckPins(): boolean {
-    this.#isOpen = this.#rooms.isOpen(this.#session.principal, this.#target)
-    if (this.#isOpen) {
-      this.#isUnwatched = true
-      return false
-    }
-    if (this.#isUnwatched) throw unwatched()
-    return this.#isDoubtful || this.#drift !== undefined
-  }
-
-  /**
-   * After whatever may have changed what a text means, the session itself is asked (C7); and where it looks names up, for
-   * a text that has any, as long as its client has moved that.
-   */
-  async #checkPins(sql: string): Promise<void> {
-    if (!this.#mustCheckPins()) return
-    if (this.#backend.status === 'E' || this.#backend.isFailed) return
-    this.#drift = await this.#backend.drift()
-    this.#isDoubtful = false
-    this.#searchPath = undefined
-    if (this.#drift === 'search_path') {
-      this.#hasMoved = true
-      if (!isNameless(sql)) this.#searchPath = await this.#backend.searchPath()
-    }
-    if (this.#drift !== 'standard_conforming_strings' && this.#drift !== 'client_encoding') return
-    // Fail closed: not even where one statement ends and the next begins could be told any more.
-    throw new SallyportError('ERR_UNAUTHENTICATED', `The session's setting ${this.#drift} is not as it was pinned.`, {
-      facts: { sqlstate: '57P01' },
-    })
-  }
-
   /** What was prepared at the backend may be gone, or be something else. */
   #forgetSent(): void {
     for (const statement of this.#statements.values()) if (statement.sent !== undefined) statement.sent = ''
@@ -466,16 +334,11 @@ export class ClientSession {
   async #parse({ name, sql, paramTypes }: Parse): Promise<void> {
     if (Buffer.byteLength(name) > NAME_BYTES_MAX) throw violation('Parse', 'names a statement with more than 63 bytes')
     if (name !== '' && this.#statements.has(name)) throw duplicate('42P05', 'prepared statement', name)
-    if (this.#statements.size >= KEPT_MAX) throw tooManyKept()
+    if (this.#statements.size >= KEPT_MAX) throw tooManyKept(KEPT_MAX)
     if (name === '') this.#statements.delete('')
     await loadParser()
-    await this.#checkPins(sql)
-    const wire = new WireCall(this.#backend, sql, this.#view, {
-      isUnbound: true,
-      ...this.#pins,
-      followsChange: this.#hasChanged,
-    })
-    this.#looked()
+    await this.#state.checkPins(sql)
+    const wire = new WireCall(this.#backend, sql, this.#state.view, { isUnbound: true, ...this.#state.planning() })
     const { call } = this.#call('postgres.parse', wire, () => 'done')
     const judged = await this.#rooms.judge(call)
     this.#isUnderMasks = isUnderMasks(judged.plan as PostgresPlan)
@@ -498,10 +361,10 @@ export class ClientSession {
     const statement = this.#statements.get(bind.statement)
     if (statement === undefined) throw missing('26000', 'prepared statement', bind.statement)
     if (name !== '' && this.#portals.has(name)) throw duplicate('42P03', 'cursor', name)
-    if (this.#portals.size >= KEPT_MAX) throw tooManyKept()
-    if (!this.#portals.has(name) && !this.#mustCheckPins()) return this.#bound(bind, statement)
+    if (this.#portals.size >= KEPT_MAX) throw tooManyKept(KEPT_MAX)
+    if (!this.#portals.has(name) && !this.#state.mustCheckPins()) return this.#bound(bind, statement)
     return this.#endPortal(name, 'done')
-      .then(() => this.#checkPins(statement.sql))
+      .then(() => this.#state.checkPins(statement.sql))
       .then(() => this.#bound(bind, statement))
   }
 
@@ -519,12 +382,10 @@ export class ClientSession {
       isOpened: false,
       tag: '',
     }
-    const wire = new WireCall(this.#backend, statement.sql, this.#view, {
+    const wire = new WireCall(this.#backend, statement.sql, this.#state.view, {
       portal: request,
-      ...this.#pins,
-      followsChange: this.#hasChanged,
+      ...this.#state.planning(),
     })
-    this.#looked()
     const { call, controller } = this.#call('postgres.execute', wire, () => this.#portals.get(name)?.stopped ?? 'done')
     this.#portals.set(name, { request, wire, controller, chunks: this.#rooms.run(call), stopped: 'abandoned' })
     this.#waiting = name
@@ -610,7 +471,7 @@ export class ClientSession {
       while (!request.isOpened || request.commands.length > 0 || request.state === 'complete') {
         const next = await chunks.next()
         if (next.done === true) break
-        const showing = this.#show(next.value, wire)
+        const showing = show(this.#client, next.value, wire)
         if (showing !== undefined) await showing
       }
       this.#ticket = undefined
@@ -621,7 +482,7 @@ export class ClientSession {
     } finally {
       this.#running = undefined
     }
-    if (wire.plan !== undefined) this.#began(wire.plan)
+    if (wire.plan !== undefined) this.#state.began(wire.plan)
     if (request.state !== 'complete') return
     this.#portals.delete(name)
     this.#ended.set(name, request.tag)
@@ -678,35 +539,6 @@ export class ClientSession {
     throw error
   }
 
-  /** Writes what a chunk is on the wire, as fast as the client reads it. */
-  #show(chunk: Chunk, wire: WireCall): Promise<void> | undefined {
-    switch (chunk.kind) {
-      case 'head':
-        // Decoded on the way: names as the detectors left them, everything else as the backend described it.
-        this.#client.write(
-          encodeRowDescription(
-            wire.fields.map((field, index) => ({ ...field, name: chunk.columns?.[index]?.name ?? '' })),
-          ),
-        )
-        break
-      case 'data':
-        if (chunk.channel === 'rows') {
-          for (const row of chunk.rows) this.#client.write(encodeTextRow(row))
-          const control = chunk.rows.length === 0 ? wire.controls.shift() : undefined
-          if (control !== undefined) this.#client.write(control)
-        } else if (chunk.channel === 'copy') {
-          this.#client.write(encodeCopy({ type: 'CopyData', data: Buffer.from(chunk.bytes) }))
-        } else this.#client.write(chunk.bytes)
-        break
-      case 'notice':
-        this.#client.write(noticeResponse(chunk.severity, chunk.text))
-        break
-      case 'exit':
-        if (chunk.replayed === true) this.#client.write(encodeCommandComplete(chunk.status))
-    }
-    return this.#client.isFull ? this.#client.flush() : undefined
-  }
-
   /** Ends the pipeline at the backend and tells the client that it may go on. */
   #ready(): Promise<void> | undefined {
     const syncing = this.#backend.sync()
@@ -726,7 +558,7 @@ export class ClientSession {
 
   /** What was done was undone at its end, by a constraint that is only looked at there. */
   #tellRefusal(report: Report): void {
-    this.#hasChanged = true
+    this.#state.undone()
     const isMasked = this.#isUnderMasks || this.#backend.isWithheld
     this.#client.write(errorResponse(reportedError(report, { sql: '', isMasked }, '')))
   }
@@ -734,47 +566,17 @@ export class ClientSession {
   #tellReady(): Promise<void> | undefined {
     const { status } = this.#backend
     if (status !== 'T') this.#ended.clear()
-    if (status === 'I') {
-      this.#endCursors()
-      this.#owesCode = false
-    }
+    if (status === 'I') this.#state.transactionEnded()
+    this.#asides.tellWaiting()
     this.#client.write(encodeReadyForQuery(status))
     return this.#client.flush()
-  }
-
-  #endCursors(): void {
-    if (this.#view.cursors.size === 0) return
-    const cursors = new Map([...this.#view.cursors].filter(([name]) => this.#held.has(name)))
-    this.#view = { ...this.#view, cursors }
-  }
-
-  /** What a statement may have done to the session as soon as any of it ran. */
-  #began({ action: { parts } }: PostgresPlan): void {
-    if (parts.some(({ verb }) => DOUBTFUL.has(verb) || (this.#hasMoved && ENDS.has(verb)))) this.#isDoubtful = true
-    // Code of a user may have moved the path in a transaction, or in a savepoint, and back.
-    if (parts.some(mayMovePath)) this.#hasMoved = true
-    if (parts.some(({ verb, attributes }) => verb === 'sql.call' && attributes['via'] === 'trigger')) {
-      this.#owesCode = true
-    }
   }
 
   /** Keeps what a statement that was done has left in the session. */
   #took(plan: PostgresPlan | undefined): void {
     if (plan === undefined) return
     this.#isUnderMasks = isUnderMasks(plan)
-    this.#began(plan)
-    if (this.#isOpen) return
-    for (const done of plan.statements ?? [plan]) {
-      const effect = done.session
-      if (done.changesCatalog === true) this.#hasChanged = true
-      this.#view = afterEffect(this.#view, effect)
-      if (effect?.does === 'declare' && effect.hold) this.#held.add(effect.name)
-      // Code of a user may prepare and deallocate whatever it likes, also under the names of the guards.
-      const ranCode = done.action.parts.some(({ verb }) => RUNS_CODE.has(verb))
-      const isDoubtful =
-        ranCode || done.kind === 'unknown' || effect?.does === 'deallocate' || effect?.does === 'discard'
-      if (isDoubtful) this.#forgetSent()
-    }
+    if (this.#state.took(plan)) this.#forgetSent()
   }
 
   /** Tells the client why not, and makes the backend's transaction fail as it would have failed itself. */
@@ -792,9 +594,7 @@ export class ClientSession {
       await this.#rooms.withdraw(this.#ticket, this.#session).catch((fault: unknown) => this.#rooms.onFault(fault))
     }
     this.#ticket = undefined
-    // Part of a text that failed may have taken effect.
-    this.#isDoubtful = true
-    this.#hasChanged = true
+    this.#state.failed()
     this.#backend.poison()
     this.#client.write(errorResponse(error))
   }
@@ -826,10 +626,9 @@ export class ClientSession {
     this.#policy = this.#rooms.policyVersion()
     const controller = this.#controllerNow()
     const call = new ClientCall(this.#session, this.#target, tool, wire, controller.signal, this.#hold(wire), stopped)
-    // Known once the call is planned: only what may be a COPY has input, and such a call cannot be approved.
     wire.onPlanned = (plan) => {
-      call.input = mayTakeData(plan) ? this.#copyData() : NO_INPUT
-      if (plan.asWritten === true) this.#isUnwatched = true
+      call.planned(plan, this.#input)
+      this.#state.planned(plan)
     }
     return { call, controller }
   }
@@ -853,37 +652,9 @@ export class ClientSession {
     void this.#client.flush()
   }
 
-  /** COPY data from the client, read only while a COPY asks for it. */
-  async *#copyData(): AsyncGenerator<Uint8Array, void, undefined> {
-    await this.#client.flush()
-    for (;;) {
-      const message = this.#client.now() ?? (await this.#client.next())
-      if (message === undefined) throw goneAway()
-      switch (message.type) {
-        case 'CopyData':
-          yield message.data
-          break
-        case 'CopyDone':
-          return
-        case 'CopyFail':
-          throw new SallyportError('ERR_CANCELLED', message.reason)
-        case 'Flush':
-        case 'Sync':
-          break
-        default:
-          throw violation(message.type, 'comes in the middle of COPY data')
-      }
-    }
-  }
-
   #begin(controller: AbortController): void {
     this.#running = controller
     if (this.#client.gone.aborted) controller.abort(goneAway())
-  }
-
-  /** What the backend says while the client waits for nothing leaves at once. */
-  #flushIdle(): void {
-    if (this.#running === undefined) void this.#client.flush()
   }
 }
 
@@ -897,72 +668,4 @@ function kept(controller: AbortController): AbortController {
 function mayBeSeveral(sql: string): boolean {
   const at = sql.indexOf(';')
   return at >= 0 && at < sql.trimEnd().length - 1
-}
-
-/** Whether the backend may ask for COPY data while this runs. What is not understood may do anything. */
-function mayTakeData(plan: PostgresPlan | undefined): boolean {
-  return (plan?.statements ?? [plan]).some((one) => one?.session?.does === 'copy_in' || one?.kind === 'unknown')
-}
-
-function mayMovePath({ verb, resource }: Part): boolean {
-  if (verb === 'sql.call') return resource.type !== 'sql' || !resource.name.startsWith('pg_catalog.')
-  return verb === 'sql.unknown' || verb === 'sql.do'
-}
-
-function noticeResponse(severity: string, text: string): Buffer {
-  return encodeReport(
-    'NoticeResponse',
-    new Map([
-      ['S', severity],
-      ['V', severity],
-      ['C', '00000'],
-      ['M', text],
-    ]),
-  )
-}
-
-function unwatched(): SallyportError {
-  return new SallyportError(
-    'ERR_UNAUTHENTICATED',
-    'The policy looks at statements now, and has not looked at what this session did before. Connect again.',
-    { facts: { sqlstate: '57P01' } },
-  )
-}
-
-function goneAway(): SallyportError {
-  return new SallyportError('ERR_CANCELLED', 'The client went away.')
-}
-
-function shuttingDown(): SallyportError {
-  return new SallyportError('ERR_SHUTTING_DOWN', 'The gateway is shutting down; connect again soon.')
-}
-
-function idle(inTransaction: boolean): SallyportError {
-  return inTransaction
-    ? new SallyportError('ERR_TIMEOUT', 'The session was idle in a transaction for too long.', {
-        facts: { sqlstate: '25P03' },
-      })
-    : new SallyportError('ERR_TIMEOUT', 'The session was idle for too long.', { facts: { sqlstate: '57P05' } })
-}
-
-function missing(sqlstate: string, what: string, name: string): SallyportError {
-  const which = name === '' ? `unnamed ${what}` : `${what} "${name}"`
-  return new SallyportError('ERR_INVALID_INPUT', `${which} does not exist`, { facts: { sqlstate } })
-}
-
-/** In a failed transaction nothing can be looked up; the server would say the same. */
-function transactionAborted(): SallyportError {
-  return new SallyportError(
-    'ERR_UPSTREAM_REJECTED',
-    'current transaction is aborted, commands ignored until end of transaction block',
-    { facts: { sqlstate: '25P02' } },
-  )
-}
-
-function duplicate(sqlstate: string, what: string, name: string): SallyportError {
-  return new SallyportError('ERR_INVALID_INPUT', `${what} "${name}" already exists`, { facts: { sqlstate } })
-}
-
-function tooManyKept(): SallyportError {
-  return new SallyportError('ERR_TOO_LARGE', `A session may keep ${KEPT_MAX} statements and portals; close some.`)
 }

@@ -136,6 +136,11 @@ export class Answer {
     this.#outBytes += bytes.length
   }
 
+  /** Adds what is for the recording alone. */
+  record(chunk: Chunk): void {
+    this.#ready.push(chunk)
+  }
+
   /** Makes chunks of what was gathered. */
   flush(): void {
     if (this.stopped !== undefined) this.forget()

@@ -18,7 +18,6 @@ import { heapOrder } from '../pins.ts'
 import { notAsSeen, NotOpened, StaleCatalog, type GuardKind } from '../connector.ts'
 import { encodeBind, type Bind } from '../messages/bind.ts'
 import { BIND_COMPLETE, FLUSH, PARSE_COMPLETE, SYNC } from '../messages/control.ts'
-import { encodeCopy } from '../messages/copy.ts'
 import { encodeDescribe } from '../messages/describe.ts'
 import type { BackendMessage } from '../messages/backend.ts'
 import { encodeExecute } from '../messages/execute.ts'
@@ -27,6 +26,7 @@ import { encodeQuery } from '../messages/query.ts'
 import type { PostgresPlan } from '../plan.ts'
 import { Answer, exitOf } from './answer.ts'
 import type { WireBackend } from './backend.ts'
+import { CopyFeed } from './copy-feed.ts'
 import { typesOf, type PortalCommand, type PortalRequest, type Statement, type WireCall } from './payload.ts'
 import { isUnderMasks, reportedError } from './reported.ts'
 
@@ -164,6 +164,7 @@ class QueryRun implements StoppableRun {
   readonly #answer: Answer
   #state: 'answering' | 'feeding' | 'answered' | 'done' = 'answering'
   #isBusy = false
+  #feed: CopyFeed | undefined
 
   constructor(execution: WireExecution, answer: Answer) {
     this.#execution = execution
@@ -196,8 +197,7 @@ class QueryRun implements StoppableRun {
       return finish(this.#execution, this.#answer) ?? 'done'
     }
     if (this.#state === 'feeding') {
-      this.#state = 'answering'
-      return feed(this.#execution, this.#answer)
+      return this.#goOnFeeding()
     }
     const end = this.#answer.take('ZG')
     if (end === undefined) return this.#answer.isReady ? 'go on' : this.#execution.wire.backend.arrived()
@@ -215,6 +215,13 @@ class QueryRun implements StoppableRun {
     return 'go on'
   }
 
+  async #goOnFeeding(): Promise<void> {
+    this.#feed ??= feedOf(this.#execution, this.#answer)
+    if (await this.#feed.goOn()) return
+    this.#feed = undefined
+    this.#state = 'answering'
+  }
+
   stop(why: unknown): void {
     if (this.#isBusy) this.#answer.stop(why)
   }
@@ -222,21 +229,8 @@ class QueryRun implements StoppableRun {
   close(): void {}
 }
 
-/** Sends COPY data from the client to the backend, as fast as it takes it. */
-async function feed({ call, wire }: WireExecution, answer: Answer): Promise<void> {
-  const { backend } = wire
-  const fail = (reason: string): void => backend.send([encodeCopy({ type: 'CopyFail', reason })])
-  try {
-    if (answer.stopped !== undefined) return fail('stopped')
-    for await (const data of call.input ?? []) {
-      if (answer.stopped !== undefined) break
-      await backend.sendPaced([encodeCopy({ type: 'CopyData', data: Buffer.from(data) })])
-    }
-    if (answer.stopped === undefined) backend.send([encodeCopy({ type: 'CopyDone' })])
-    else fail('stopped')
-  } catch (error) {
-    fail(error instanceof SallyportError ? error.message : 'the client ended it')
-  }
+function feedOf({ call, plan, wire }: WireExecution, answer: Answer): CopyFeed {
+  return new CopyFeed({ call, plan, backend: wire.backend, answer })
 }
 
 /** Throws what the call ended with, if it failed: at once, or when a cancel request that is under way was taken. */
@@ -280,6 +274,7 @@ class PortalRun implements StoppableRun {
   #wasAnswered = true
   /** What its client had asked for when it began. */
   #asked: readonly PortalCommand[] = []
+  #feeding: CopyFeed | undefined
 
   constructor(execution: WireExecution, answer: Answer, portal: PortalRequest, hidden = '') {
     this.#execution = execution
@@ -660,8 +655,10 @@ class PortalRun implements StoppableRun {
 
   /** Sends what the client sends, once it was told that the backend takes it. */
   async #feed(): Promise<void> {
+    this.#feeding ??= feedOf(this.#execution, this.#answer)
+    if (await this.#feeding.goOn()) return
+    this.#feeding = undefined
     this.#next = 'command'
-    await feed(this.#execution, this.#answer)
     // In the middle of COPY the backend passes over a Sync, so one that went ahead is sent once more.
     this.#backend.send([this.#portal.withSync ? SYNC : FLUSH])
   }
