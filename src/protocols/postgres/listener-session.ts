@@ -15,7 +15,15 @@ import { SallyportError } from '../../core/errors.ts'
 import type { Principal } from '../../core/principal.ts'
 import type { Target } from '../../core/target.ts'
 import { errorResponse } from './listener-errors.ts'
-import { duplicate, goneAway, idle, missing, shuttingDown, tooManyKept, transactionAborted } from './listener-refusals.ts'
+import {
+  duplicate,
+  goneAway,
+  idle,
+  missing,
+  shuttingDown,
+  tooManyKept,
+  transactionAborted,
+} from './listener-refusals.ts'
 import type { BackendMessage } from './messages/backend.ts'
 import type { Bind } from './messages/bind.ts'
 import { encodeCommandComplete } from './messages/command-complete.ts'
@@ -30,7 +38,7 @@ import { encodeReadyForQuery } from './messages/session-facts.ts'
 import { violation } from './messages/violation.ts'
 import type { PostgresPlan } from './plan-types.ts'
 import { ByName } from './by-name.ts'
-import { loadParser } from './parse.ts'
+import { isParserLoaded, loadParser } from './parse.ts'
 import { splitStatements } from './split.ts'
 import { Asides } from './wire/asides.ts'
 import type { WireBackend } from './wire/backend.ts'
@@ -264,7 +272,7 @@ export class ClientSession {
   async #query(sql: string): Promise<void> {
     await this.#endPortal('', 'done')
     this.#statements.delete('')
-    await loadParser()
+    if (!isParserLoaded()) await loadParser()
     await this.#state.checkPins(sql)
     const mayBeMore = this.#state.isReadable && !this.#state.isOpen && mayBeSeveral(sql)
     const split = mayBeMore ? splitStatements(sql) : undefined
@@ -297,7 +305,7 @@ export class ClientSession {
   /** Does what a FunctionCall message asks for as the statement that says the same. */
   async #callFunction(message: FunctionCall): Promise<void> {
     if (this.#backend.status === 'E') throw transactionAborted()
-    await loadParser()
+    if (!isParserLoaded()) await loadParser()
     // Where everything is let through, its client may have put anything under the names of our own statements.
     this.#state.mustCheckPins()
     if (this.#state.isOpen) this.#backend.doubt()
@@ -336,7 +344,7 @@ export class ClientSession {
     if (name !== '' && this.#statements.has(name)) throw duplicate('42P05', 'prepared statement', name)
     if (this.#statements.size >= KEPT_MAX) throw tooManyKept(KEPT_MAX)
     if (name === '') this.#statements.delete('')
-    await loadParser()
+    if (!isParserLoaded()) await loadParser()
     await this.#state.checkPins(sql)
     const wire = new WireCall(this.#backend, sql, this.#state.view, { isUnbound: true, ...this.#state.planning() })
     const { call } = this.#call('postgres.parse', wire, () => 'done')
