@@ -27,6 +27,11 @@ const SCHEMA = `
   CREATE TABLE public.people (id int, ssn text); INSERT INTO public.people VALUES (1, '111-11-1111'), (2, '222-22-2222');
   CREATE FUNCTION public.says() RETURNS int LANGUAGE plpgsql AS $$ BEGIN
     RAISE NOTICE 'mail bob@builder.example'; RETURN 1; END $$;
+  CREATE FUNCTION public.blinds() RETURNS int LANGUAGE plpgsql AS $$ DECLARE own text; BEGIN
+    FOREACH own IN ARRAY ARRAY['sallyport_snapshot', 'sallyport_fingerprint'] LOOP
+      BEGIN EXECUTE 'DEALLOCATE ' || own; EXCEPTION WHEN OTHERS THEN NULL; END;
+      EXECUTE 'PREPARE ' || own || '(text) AS SELECT 1 WHERE $1 IS NOT NULL';
+    END LOOP; RETURN 1; END $$;
   CREATE FUNCTION public.fails() RETURNS int LANGUAGE plpgsql AS $$ BEGIN
     RAISE EXCEPTION 'mail bob@builder.example' USING DETAIL = 'eve@dropper.example'; END $$;
 `
@@ -231,6 +236,16 @@ describe('masks', () => {
     await client.say(query('listen news'))
     const heard = await client.say(query(`notify news, '111-11-1111'`))
     expect(Buffer.concat(heard.bodies).toString('latin1')).not.toContain('111-11')
+    client.end()
+  })
+
+  it('C10: withhold what the server says beside a result', async () => {
+    await policy(MASK)
+    const { client } = await RawClient.login(world.wirePort, token)
+    await client.say(query('begin'))
+    const heard = await client.say(query('begin'))
+    expect(heard.letters).toBe('NCZ')
+    expect(String(heard.bodies[0])).toContain('withheld')
     client.end()
   })
 
@@ -632,3 +647,22 @@ async function held(): Promise<string> {
     if (last !== undefined) return last.id
   }
 }
+
+// The last, because a target whose masks fit no column any more stays closed until the gateway is started again.
+describe('code of a user', () => {
+  it('C7: that takes the names of our own statements blinds no guard', async () => {
+    await policy('')
+    const { client } = await RawClient.login(world.wirePort, token)
+    // The guard is there, and is replaced by one that finds nothing wrong.
+    await client.say(query('select id from orders where id = 100'))
+    expect((await client.say(query('select blinds()'))).rows).toEqual([['1']])
+    await policy(MASK)
+    expect((await client.say(query("select id || '' from people order by 1"))).rows).toEqual([['1'], ['2']])
+    await world.db.admin.query('ALTER TABLE public.people RENAME COLUMN id TO was_id')
+    await world.db.admin.query('ALTER TABLE public.people RENAME COLUMN ssn TO id')
+    const heard = await client.say(query("select id || '' from people order by 1"))
+    expect(JSON.stringify(heard.rows)).not.toMatch(/\d{3}-\d{2}-\d{4}/u)
+    expect(heard.codes).toHaveLength(1)
+    client.end()
+  })
+})
