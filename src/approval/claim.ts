@@ -49,7 +49,12 @@ export async function claimTicket(desk: Desk, id: string, call: Call, judged: Ju
       read.value,
       'executing',
       { at: desk.now(), by: call.session.principal.id },
-      { executor: desk.instance, claim: randomUUID(), masks: masksOf(judged) },
+      {
+        executor: desk.instance,
+        claim: randomUUID(),
+        masks: masksOf(judged),
+        ...(judged.proves === true && { proves: judged.proves }),
+      },
     )
     if (await swapOrUndo(desk, read, executing, still)) {
       return inUse(desk, executing, call.target.endpoint, stored.preview?.guard)

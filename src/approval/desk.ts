@@ -22,6 +22,8 @@ export type ApprovalEvent =
       readonly by: string
       readonly requester: string
       readonly target: string
+      /** Set where an earlier approval covers the call, so that nobody was asked. */
+      readonly isCovered?: true
       /** How long it waited for persons, once they have answered. */
       readonly waitedMs?: number
     }

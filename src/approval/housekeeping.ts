@@ -10,7 +10,7 @@ const UPKEEP_LEASE = 'approvals.upkeep'
 export interface Housekeeping {
   /**
    * Marks what dead executors left running as `outcome_unknown`. It is never run again: whether it took effect is for a
-   * person to find out (C12).
+   * person to find out (C12), or for its backend to say. What cannot have taken effect is `failed`.
    */
   recover(): Promise<void>
   /** Does all that is due. */
@@ -36,6 +36,13 @@ export function housekeeping(desk: Desk): Housekeeping {
       if (executor === desk.instance) continue
       if (executor !== undefined && (await store.leaseHolder(leaseOf(executor))) !== undefined) continue
       const at = desk.now()
+      // It never came to the step before its effect; and should it live after all, it cannot take that step any more.
+      if (read.value.proves === true && read.value.proof === undefined) {
+        const why = 'the gateway that ran it ended before it could take effect'
+        const outcome = { at, resolvedBy: 'gateway', resolvedReason: why }
+        await tickets.swap(read, moved(read.value, 'failed', { at, by: 'gateway', why }, { outcome }))
+        continue
+      }
       const why = 'the gateway that ran it ended before it could say how the call ended'
       // A lost race means that the executor, alive after all, has just said how it ended.
       await tickets.swap(read, moved(read.value, 'outcome_unknown', { at, by: 'gateway', why }, { outcome: { at } }))

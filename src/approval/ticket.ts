@@ -127,6 +127,8 @@ export interface Ticket {
   readonly claim?: string
   /** By what the backend can be asked whether the call took effect, and which backend that was. */
   readonly proof?: Proof & { readonly endpoint: string }
+  /** Whether its executor leaves that before the call can take effect; set by the claim. */
+  readonly proves?: true
   /** Fingerprint of the masks the result was made under; another set must not see it. */
   readonly masks?: string
   readonly outcome?: Outcome

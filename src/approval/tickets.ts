@@ -129,6 +129,7 @@ export function ticketsIn(
         by: after.history.at(-1)?.by ?? after.requester.id,
         requester: after.requester.id,
         target: after.target,
+        ...(after.coveredBy !== undefined && { isCovered: true }),
         ...(answered && { waitedMs: now() - after.createdAt }),
       })
     } catch {

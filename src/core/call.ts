@@ -142,6 +142,8 @@ export interface Judged<P extends Plan = Plan> {
   readonly isReduced?: true
   /** The agent's words, after the detectors. */
   readonly reason?: string
+  /** Whether its execution calls {@link Permit.prove} before it can take any effect; see {@link Protocol.proves}. */
+  readonly proves?: true
   /** What it has in common with calls that differ from it only in their values; see {@link Protocol.alike}. */
   readonly alike?: Canonical
 }
@@ -217,6 +219,11 @@ export interface Protocol<P extends Plan = Plan> {
    * needs an approval which may cover others.
    */
   alike?(plan: P): Canonical | undefined
+  /**
+   * Whether every execution of the plan under an approval leaves a proof before it takes effect. Of one whose gateway died
+   * and that left none it is then certain that nothing happened. Asked only for a call that needs an approval.
+   */
+  proves?(plan: P): boolean
   /** Runs exactly the plan. Ends upstream work when the iterator is closed or the permit's signal aborts. */
   execute(call: Call, plan: P, permit: Permit, secret: Secret, readSecret?: () => Promise<Secret>): AsyncIterable<Chunk>
   /**

@@ -221,10 +221,12 @@ function judgePlan(
       ? { plan, decision, shown: shown.shown, isReduced: shown.isReduced }
       : { plan, decision, shown: shown.shown }
   const alike = isCoverable(decision) ? protocolOf(call, rooms).alike?.(plan) : undefined
-  return call.reason === undefined && alike === undefined
+  const proves = decision.effect === 'require_approval' && protocolOf(call, rooms).proves?.(plan) === true
+  return call.reason === undefined && alike === undefined && !proves
     ? judged
     : {
         ...judged,
+        ...(proves && { proves }),
         ...(call.reason !== undefined && { reason: rooms.masking.text(call.reason, decision) }),
         ...(alike !== undefined && { alike }),
       }

@@ -54,6 +54,25 @@ describe('C12: the outcome of a call whose gateway died', () => {
     expect(await silent.state()).toBe('outcome_unknown')
   })
 
+  it('is that nothing happened, where a proof would have come first and there is none', async () => {
+    const place = await world()
+    const first = await place.open({ instance: 'first' })
+    const ticket = await place.file(first)
+    await vote(first, BOB, ticket)
+    const proving = { ...judged(), proves: true as const }
+    const claim = await (await granted(first.consent(call(), proving))).claim(proving)
+    place.clock.now += 60_000
+    const second = await place.open({ instance: 'second' })
+    expect((await second.inbox.show(OLGA, ticket)).outcome).toMatchObject({ resolvedBy: 'gateway' })
+    expect((await second.inbox.show(OLGA, ticket)).state).toBe('failed')
+    // Should it live after all, it does not come to its commit, and has no more say.
+    expect(await codeOf(claim.prove?.({ kind: 'postgres.xid', xid: '1' }) ?? Promise.resolve())).toBe(
+      'ERR_APPROVAL_CONFLICT',
+    )
+    await claim.end('done')
+    expect((await second.inbox.show(OLGA, ticket)).state).toBe('failed')
+  })
+
   it('lets no executor that was taken for dead go on to its commit', async () => {
     const { claim } = await died(async () => 'no_effect', false)
     expect(await codeOf(claim.prove?.({ kind: 'postgres.xid', xid: '1' }) ?? Promise.resolve())).toBe(

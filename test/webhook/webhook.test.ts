@@ -51,6 +51,16 @@ const event = (to: 'pending' | 'approved' | 'executing', ticket = 't1') =>
   ({ kind: 'state', at: 0, ticket, to, by: 'bob', requester: '<!channel> *loop*', target: 'shop-db' }) as const
 
 describe('the webhook of approvals', () => {
+  it('tells nothing of calls that nobody was asked about, but for an outcome nobody knows', async () => {
+    const { webhook, received } = await open()
+    const covered = { ...event('approved', 'covered'), isCovered: true } as const
+    webhook.tell(covered)
+    webhook.tell({ ...covered, to: 'cancelled' })
+    webhook.tell({ ...covered, to: 'outcome_unknown', ticket: 'last' })
+    await expect.poll(() => received.length, { timeout: 30_000 }).toBe(1)
+    expect(JSON.parse(received[0]?.body ?? '{}')).toMatchObject({ ticket: 'last' })
+  })
+
   it('leads to the approval page with nothing but the id of the ticket, where there is an address for it', async () => {
     const { webhook, received } = await open([], { pages: 'https://approve.example' })
     webhook.tell(event('pending', 't/1?x=<y>'))

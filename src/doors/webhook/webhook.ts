@@ -88,6 +88,8 @@ export function openWebhook({ url, pages, secret, onLost, now, delaysMs = DELAYS
   return {
     tell(event) {
       if (!TOLD.has(event.to) || closing.signal.aborted) return
+      // Nobody was asked, so nobody needs to hear that it is over; what nobody knows the end of is another matter.
+      if (event.isCovered === true && event.to !== 'outcome_unknown') return
       if (waiting.size >= WAITING_MAX) return onLost({ ticket: event.ticket, why: 'too many messages wait' })
       const delivery = deliver(event).finally(() => waiting.delete(delivery))
       waiting.add(delivery)

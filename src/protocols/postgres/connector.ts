@@ -79,8 +79,8 @@ export class DeadConnection extends Error {}
 /** How the catalog guard looks: at the snapshot alone, or at the catalog. */
 export type GuardKind = 'snapshot' | 'fingerprint'
 
-/** The number of the transaction: none as long as it has changed nothing (PostgreSQL manual, section 9.27). */
-export const XID_SQL = 'SELECT pg_catalog.txid_current_if_assigned()::pg_catalog.text'
+/** The number of the transaction, which gets one now if it has none (PostgreSQL manual, section 9.27). */
+export const XID_SQL = 'SELECT pg_catalog.txid_current()::pg_catalog.text'
 
 /** Portals are told apart by a number: one that a limit has cut is still open while the next statement runs. */
 const PORTAL = 'call'
@@ -354,8 +354,8 @@ class Attempt {
       onRow: ([cell]) => (xid = cell),
     }
     this.#throwFailure(await this.#connection.run([step]), false)
-    // A transaction without an id has changed nothing that could be asked about.
-    if (typeof xid !== 'string') return
+    // Fail closed: without it nobody could say later whether the call took effect.
+    if (typeof xid !== 'string') throw lost(this.#execution.target, undefined)
     try {
       await permit.prove({ kind: 'postgres.xid', xid })
     } catch (cause) {

@@ -94,6 +94,22 @@ export function alikeOf(plan: PostgresPlan): Plan['exact'] | undefined {
   return alike
 }
 
+/** Kinds of statements that run in a transaction of ours, which has no effect before its COMMIT. */
+const PROVEN: ReadonlySet<StatementKind> = new Set(['insert', 'update', 'delete'])
+
+/** Whether the number of its transaction is always noted before the COMMIT. */
+export function isProven({
+  kind,
+  statements,
+  session,
+  outsideTransaction,
+  readOnly,
+  asWritten,
+}: PostgresPlan): boolean {
+  const isPlain = statements === undefined && session === undefined && outsideTransaction === undefined
+  return PROVEN.has(kind) && isPlain && !readOnly && asWritten === undefined
+}
+
 /** The plan of what was not understood: `sql.unknown` besides whatever parts it does have. */
 export function notUnderstood(
   planning: Planning,

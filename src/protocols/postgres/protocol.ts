@@ -19,7 +19,7 @@ import { modeOf } from './masking-mode.ts'
 import { bindMasks, type BoundMasks } from './masks.ts'
 import { resourceName } from './names.ts'
 import { endpointOf, planSettings, type PostgresOptions } from './options.ts'
-import { alikeOf } from './plan-base.ts'
+import { alikeOf, isProven } from './plan-base.ts'
 import type { PlanUnder, PostgresPlan } from './plan-types.ts'
 import { loadParser, refusal } from './plan.ts'
 import { isParserLoaded } from './parse.ts'
@@ -340,6 +340,8 @@ export function postgresProtocol(planner: Planner): PostgresProtocol {
     withoutValues,
 
     alike: alikeOf,
+
+    proves: isProven,
 
     // A client's session has its connection since it began.
     isConnected: ({ payload }) => payload instanceof WireCall,

@@ -320,7 +320,7 @@ export class WireBackend {
     return said ?? undefined
   }
 
-  /** Asks which number the transaction has; none as long as it has changed nothing. */
+  /** Asks which number the transaction has. */
   async transactionId(): Promise<string | undefined> {
     const [xid] = await this.#askAll(['sallyport_xid'])
     return xid ?? undefined

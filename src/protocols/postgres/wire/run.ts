@@ -641,10 +641,11 @@ class PortalRun implements StoppableRun {
   }
 
   async #prove(): Promise<void> {
-    const xid = await this.#backend.transactionId()
     this.#isProven = true
-    // A transaction without an id has changed nothing that could be asked about.
-    if (xid === undefined) return
+    // What only reads has nothing to be asked about; on a standby it could not even have a number.
+    if (this.#execution.plan.readOnly) return
+    const xid = await this.#backend.transactionId()
+    if (xid === undefined) throw new TypeError('a transaction that writes has a number')
     try {
       await this.#execution.permit.prove?.({ kind: 'postgres.xid', xid })
     } catch (cause) {
