@@ -75,6 +75,28 @@ it.each([[[{ op: 1, path: '/spec' }]], [[{ op: 'merge', path: '/spec' }]], [[{ p
   },
 )
 
+describe('an object that is sent', () => {
+  const planned = (path: string, object: unknown): ReturnType<typeof planApi> => {
+    const body = Buffer.from(JSON.stringify(object)).toString('base64')
+    return planApi({ kind: 'api', method: 'PUT', path, body }, { masks: [], streams: false })
+  }
+
+  it('writes no mask back, in whatever kind', () => {
+    const { refused } = planned('/api/v1/namespaces/web/configmaps/c', { kind: 'ConfigMap', data: { a: ['***'] } })
+    expect(refused?.construct).toBe('k8s.masked_value')
+  })
+
+  it('C10: is shown to nobody with the values of a Secret', () => {
+    const { shown } = planned(`${SECRETS}/s`, {
+      kind: 'Secret',
+      stringData: { a: 'hunter2' },
+      data: { b: 'aHVudGVyMg==' },
+    })
+    expect(shown.text).toContain('stringData')
+    expect(shown.text).not.toMatch(/hunter2|aHVudGVyMg/u)
+  })
+})
+
 it.each([
   [['get', '-'], 'standard input'],
   [['apply', 'x'], 'manifest'],
