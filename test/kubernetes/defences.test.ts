@@ -61,6 +61,17 @@ it.each(['cannot change core.PodSpec{Env: hunter2}', 'may not change fields:\n- 
   (message) => expect(scrubMessage(message, false)).not.toContain('hunter2'),
 )
 
+it.each([
+  ['a status', { kind: 'Status', message: 'error found in #10 byte of ...|hunter2|..., bigger context' }],
+  [
+    'a text of which one reader sees the first key, and another the last',
+    { note: '{"kind":"Secret","data":{"a":"hunter2"},"data":{}}' },
+  ],
+])('C10: %s is masked', (_what, object) => {
+  const value = parseJson(JSON.stringify(object))?.value ?? null
+  expect(writeJson(maskValue(value, { group: 'x.example', resource: 'things' }).value)).not.toContain('hunter2')
+})
+
 it('what is said about a Secret quotes no value of it', () => {
   expect(scrubMessage('data: Invalid value: "hunter2": must be base64', true)).not.toContain('hunter2')
 })
