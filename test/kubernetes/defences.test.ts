@@ -168,6 +168,15 @@ it.each(['null', '7', '"x"', '{', `{"Width":80,"x":"${'x'.repeat(300)}"}`])(
   },
 )
 
+it.each([CHANNEL.stdin, CHANNEL.stdout, CHANNEL.error, CHANNEL.resize, 9])(
+  'what a request did not ask for on channel %i ends it',
+  async (channel) => {
+    const request = readRequest({ method: 'GET', path: `${PODS}/p/exec` })
+    const frame = { channel, bytes: Buffer.from('x') }
+    await expect(takeInput(frame, new Pieces(), request)).rejects.toMatchObject({ code: 'ERR_INVALID_INPUT' })
+  },
+)
+
 describe('a watch', () => {
   async function shownOf(pieces: readonly Buffer[]): Promise<string> {
     const request = readRequest({ method: 'GET', path: `${SECRETS}?watch=true` })
