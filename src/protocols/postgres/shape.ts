@@ -198,7 +198,9 @@ const BACKSLASH = 0x5c
 /** `$1`; `$$` and `$tag$` begin a string. */
 function parameterEnd(bytes: string, start: number): number {
   const at = digitsEnd(bytes, start + 1)
-  return at > start + 1 && isOver(bytes, at) ? at : -1
+  // The scanner takes no parameter whose number is beyond 2³¹.
+  const isNumber = at > start + 1 && at - start - 1 <= WHOLE_DIGITS_MAX
+  return isNumber && isOver(bytes, at) ? at : -1
 }
 
 /** Whether a token surely ends before what stands there. */
