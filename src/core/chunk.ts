@@ -28,7 +28,13 @@ export type Chunk =
     }
   | RowsChunk
   | BytesChunk
-  | { readonly kind: 'notice'; readonly severity: string; readonly text: string }
+  | {
+      readonly kind: 'notice'
+      readonly severity: string
+      readonly text: string
+      /** Said by the gateway to its caller, in plain ASCII: nothing is wrong with the result. */
+      readonly isAdvice?: true
+    }
   | ExitChunk
 
 /** Rows in text form. */

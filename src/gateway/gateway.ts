@@ -142,7 +142,7 @@ function held(call: Call, leftMs: number): Call {
 
 /** A result after what its caller should know first. */
 async function* warned(warning: string, source: AsyncIterable<Chunk>): AsyncIterable<Chunk> {
-  yield { kind: 'notice', severity: 'WARNING', text: warning }
+  yield { kind: 'notice', severity: 'WARNING', text: warning, isAdvice: true }
   yield* source
 }
 

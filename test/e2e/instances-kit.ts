@@ -27,6 +27,9 @@ export interface Instance {
   isUp(): boolean
   start(): Promise<void>
   kill(): Promise<void>
+  /** Stops its process where it stands (SIGSTOP), and lets it go on. */
+  pause(): void
+  resume(): void
 }
 
 /** Instances, their store and their target. Whoever opens it closes it. */
@@ -167,6 +170,8 @@ function instanceAt(dir: string, url: string, secrets: Readonly<Record<string, s
         })
       })
     },
+    pause: () => child?.kill('SIGSTOP'),
+    resume: () => child?.kill('SIGCONT'),
     async kill() {
       isOpen = false
       if (child === undefined || child.exitCode !== null || child.signalCode !== null) return

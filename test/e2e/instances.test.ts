@@ -1,6 +1,6 @@
 import { setTimeout } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { openCluster, type Cluster } from './instances-kit.ts'
+import { openCluster, type Cluster, type Instance } from './instances-kit.ts'
 import { callTool, type ToolResult } from './world.ts'
 
 /** Calls of the long run; `SALLYPORT_CALLS=10000` for all that was promised. */
@@ -10,6 +10,8 @@ const KILLS = 3
 const WORKERS = 8
 const BUDGET = 40
 const TICKETS = 24
+const AT_ONCE = 2
+const PER_RUN = 5
 
 const POLICY = `targets: [db]
 rules:
@@ -21,18 +23,23 @@ rules:
     actions: [sql.insert]
     resources: [public.asked]
     approvers: {any_of: [group:dba]}
+  - {id: few, effect: allow, principals: [group:agents], actions: [sql.select], resources: [public.few], limits: {concurrency: ${AT_ONCE}}}
 budgets:
+  - {id: run, per: [session], principals: [id:runner], actions: [sql.select], max: ${PER_RUN}, window: 1h}
+  - {id: runs, per: [principal], principals: [id:runner], actions: [sql.select], max: 100, window: 1h}
   - {id: spending, per: [principal], actions: [sql.insert], max: ${BUDGET}, window: 1h}
 `
+const CLOSED = POLICY.replace('public.closing, ', '')
 /** Approved calls count against the budget like others, so these are of an agent of their own. */
 const SCHEMA = `CREATE TABLE public.notes (id integer); INSERT INTO public.notes VALUES (1);
 CREATE TABLE public.closing (id integer); INSERT INTO public.closing VALUES (1);
-CREATE TABLE public.spent (marker text); CREATE TABLE public.asked (marker text);`
+CREATE TABLE public.few (id integer); CREATE TABLE public.spent (marker text); CREATE TABLE public.asked (marker text);`
 
 let cluster: Cluster
 let reader: string
 let spender: string
 let asker: string
+let runner: string
 let dba: string
 
 beforeAll(async () => {
@@ -47,6 +54,7 @@ beforeAll(async () => {
   reader = await agent('reader')
   spender = await agent('spender')
   asker = await agent('asker')
+  runner = await agent('runner')
   dba = await cluster.token({ principal: 'bob', kind: 'person', owner: 'bob', groups: ['dba'], roles: ['approver'] })
 }, 180_000)
 afterAll(() => cluster?.close())
@@ -94,7 +102,7 @@ describe('three instances on one store', () => {
         expect((await at(mcpUrl, 'SELECT id FROM public.closing')).structuredContent).toMatchObject({ status: 'ok' })
       }
 
-      await cluster.setPolicy(two, POLICY.replace('public.closing, ', ''))
+      await cluster.setPolicy(two, CLOSED)
       await expect
         .poll(async () => (await at(two.mcpUrl, 'SELECT id FROM public.closing')).structuredContent?.code, {
           timeout: 10_000,
@@ -125,22 +133,75 @@ describe('three instances on one store', () => {
           target: 'db',
           sql: `INSERT INTO public.spent VALUES ('never')`,
         })
-        await expect.poll(waiting, { timeout: 15_000 }).toBe(1)
+        await expect.poll(() => waiting('public.spent'), { timeout: 30_000 }).toBe(1)
         await operator.post('/v1/freezes', { kind: 'target', name: 'db', reason: 'stop' })
         expect((await held).structuredContent).toMatchObject({ code: 'ERR_DENIED' })
-        await expect.poll(waiting, { timeout: 5_000 }).toBe(0)
+        await expect.poll(() => waiting('public.spent'), { timeout: 30_000 }).toBe(0)
       } finally {
         await blocker.end()
         await operator.post('/v1/unfreeze', { kind: 'target', name: 'db' })
       }
-      const there = cluster.admin(cluster.operatorToken, two)
-      const { sessions } = await there.get<{ sessions: { id: string; principal: string }[] }>('/v1/sessions')
+      interface Sessions {
+        readonly sessions: readonly { readonly id: string; readonly principal: string; readonly instance: string }[]
+        readonly unheard: readonly string[]
+      }
+      const { sessions, unheard } = await operator.get<Sessions>('/v1/sessions')
+      // The reader has called at each of the three, the spender only at the second.
+      expect(unheard).toEqual([])
+      const readers = sessions.filter(({ principal }) => principal === 'reader')
+      expect(new Set(readers.map(({ instance }) => instance)).size).toBe(3)
       const theirs = sessions.find(({ principal }) => principal === 'spender')
       expect(await operator.delete(`/v1/sessions/${theirs?.id}`)).toEqual({ killed: theirs?.id })
-      const after = await there.get<{ sessions: { id: string }[] }>('/v1/sessions')
+      const after = await cluster.admin(cluster.operatorToken, two).get<Sessions>('/v1/sessions')
       expect(after.sessions.map(({ id }) => id)).not.toContain(theirs?.id)
     },
   )
+
+  it(
+    'let no more calls run at once, and no more in the session of a caller without a connection, than one alone would',
+    { timeout: 60_000 },
+    async () => {
+      const blocker = await cluster.target.connect()
+      const many = 9
+      try {
+        await blocker.query('BEGIN')
+        await blocker.query('LOCK TABLE public.few IN ACCESS EXCLUSIVE MODE')
+        const calls = Array.from({ length: many }, () => query(reader, 'SELECT id FROM public.few'))
+        const refused: unknown[] = []
+        for (const call of calls) void call.then((done) => refused.push(done?.structuredContent?.code))
+        await expect.poll(() => refused, { timeout: 30_000 }).toHaveLength(many - AT_ONCE)
+        expect(new Set(refused)).toEqual(new Set(['ERR_LIMIT_CONCURRENCY']))
+        expect(await waiting('public.few')).toBe(AT_ONCE)
+        await blocker.query('COMMIT')
+        await Promise.all(calls)
+        expect(refused.filter((code) => code === undefined)).toHaveLength(AT_ONCE)
+      } finally {
+        await blocker.end()
+      }
+      const done = []
+      for (let n = 0; n < 4 * PER_RUN; n++) done.push(await query(runner, 'SELECT id FROM public.notes'))
+      const ran = done.filter((each) => each?.structuredContent?.status === 'ok').length
+      expect(ran).toBeGreaterThan(0)
+      expect(ran).toBeLessThanOrEqual(PER_RUN)
+    },
+  )
+
+  it('deny at once what was frozen while they were paused', { timeout: 60_000 }, async () => {
+    const [one, , three] = cluster.instances
+    if (one === undefined || three === undefined) throw new Error('three instances')
+    const operator = cluster.admin(cluster.operatorToken, one)
+    three.pause()
+    try {
+      await operator.post('/v1/freezes', { kind: 'principal', name: 'reader', reason: 'it loops' })
+      // Longer than what it last heard may count.
+      await setTimeout(1_100)
+    } finally {
+      three.resume()
+    }
+    const refused = await callTool(three.mcpUrl, reader, 'query_database', { target: 'db', sql: 'SELECT 1' })
+    expect(refused.content[0]?.text).toContain('it loops')
+    await operator.post('/v1/unfreeze', { kind: 'principal', name: 'reader' })
+  })
 
   it(
     'deny clearly what needs a store that is away, stay up, and go on when it is back',
@@ -175,6 +236,8 @@ describe('three instances on one store', () => {
       const spentOk: string[] = []
       const asked = new Map<string, string>()
       const progress = { made: 0, isOver: false }
+      const flips: Flip[] = []
+      const looks: Look[] = []
 
       const chaos = (async () => {
         const per = Math.ceil(CALLS / CUTS)
@@ -183,6 +246,7 @@ describe('three instances on one store', () => {
           const isReached = (): boolean => progress.made >= next || progress.isOver
           while (!isReached()) await setTimeout(20)
           cluster.cutStore()
+          if (cut % FLIP_EVERY === 0) await flip(flips, cluster.instances[(cut / FLIP_EVERY) % 3])
           if (cut % Math.floor(CUTS / KILLS) !== 0) continue
           const victim = cluster.instances[cut % cluster.instances.length]
           await victim?.kill()
@@ -194,7 +258,12 @@ describe('three instances on one store', () => {
         while (progress.made < CALLS) {
           const n = progress.made++
           if (n % 25 === 0 && asked.size < TICKETS) await ask(`asked-${n}`)
-          else if (n % 5 === 0) {
+          else if (n % 7 === 0) {
+            const startedAt = performance.now()
+            const done = await query(reader, 'SELECT id FROM public.closing', [], false)
+            const isLet = done?.structuredContent?.status === 'ok'
+            looks.push({ startedAt, endedAt: performance.now(), isLet })
+          } else if (n % 5 === 0) {
             const marker = `spent-${n}`
             const done = await query(spender, 'INSERT INTO public.spent VALUES ($1)', [marker], false)
             if (done?.structuredContent?.status === 'ok') spentOk.push(marker)
@@ -237,6 +306,12 @@ describe('three instances on one store', () => {
       await Promise.all(Array.from({ length: WORKERS }, worker))
       progress.isOver = true
       await chaos
+
+      // Nobody read what a policy had closed a second before, unless it was open again by then.
+      expect(flips.length).toBeGreaterThanOrEqual(3)
+      expect(looks.filter((look) => look.isLet && isClosed(flips, look))).toEqual([])
+      expect(looks.some(({ isLet }) => isLet)).toBe(true)
+      expect(looks.some(({ isLet }) => !isLet)).toBe(true)
 
       const { rows: spent } = await cluster.target.admin.query<{ marker: string }>('SELECT marker FROM public.spent')
       expect(spent.length).toBeLessThanOrEqual(BUDGET)
@@ -284,10 +359,56 @@ describe('three instances on one store', () => {
   )
 })
 
+const FLIP_EVERY = 4
+
+/** Another policy: when it was written at one instance, and when that one surely had it in force. */
+interface Flip {
+  readonly isOpen: boolean
+  readonly writtenAt: number
+  readonly knownAt: number
+}
+
+/** A call that only one of two policies allows. */
+interface Look {
+  readonly startedAt: number
+  readonly endedAt: number
+  readonly isLet: boolean
+}
+
+/** Closes what is open, and opens what is closed. */
+async function flip(flips: Flip[], instance: Instance | undefined): Promise<void> {
+  if (instance === undefined) throw new Error('an instance')
+  // The tests before this one have left it closed.
+  const isOpen = flips.at(-1)?.isOpen !== true
+  const version = async (): Promise<string | undefined> => {
+    const operator = cluster.admin(cluster.operatorToken, instance)
+    return operator.get<{ version: string }>('/v1/policy').then(
+      (status) => status.version,
+      () => undefined,
+    )
+  }
+  let before: string | undefined
+  while (before === undefined) before = await version()
+  const writtenAt = performance.now()
+  // A rule about nobody makes it news for this instance, whatever its file said before.
+  const news = `rules:\n  - {id: flip-${flips.length}, effect: allow, principals: [id:nobody], actions: [sql.select], resources: ["-"]}`
+  await cluster.setPolicy(instance, (isOpen ? POLICY : CLOSED).replace('rules:', news))
+  await expect.poll(async () => ((await version()) ?? before) !== before, { timeout: 30_000 }).toBe(true)
+  flips.push({ isOpen, writtenAt, knownAt: performance.now() })
+}
+
+/** Whether a policy that closes it was in force everywhere all the time of the call. */
+function isClosed(flips: readonly Flip[], { startedAt, endedAt }: Look): boolean {
+  const last = flips.findLastIndex(({ knownAt }) => knownAt <= startedAt - 1_000)
+  if (last === -1 || flips[last]?.isOpen === true) return false
+  return !flips.slice(last + 1).some(({ isOpen, writtenAt }) => isOpen && writtenAt <= endedAt)
+}
+
 /** Statements of the gateways that wait for a lock at the target. */
-async function waiting(): Promise<number> {
+async function waiting(table: string): Promise<number> {
   const { rows } = await cluster.target.admin.query(
-    `SELECT 1 FROM pg_locks WHERE relation = 'public.spent'::regclass AND NOT granted`,
+    'SELECT 1 FROM pg_locks WHERE relation = $1::regclass AND NOT granted',
+    [table],
   )
   return rows.length
 }

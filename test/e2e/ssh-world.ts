@@ -27,6 +27,8 @@ export interface SshWorld {
   readonly dir: string
   readonly sshd: TestSshd
   readonly mcpUrl: string
+  /** Of all doors that are open. */
+  readonly urls: Readonly<Record<'mcp' | 'admin' | 'ssh' | 'postgres' | 'http', string>>
   readonly operator: AdminClient
   readonly sshPort: number
   /** The gateway's process. */
@@ -56,8 +58,17 @@ export interface SshWorld {
   close(): Promise<void>
 }
 
-/** @param policy a policy file whose target is `box`. */
-export async function openSshWorld(policy: string, config = '', sshdConfig = ''): Promise<SshWorld> {
+/**
+ * @param policy a policy file whose target is `box`.
+ * @param config lines that follow the targets; more targets, two spaces deep, may stand first.
+ * @param more doors to open besides, and what the gateway finds in its environment.
+ */
+export async function openSshWorld(
+  policy: string,
+  config = '',
+  sshdConfig = '',
+  more: { readonly doors?: readonly string[]; readonly env?: Readonly<Record<string, string>> } = {},
+): Promise<SshWorld> {
   if (!existsSync(CLI)) throw new Error('There is no build. Run: npm run build')
   const sshd = await openSshd(sshdConfig)
   const dir = await mkdtemp(path.join(tmpdir(), 'sallyport-ssh-e2e-'))
@@ -65,7 +76,7 @@ export async function openSshWorld(policy: string, config = '', sshdConfig = '')
   await writeFile(path.join(dir, 'policies', 'policy.yaml'), policy)
   await writeFile(
     path.join(dir, 'sallyport.yaml'),
-    `listen: {mcp: "127.0.0.1:0", admin: "127.0.0.1:0", ssh: "127.0.0.1:0"}
+    `listen: {mcp: "127.0.0.1:0", admin: "127.0.0.1:0", ssh: "127.0.0.1:0"${(more.doors ?? []).map((door) => `, ${door}: "127.0.0.1:0"`).join('')}}
 targets:
   box:
     protocol: ssh
@@ -76,7 +87,7 @@ targets:
     credential: {file: ${sshd.keyFile}}
 ${config}`,
   )
-  const env = { PATH: process.env['PATH'], HOME: dir }
+  const env = { PATH: process.env['PATH'], HOME: dir, ...more.env }
   let adminUrl = ''
   const cli = (words: readonly string[], token?: string): Output => {
     const own = token === undefined ? env : { ...env, SALLYPORT_TOKEN: token, SALLYPORT_ADMIN_URL: adminUrl }
@@ -88,13 +99,13 @@ ${config}`,
   const operatorToken = (JSON.parse(made.stdout) as { token: string }).token
   const child = spawn(process.execPath, [CLI, 'serve'], { cwd: dir, env, stdio: ['ignore', 'ignore', 'pipe'] })
   let log = ''
-  const urls = await new Promise<{ mcp: string; admin: string; ssh: string }>((resolve, reject) => {
+  const urls = await new Promise<SshWorld['urls']>((resolve, reject) => {
     const timer = setTimeout(() => reject(new Error(`The gateway did not open its doors: ${log}`)), START_MS)
     createInterface(child.stderr).on('line', (line) => {
       log += `${line}\n`
       if (!line.includes('"ssh"')) return
       clearTimeout(timer)
-      resolve(JSON.parse(line) as { mcp: string; admin: string; ssh: string })
+      resolve(JSON.parse(line) as SshWorld['urls'])
     })
     child.once('exit', (code) => reject(new Error(`The gateway ended with ${code}: ${log}`)))
   })
@@ -122,6 +133,7 @@ ${config}`,
     dir,
     sshd,
     mcpUrl: urls.mcp,
+    urls,
     operator,
     sshPort,
     pid: child.pid ?? 0,

@@ -37,6 +37,7 @@ export async function writeAnswer(chunks: AsyncIterable<Chunk>, answering: Answe
       if (problem !== undefined) continue
       try {
         if (chunk.kind === 'head') answer.head(chunk.attributes ?? {}, chunk.replayed === true)
+        else if (chunk.kind === 'notice' && chunk.isAdvice === true) answer.advise(chunk.text)
         else if (chunk.kind === 'notice' && chunk.severity === 'NOTICE') said = chunk.text
         else if (chunk.kind === 'notice' && chunk.severity === 'WARNING') throw rejected(chunk.text)
         else if (chunk.kind === 'data' && chunk.channel === 'body') await answer.body(chunk.bytes)
@@ -63,10 +64,11 @@ const AHEAD_BYTES_MAX = 256 * 1024
 /** Turns of the event loop in which the end of a short answer comes, if it is there: recording takes some of them. */
 const HELD_TURNS = 4
 
-/** One response. `sallyport-replayed` says that it is a stored one. Its first piece waits a moment for the end: most answers are short, and one write says them whole. */
+/** One response. `sallyport-replayed` says that it is a stored one, `sallyport-warning` that its caller goes round in circles. Its first piece waits a moment for the end: most answers are short, and one write says them whole. */
 class Answer {
   readonly #answering: Answering
   #status = 0
+  #advice: string | undefined
   #headers: Readonly<Record<string, string>> | undefined
   #first: Uint8Array | undefined
   #turn: NodeJS.Immediate | undefined
@@ -88,7 +90,13 @@ class Answer {
       ...headers,
       ...(location !== undefined && { location }),
       ...(isReplayed && { 'sallyport-replayed': 'true' }),
+      ...(this.#advice !== undefined && { 'sallyport-warning': this.#advice }),
     }
+  }
+
+  /** What the gateway tells its caller beside the answer; it comes before the answer does. */
+  advise(text: string): void {
+    this.#advice = text.replaceAll(/[^\x20-\x7e]/gu, '?')
   }
 
   async body(bytes: Uint8Array): Promise<void> {

@@ -40,12 +40,14 @@ export async function writeAnswer(chunks: AsyncIterable<Chunk>, answering: Answe
   const { response, signal, isHead } = answering
   let head: Readonly<Record<string, string>> | undefined
   let exit: ExitChunk | undefined
+  let advice: string | undefined
   let first: Uint8Array | undefined
   let alone: NodeJS.Timeout | undefined
   const start = (length?: number): void => {
     clearTimeout(alone)
     if (head === undefined || response.headersSent) return
     const { status, headers } = headOf(head)
+    if (advice !== undefined) response.setHeader('warning', warningOf(advice))
     response.writeHead(status, { ...headers, ...(length !== undefined && { 'content-length': length }) })
   }
   const begin = (): void => {
@@ -75,6 +77,10 @@ export async function writeAnswer(chunks: AsyncIterable<Chunk>, answering: Answe
           exit = chunk
           break
         case 'notice':
+          if (chunk.isAdvice === true) {
+            advice = chunk.text
+            break
+          }
           // Fail closed: what was withheld from an answer must not make it look short.
           if (chunk.severity === 'WARNING') throw rejected(chunk.text)
       }
@@ -86,6 +92,11 @@ export async function writeAnswer(chunks: AsyncIterable<Chunk>, answering: Answe
   } finally {
     clearTimeout(alone)
   }
+}
+
+/** As kubectl and its libraries show it: code 299, and a text in quotes (RFC 7234, section 5.5). */
+function warningOf(text: string): string {
+  return `299 - "${text.replaceAll(/[^\x20-\x7e]/gu, '?').replaceAll(/["\\]/gu, "'")}"`
 }
 
 /** How long the head of an answer waits for the first piece of its body. */

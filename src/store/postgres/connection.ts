@@ -37,6 +37,8 @@ export interface Statements {
     values: readonly unknown[],
     isChange?: boolean,
   ): Promise<QueryResult<R>>
+  /** From now on every statement is refused with this error. */
+  refuse(why: SallyportError): void
   /** Opens a connection of its own; whoever opens it ends it. */
   connect(): Promise<Client>
   close(): Promise<void>
@@ -56,12 +58,14 @@ export async function openStatements(
   // A connection that breaks while idle is replaced by the next one that is needed.
   pool.on('error', () => undefined)
   let isClosed = false
+  let refused: SallyportError | undefined
 
   return {
     async query<R extends QueryResultRow>(what: string, sql: string, values: readonly unknown[], isChange = false) {
       const startedAt = performance.now()
       let isSent = false
       for (let pauseMs = 25; ; pauseMs = Math.min(pauseMs * 2, 400)) {
+        if (refused !== undefined) throw refused
         try {
           return await once<R>(sql, values, () => (isSent = true))
         } catch (error) {
@@ -75,6 +79,10 @@ export async function openStatements(
         }
         await setTimeout(pauseMs * (0.5 + Math.random() / 2))
       }
+    },
+
+    refuse(why) {
+      refused ??= why
     },
 
     async connect() {

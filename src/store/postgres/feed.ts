@@ -33,6 +33,8 @@ export interface FeedOptions {
   readonly onChanges: (rows: readonly FeedRow[]) => void
   /** Told when the connection is lost. It is made again. */
   readonly onLost: (error: unknown) => void
+  /** Told when the database is further back in time than it was before: put back from a backup, or a copy that was behind. */
+  readonly onRewound: () => void
   readonly pollMs: number
 }
 
@@ -62,12 +64,14 @@ const ANSWER_MAX_MS = 2_000
 export const TIME = 'floor(extract(epoch FROM clock_timestamp()) * 1000)::float8'
 
 const RELOAD = `
-SELECT s.snapshot, s.time, d.collection, d.id, d.version, d.value
-FROM (SELECT pg_current_snapshot()::text AS snapshot, ${TIME} AS time) s
+SELECT s.snapshot, s.time, s.last, d.collection, d.id, d.version, d.value
+FROM (
+  SELECT pg_current_snapshot()::text AS snapshot, ${TIME} AS time, (SELECT last_value FROM sallyport.version) AS last
+) s
 LEFT JOIN sallyport.document d ON d.collection = ANY ($1::text[])`
 
 const CHANGES = `
-SELECT s.snapshot, s.time, c.kind, c.collection, c.id, c.version, d.version AS "documentVersion", d.value
+SELECT s.snapshot, s.time, c.xid::text AS xid, c.kind, c.collection, c.id, c.version, d.version AS "documentVersion", d.value
 FROM (SELECT pg_current_snapshot()::text AS snapshot, ${TIME} AS time) s
 LEFT JOIN (
   sallyport.change c LEFT JOIN sallyport.document d
@@ -78,6 +82,10 @@ ORDER BY c.seq`
 interface Row {
   readonly snapshot: string
   readonly time: number
+  /** The transaction of a change. */
+  readonly xid?: string | null
+  /** The highest version that was ever given. */
+  readonly last?: string | null
   readonly kind?: 'put' | 'remove'
   readonly collection: string | null
   readonly id: string
@@ -95,6 +103,8 @@ export async function startFeed(options: FeedOptions): Promise<Feed> {
   let confirmedAt = Number.NEGATIVE_INFINITY
   let lookedAt = Number.NEGATIVE_INFINITY
   let snapshot = ''
+  /** The latest that was seen committed: what is durable never goes back, except with the whole database. */
+  let reached = { xid: 0n, version: 0 }
   let wake: () => void = () => undefined
   let isWoken = false
   let current: Client | undefined
@@ -199,6 +209,11 @@ export async function startFeed(options: FeedOptions): Promise<Feed> {
     const askedAt = now()
     const { rows } = await withTimeout(client.query<Row>(sql, [...values]), ANSWER_MAX_MS)
     snapshot = rows[0]?.snapshot ?? snapshot
+    throwIfRewound(rows[0])
+    for (const { xid, version } of rows) {
+      if (xid != null && BigInt(xid) > reached.xid) reached = { ...reached, xid: BigInt(xid) }
+      if (Number(version) > reached.version) reached = { ...reached, version: Number(version) }
+    }
     apart = (rows[0]?.time ?? askedAt + apart) - askedAt
     return rows.flatMap(({ kind = 'put', collection, id, version, documentVersion = version, value }) => {
       if (collection === null) return []
@@ -206,6 +221,15 @@ export async function startFeed(options: FeedOptions): Promise<Feed> {
         value === null || documentVersion === null ? undefined : { version: Number(documentVersion), value }
       return [{ kind, collection, id, version: Number(version), document }]
     })
+  }
+
+  function throwIfRewound(row: Row | undefined): void {
+    // A snapshot is written `xmin:xmax:…`; xmax is the first transaction that had not been begun (PostgreSQL manual, 9.27).
+    const next = BigInt(snapshot.split(':')[1] ?? 0)
+    const last = row?.last == null ? reached.version : Number(row.last)
+    if (next > reached.xid && last >= reached.version) return
+    options.onRewound()
+    throw new Error('the store is further back in time than it was')
   }
 
   function rouse(): void {

@@ -10,7 +10,7 @@
 import { randomUUID } from 'node:crypto'
 import { SallyportError } from '../../core/errors.ts'
 import { type Blobs, type Change, checkId, type Store, type Where } from '../store.ts'
-import type { StoreAddress } from './address.ts'
+import { shownAddress, type StoreAddress } from './address.ts'
 import {
   notOpened,
   openStatements,
@@ -73,6 +73,8 @@ export async function openPostgresStore(options: PostgresStoreOptions): Promise<
         isLost = false
       },
       onChanges: announce,
+      // Fail closed: what was used up since then looks unused, and what was revoked looks good.
+      onRewound: () => statements.refuse(rewound(address)),
       onLost(error) {
         if (!isLost) onConnection({ isLost: true, error })
         isLost = true
@@ -232,6 +234,14 @@ export async function openPostgresStore(options: PostgresStoreOptions): Promise<
       true,
     )
   }
+}
+
+function rewound(address: StoreAddress): SallyportError {
+  return new SallyportError(
+    'ERR_STORE_FAILED',
+    `The shared store at ${shownAddress(address)} is further back in time than this gateway has seen it: it was put back ` +
+      'from a backup, or its server gave way to one that was behind. Nothing is let through until this gateway is started anew.',
+  )
 }
 
 interface DocumentRow {
