@@ -7,6 +7,7 @@ import { describeKinds } from './kube-door-kinds.ts'
 import { describeStrangers } from './kube-door-strangers.ts'
 import { describeTyped } from './kube-door-typed.ts'
 import { openKubeWorld, type KubeWorld } from './kube-door-world.ts'
+import { callTool } from './world.ts'
 
 const POLICY = `
 targets: [cluster]
@@ -23,6 +24,10 @@ rules:
   - {id: ports, effect: allow, principals: [group:agents], actions: [k8s.portforward], resources: [{kind: core/pods, namespaces: [shop]}], when: "part.ports == ['80']"}
   - {id: no-vault, effect: deny, actions: [k8s.portforward], resources: [{kind: core/pods, names: [vault]}]}
   - {id: careful, effect: require_approval, principals: [group:agents], actions: [k8s.delete], resources: [{kind: apps/deployments, namespaces: [shop]}], approvers: {any_of: [group:lead]}}
+budgets:
+  - {id: metered, per: [principal], principals: [id:meter], actions: [k8s.list], max: 4, window: 1h}
+loops:
+  - {id: stuck, principals: [id:meter], actions: [k8s.list], window: 10m, repeats: {warn: 2, stop: 50}}
 `
 const SECRET_VALUE = 'hunter2-Very-Secret'
 
@@ -212,6 +217,28 @@ spec:
 
   describeClients(() => world, SECRET_VALUE)
   describeStrangers(() => world)
+
+  it('charges one budget of a principal with the tool kubectl, each call once', async () => {
+    const token = await world.token('meter', ['agents'])
+    const kubeconfig = await world.kubeconfig('meter', token)
+    let calls = 0
+    const byDoor = async (): Promise<boolean> => {
+      const { code, stderr } = await world.kubectl(['get', '--raw', '/cluster/api/v1/namespaces/shop/pods'], { kubeconfig })
+      // kubectl shows what the gateway says beside an answer.
+      const warned = calls++ === 0 ? '' : expect.stringContaining('Warning: You seem to go round in circles')
+      expect([code, stderr]).toEqual(code === 0 ? [0, warned] : [1, expect.stringContaining('metered')])
+      return code === 0
+    }
+    const byTool = async (): Promise<boolean> => {
+      const args = { target: 'cluster', verb: 'get', resource: 'pods', namespace: 'shop' }
+      const { structuredContent } = await callTool(world.urls.mcp, token, 'kubectl', args)
+      expect(['ok', 'limited']).toContain(structuredContent?.status)
+      return structuredContent?.status === 'ok'
+    }
+    const ran = []
+    for (const call of [byDoor, byTool, byTool, byDoor, byTool, byDoor]) ran.push(await call())
+    expect(ran).toEqual([true, true, true, true, false, false])
+  })
 
   it('knows nobody without a token, and takes nobody at their word', async () => {
     const nobody = await world.kubeconfig('nobody', 'slp_not-a-token')

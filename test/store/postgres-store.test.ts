@@ -27,6 +27,8 @@ async function place(): Promise<SharedPlace> {
         address: { host, port, user, database: name, tls: { mode: 'disable' } },
         password: async () => password,
         key,
+        // A machine that is busy must not look like a store that is away.
+        times: { connectMs: 30_000, attemptsMs: 30_000 },
         ...options,
       })
       ends.push(() => store.close())
