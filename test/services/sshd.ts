@@ -2,7 +2,7 @@
 import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdirSync } from 'node:fs'
-import { chmod, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { chmod, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { tmpdir, userInfo } from 'node:os'
 import path from 'node:path'
@@ -34,6 +34,8 @@ export async function openSshd(extra = ''): Promise<TestSshd> {
   keygen('host')
   keygen('login')
   await writeFile(path.join(dir, 'authorized_keys'), await readFile(path.join(dir, 'login.pub')), { mode: 0o600 })
+  // Bash reads ~/.bashrc when a server starts it: what the developer's own does costs time, and may change what is seen.
+  await mkdir(path.join(dir, 'home'))
   const port = await freePort()
   const config = `
 Port ${port}
@@ -51,6 +53,7 @@ MaxStartups 100
 MaxSessions 20
 AcceptEnv LANG LC_*
 Subsystem sftp internal-sftp
+SetEnv HOME=${dir}/home
 LogLevel VERBOSE
 ${extra}
 `
