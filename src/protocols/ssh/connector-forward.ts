@@ -7,9 +7,9 @@ import type { Client, ClientChannel } from 'ssh2'
 import type { Call, Permit } from '../../core/call.ts'
 import type { Chunk } from '../../core/chunk.ts'
 import { SallyportError } from '../../core/errors.ts'
-import { drained } from './connector.ts'
-import { lost, reasonOf, refused } from './errors.ts'
+import { reasonOf } from './errors.ts'
 import { roomIn, socketOf } from './library.ts'
+import { drained, openChannel } from './open-channel.ts'
 import { ChannelOutput } from './output.ts'
 import type { SshRequest } from './plan.ts'
 import type { Lease } from './upstreams.ts'
@@ -35,8 +35,12 @@ export async function* runForward(
       },
     )
   }
-  const channel = await open(lease.client, request, target, signal)
-  const output = new ChannelOutput(channel, 'wire')
+  const { channel, output } = await openChannel(
+    lease.client,
+    { target, what: 'to connect there', signal },
+    (done) => lease.client.forwardOut('127.0.0.1', 0, request.host, request.port, done),
+    (opened) => ({ channel: opened, output: new ChannelOutput(opened, 'wire') }),
+  )
   const stop = (): void => output.fail(reasonOf(signal))
   signal.addEventListener('abort', stop, { once: true })
   if (signal.aborted) stop()
@@ -75,34 +79,4 @@ async function send(client: Client, channel: ClientChannel, output: ChannelOutpu
     await roomIn(socketOf(client))
   }
   if (channel.writable) channel.end()
-}
-
-function open(
-  client: Client,
-  { host, port }: ForwardRequest,
-  target: string,
-  signal: AbortSignal,
-): Promise<ClientChannel> {
-  return new Promise((resolve, reject) => {
-    const abort = (): void => reject(reasonOf(signal))
-    if (signal.aborted) return abort()
-    signal.addEventListener('abort', abort, { once: true })
-    const closed = (): void => reject(lost(target))
-    client.once('close', closed)
-    const over = (): void => {
-      client.removeListener('close', closed)
-      signal.removeEventListener('abort', abort)
-    }
-    try {
-      client.forwardOut('127.0.0.1', 0, host, port, (error, channel) => {
-        over()
-        if (error !== undefined && error !== null) return reject(refused(target, 'to connect there', error))
-        if (signal.aborted) channel.destroy()
-        resolve(channel)
-      })
-    } catch (cause) {
-      over()
-      reject(lost(target, cause))
-    }
-  })
 }

@@ -4,11 +4,13 @@
  *
  * @packageDocumentation
  */
+import { setMaxListeners } from 'node:events'
 import type { SFTPWrapper } from 'ssh2'
 import type { Call, Permit } from '../../core/call.ts'
 import type { Chunk, ExitChunk } from '../../core/chunk.ts'
 import { SallyportError } from '../../core/errors.ts'
 import { reasonOf } from './errors.ts'
+import { socketOf, together, type Outlet } from './library.ts'
 import type { SshOptions } from './options.ts'
 import type { SshRequest } from './plan.ts'
 import { ask, SftpStatus, STATUS } from './sftp-channel.ts'
@@ -18,10 +20,13 @@ import type { Lease } from './upstreams.ts'
 /** A planned file operation. */
 export type SftpRequest = Extract<SshRequest, { kind: 'sftp' }>
 
-/** What OpenSSH sends and takes in one packet. */
-const BLOCK_BYTES = 32 * 1024
+/**
+ * Bytes of one request. OpenSSH takes messages of 256 KiB; for other hosts the library cuts a request into such as they
+ * must take. Each request costs an answer, and each byte beyond a packet of the transport a packet more.
+ */
+const BLOCK_BYTES = 128 * 1024
 /** Bytes that are read into one buffer, and shown together. */
-const WINDOW_BYTES = 8 * BLOCK_BYTES
+const WINDOW_BYTES = 2 * BLOCK_BYTES
 /** Windows that are asked for before the first of them is shown; a file that turns out to be long gets more and more. */
 const WINDOWS_MAX = 8
 /** Bytes of an upload that may be on their way to the target. */
@@ -52,6 +57,7 @@ interface Run {
   readonly target: string
   readonly bytesMax: number
   readonly call: Call
+  readonly socket: Outlet
 }
 
 /** Runs one file operation. What the target refuses is how the call ended; it is no failure of the gateway. */
@@ -63,9 +69,19 @@ export async function* runSftp(
 ): AsyncGenerator<Chunk, void, undefined> {
   const target = call.target.name
   const sftp = await lease.sftp(permit.signal)
+  // Every request that is on its way listens to it.
+  setMaxListeners(0, permit.signal)
   const own = (call.target.options as SshOptions).bytesMax
   const limits = [permit.obligations.bytesMax, own].filter((limit) => limit !== undefined)
-  const run: Run = { sftp, request, permit, target, bytesMax: Math.min(...limits), call }
+  const run: Run = {
+    sftp,
+    request,
+    permit,
+    target,
+    bytesMax: Math.min(...limits),
+    call,
+    socket: socketOf(lease.client),
+  }
   try {
     yield* operate(run)
   } catch (error) {
@@ -331,10 +347,12 @@ class Writing {
     const { sftp } = this.#run
     const data = Buffer.from(piece.buffer, piece.byteOffset, piece.length)
     const blocks: Promise<unknown>[] = []
-    for (let from = 0; from < data.length; from += BLOCK_BYTES) {
-      const length = Math.min(BLOCK_BYTES, data.length - from)
-      blocks.push(asked(this.#run, (done) => sftp.write(this.#handle, data, from, length, at + from, done)))
-    }
+    together(this.#run.socket, () => {
+      for (let from = 0; from < data.length; from += BLOCK_BYTES) {
+        const length = Math.min(BLOCK_BYTES, data.length - from)
+        blocks.push(asked(this.#run, (done) => sftp.write(this.#handle, data, from, length, at + from, done)))
+      }
+    })
     await Promise.all(blocks)
     written()
   }

@@ -4,13 +4,13 @@
  *
  * @packageDocumentation
  */
-import type { Client, ClientChannel } from 'ssh2'
+import type { ClientChannel } from 'ssh2'
 import type { Call, Permit } from '../../core/call.ts'
 import type { Chunk } from '../../core/chunk.ts'
 import { SallyportError } from '../../core/errors.ts'
-import { drained } from './connector.ts'
-import { lost, reasonOf, refused } from './errors.ts'
+import { lost, reasonOf } from './errors.ts'
 import type { SshOptions } from './options.ts'
+import { drained, openChannel } from './open-channel.ts'
 import { ChannelOutput, type HeadChunk } from './output.ts'
 import type { SshRequest } from './plan.ts'
 import { readTyped } from './typed.ts'
@@ -30,8 +30,13 @@ export async function* runShell(
 ): AsyncGenerator<Chunk, void, undefined> {
   const target = call.target.name
   const { signal } = permit
-  const channel = await open(lease.client, request, target, signal)
-  const output = new ChannelOutput(channel, 'pty')
+  const { term, columns: cols, rows } = request
+  const { channel, output } = await openChannel(
+    lease.client,
+    { target, what: 'to open a terminal', signal },
+    (done) => lease.client.shell({ term, cols, rows, width: 0, height: 0 }, done),
+    (opened) => ({ channel: opened, output: new ChannelOutput(opened, 'pty') }),
+  )
   const own = (call.target.options as SshOptions).bytesMax
   const bytesMax = Math.min(permit.obligations.bytesMax ?? Number.POSITIVE_INFINITY, own ?? Number.POSITIVE_INFINITY)
   const stop = (): void => output.fail(reasonOf(signal))
@@ -101,30 +106,4 @@ async function type(channel: ClientChannel, output: ChannelOutput, call: Call): 
     if (!channel.write(typed.bytes)) await drained(channel)
   }
   if (channel.writable) channel.end()
-}
-
-function open(client: Client, request: ShellRequest, target: string, signal: AbortSignal): Promise<ClientChannel> {
-  return new Promise((resolve, reject) => {
-    const abort = (): void => reject(reasonOf(signal))
-    if (signal.aborted) return abort()
-    signal.addEventListener('abort', abort, { once: true })
-    const closed = (): void => reject(lost(target))
-    client.once('close', closed)
-    const over = (): void => {
-      client.removeListener('close', closed)
-      signal.removeEventListener('abort', abort)
-    }
-    const { term, columns, rows } = request
-    try {
-      client.shell({ term, cols: columns, rows, width: 0, height: 0 }, (error, channel) => {
-        over()
-        if (error !== undefined && error !== null) return reject(refused(target, 'to open a terminal', error))
-        if (signal.aborted) channel.destroy()
-        resolve(channel)
-      })
-    } catch (cause) {
-      over()
-      reject(lost(target, cause))
-    }
-  })
 }

@@ -11,6 +11,7 @@ import { SallyportError } from '../../core/errors.ts'
 import { quoteWord } from './characters.ts'
 import { lost, reasonOf, refused } from './errors.ts'
 import { roomIn, socketOf } from './library.ts'
+import { drained, openChannel } from './open-channel.ts'
 import type { SshOptions } from './options.ts'
 import { ChannelOutput } from './output.ts'
 import type { SshRequest } from './plan.ts'
@@ -36,15 +37,17 @@ export async function* runCommand(
   const options = call.target.options as SshOptions
   const signal = limited(permit.signal, request.timeoutMs)
   const nonce = randomBytes(12).toString('hex')
-  const channel = await open(
-    lease.client,
-    commandLine(request.command, options.shell, nonce),
-    request,
-    target,
-    signal.signal,
-  )
   const starter = new Starter(nonce)
-  const output = new ChannelOutput(channel, 'stdout', (bytes) => starter.strip(bytes))
+  const line = commandLine(request.command, options.shell, nonce)
+  const { channel, output } = await openChannel(
+    lease.client,
+    { target, what: 'to run a command', signal: signal.signal },
+    (done) => lease.client.exec(line, { env: request.env, allowHalfOpen: true }, done),
+    (opened) => ({
+      channel: opened,
+      output: new ChannelOutput(opened, 'stdout', (bytes) => starter.strip(bytes)),
+    }),
+  )
   const bytesMax = least(permit.obligations.bytesMax, options.bytesMax, request.bytesMax)
   const stop = (): void => output.fail(reasonOf(signal.signal))
   let isOver = false
@@ -113,38 +116,6 @@ function commandLine(command: string, shell: string, nonce: string): string {
   return `echo ${marker(nonce)}$$; exec ${shell} --noprofile --norc -p -c ${quoteWord(command)}`
 }
 
-function open(
-  client: Client,
-  command: string,
-  request: ExecRequest,
-  target: string,
-  signal: AbortSignal,
-): Promise<ClientChannel> {
-  return new Promise((resolve, reject) => {
-    const abort = (): void => reject(reasonOf(signal))
-    if (signal.aborted) return abort()
-    signal.addEventListener('abort', abort, { once: true })
-    const closed = (): void => reject(lost(target))
-    client.once('close', closed)
-    const over = (): void => {
-      client.removeListener('close', closed)
-      signal.removeEventListener('abort', abort)
-    }
-    try {
-      client.exec(command, { env: request.env, allowHalfOpen: true }, (error, channel) => {
-        over()
-        if (error !== undefined && error !== null) return reject(refused(target, 'to run a command', error))
-        // It came too late: nobody waits for it any more.
-        if (signal.aborted) channel.destroy()
-        resolve(channel)
-      })
-    } catch (cause) {
-      over()
-      reject(lost(target, cause))
-    }
-  })
-}
-
 /** Sends the input. One that nobody has seen is not sent to a call that somebody approved (C11). */
 async function feed(
   client: Client,
@@ -163,19 +134,6 @@ async function feed(
     }
   }
   if (channel.writable) channel.end()
-}
-
-/** Resolves when the channel takes more, or will never. */
-export function drained(channel: ClientChannel): Promise<void> {
-  return new Promise((resolve) => {
-    const done = (): void => {
-      channel.removeListener('drain', done)
-      channel.removeListener('close', done)
-      resolve()
-    }
-    channel.once('drain', done)
-    channel.once('close', done)
-  })
 }
 
 /** Ends a command and everything in its process group: first it is asked, then it is made to. */

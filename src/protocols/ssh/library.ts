@@ -4,6 +4,7 @@
  *
  * @packageDocumentation
  */
+import type { Socket } from 'node:net'
 import type { Client, Connection, SFTPWrapper } from 'ssh2'
 
 /** Keeps what the library throws over a malformed packet from ending more than its own connection. */
@@ -62,6 +63,8 @@ type Handlers = Record<
 export interface Outlet {
   readonly writableLength: number
   readonly destroyed: boolean
+  cork(): void
+  uncork(): void
   once(event: 'drain' | 'close', listener: () => void): unknown
   removeListener(event: 'drain' | 'close', listener: () => void): unknown
 }
@@ -69,6 +72,29 @@ export interface Outlet {
 /** The socket under a client's connection. */
 export function socketOf(client: Client): Outlet {
   return (client as unknown as { readonly _sock: Outlet })._sock
+}
+
+/** Puts what `run` sends into the socket at once: the library writes each packet by itself. */
+export function together<T>(socket: Outlet, run: () => T): T {
+  socket.cork()
+  try {
+    return run()
+  } finally {
+    socket.uncork()
+  }
+}
+
+/** The same for all that is sent before the event loop turns, also by whoever waits for a promise now. */
+export function togetherInTurn(socket: Outlet): void {
+  socket.cork()
+  setImmediate(() => socket.uncork())
+}
+
+/** Calls back whenever something came over a client's connection, after it was read. Returns how to stop. */
+export function onReceived(client: Client, listener: () => void): () => void {
+  const socket = (client as unknown as { readonly _sock: Pick<Socket, 'on' | 'removeListener'> })._sock
+  socket.on('data', listener)
+  return () => void socket.removeListener('data', listener)
 }
 
 /** What may wait in a socket before nothing more is put there. */

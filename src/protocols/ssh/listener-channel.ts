@@ -40,21 +40,24 @@ const EXIT_BY_CODE: Readonly<Partial<Record<ErrorCode, number>>> = {
 }
 const EXIT_DENIED = 126
 
-/** Runs what was asked for on a channel and tells the client how it ended. Never throws. */
+/**
+ * Runs what was asked for on a channel and tells the client how it ended. Never throws.
+ *
+ * @param gone aborted when the channel is closed; from the moment it was accepted, because a client may close it in the
+ * same packet.
+ */
 export async function serveChannel(
   channel: ServerChannel,
+  gone: AbortSignal,
   socket: Socket,
   asked: Asked,
   session: Session,
   target: Target,
   deps: ChannelDeps,
 ): Promise<void> {
-  const gone = new AbortController()
-  const leave = (): void => gone.abort(new SallyportError('ERR_CANCELLED', 'The client went away.'))
-  channel.once('close', leave)
-  channel.on('error', leave)
   try {
-    const call = await callOf(channel, asked, session, target, deps, gone.signal)
+    if (gone.aborted) return
+    const call = await callOf(channel, asked, session, target, deps, gone)
     try {
       for await (const chunk of deps.run(call)) await show(channel, socket, chunk)
     } catch (error) {
@@ -62,12 +65,9 @@ export async function serveChannel(
       if (again === undefined) throw error
       for await (const chunk of deps.run(again)) await show(channel, socket, chunk)
     }
-    channel.removeListener('close', leave)
     channel.end()
   } catch (error) {
-    const known = SallyportError.from(error)
-    channel.removeListener('close', leave)
-    if (!gone.signal.aborted) await refuse(channel, known)
+    if (!gone.aborted) await refuse(channel, SallyportError.from(error))
   }
 }
 

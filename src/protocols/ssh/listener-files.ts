@@ -160,9 +160,12 @@ export class WriteFile {
   #isLeft = false
   #failure: Error | undefined
   #wake: () => void = () => undefined
+  readonly #onWritten: () => void
 
-  constructor(path: string, start: Start) {
+  /** @param onWritten told before several writes are answered one after the other. */
+  constructor(path: string, start: Start, onWritten: () => void) {
     this.path = path
+    this.#onWritten = onWritten
     let tell: () => void = () => undefined
     this.#opened = new Promise((resolve) => (tell = resolve))
     this.#ended = this.#run(start({ input: this.#input() }), tell)
@@ -231,6 +234,7 @@ export class WriteFile {
       const data = batch.map((each) => each.data)
       const written = (): void => {
         this.#taken.delete(batch)
+        this.#onWritten()
         for (const each of batch) {
           this.#bytes -= each.data.length
           each.done()

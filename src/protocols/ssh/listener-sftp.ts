@@ -16,7 +16,7 @@ import type { Target } from '../../core/target.ts'
 import type { OwnedSession } from '../../gateway/sessions.ts'
 import type { Chunk } from '../../core/chunk.ts'
 import type { ChannelDeps } from './listener-channel.ts'
-import { exitWell, roomIn, unsentAnswers } from './library.ts'
+import { exitWell, roomIn, togetherInTurn, unsentAnswers } from './library.ts'
 import { ReadFile, TargetRefused, WriteFile, type OpenFile } from './listener-files.ts'
 import type { SftpPayload } from './payload.ts'
 import { STATUS } from './sftp-channel.ts'
@@ -30,6 +30,8 @@ const REQUESTS_MAX = 1024
 const UNSENT_MAX = 1024
 /** Entries of a directory in one answer. */
 const NAMES_MAX = 64
+/** Entries of one directory that are kept for a client; nobody but a target that lies has more. */
+const ENTRIES_MAX = 100_000
 
 interface Directory {
   readonly kind: 'directory'
@@ -200,6 +202,7 @@ class SftpDoor {
     let isCut = false
     for await (const chunk of this.#chunks(payload)) {
       if (chunk.kind === 'data' && chunk.channel === 'rows') entries.push(...chunk.rows.map(entryOf))
+      if (entries.length > ENTRIES_MAX) return { entries: entries.slice(0, ENTRIES_MAX), isCut: true }
       if (chunk.kind !== 'exit') continue
       isCut = chunk.truncated
       if (chunk.status !== 'OK') throw new Refusal(chunk.status)
@@ -240,7 +243,7 @@ class SftpDoor {
       }))
       this.#sftp.name(id, names)
     } else if (directory.isCut) {
-      throw new Refusal('FAILURE', 'The listing was cut at the limit the policy sets.')
+      throw new Refusal('FAILURE', 'The listing was cut at the limit that is set for it.')
     } else this.#sftp.status(id, STATUS.EOF)
   }
 
@@ -265,7 +268,8 @@ class SftpDoor {
       truncate: (flags & 0x10) !== 0,
       exclusive: (flags & 0x20) !== 0,
     }
-    return new WriteFile(path, (more) => run({ operation: 'write', path, flags: how, attributes }, more))
+    const answering = (): void => togetherInTurn(this.#socket)
+    return new WriteFile(path, (more) => run({ operation: 'write', path, flags: how, attributes }, more), answering)
   }
 
   async #close(id: number, handle: Buffer): Promise<void> {

@@ -172,8 +172,7 @@ export async function createSshListener(deps: SshListenerDeps): Promise<SshListe
       if (isStarted) return
       isStarted = true
       const channel = accept()
-      door.watch(channel)
-      run(door, channel, asked).catch(deps.onFault)
+      run(door, channel, door.watch(channel), asked).catch(deps.onFault)
     }
     session.on('exec', (accept, _reject, info) => start(accept, { kind: 'exec', command: info.command, env, typing }))
     session.on('sftp', (accept) => {
@@ -221,7 +220,7 @@ export async function createSshListener(deps: SshListenerDeps): Promise<SshListe
     }
   }
 
-  async function run(door: Door, channel: ServerChannel, asked: Asked): Promise<void> {
+  async function run(door: Door, channel: ServerChannel, gone: AbortSignal, asked: Asked): Promise<void> {
     const owned = await door.owned
     if (owned === undefined) return
     const target = deps.target(door.targetName)
@@ -241,7 +240,7 @@ export async function createSshListener(deps: SshListenerDeps): Promise<SshListe
       channel.end()
       return
     }
-    await serveChannel(channel, door.socket, asked, owned.session, target, deps)
+    await serveChannel(channel, gone, door.socket, asked, owned.session, target, deps)
   }
 
   return {
@@ -307,9 +306,17 @@ class Door {
     })
   }
 
-  watch(channel: ServerChannel): void {
+  /** Bounds what a channel keeps, and returns what is aborted when it is closed. */
+  watch(channel: ServerChannel): AbortSignal {
+    const gone = new AbortController()
+    const leave = (): void => {
+      this.#watched.delete(channel)
+      gone.abort(new SallyportError('ERR_CANCELLED', 'The client went away.'))
+    }
     this.#watched.add(channel)
-    channel.once('close', () => this.#watched.delete(channel))
+    channel.once('close', leave)
+    channel.on('error', leave)
+    return gone.signal
   }
 
   /** Ends its calls and seals its recording. */

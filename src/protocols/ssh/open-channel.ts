@@ -1,0 +1,78 @@
+import type { Client, ClientChannel } from 'ssh2'
+import { lost, reasonOf, refused } from './errors.ts'
+import { onReceived } from './library.ts'
+
+/** How the library says that a channel is open, or that the host refused it. */
+export type Opened = (error: Error | null | undefined, channel: ClientChannel) => void
+
+/** What a channel is opened for. */
+export interface Wanted {
+  readonly target: string
+  /** What the host was asked for, for the refusal: `to run a command`. */
+  readonly what: string
+  readonly signal: AbortSignal
+}
+
+/**
+ * Opens a channel and hands it over.
+ *
+ * @param ask asks the library for it.
+ * @param take is called before anything else of the connection is read: what is told of the channel comes perhaps with
+ * the same packet of the network, its end included, and whoever begins to listen later never hears of it.
+ * @throws SallyportError `ERR_UPSTREAM_REJECTED`, `ERR_UPSTREAM_LOST`, or why the signal was aborted.
+ */
+export function openChannel<T>(
+  client: Client,
+  { target, what, signal }: Wanted,
+  ask: (done: Opened) => void,
+  take: (channel: ClientChannel) => T,
+): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const abort = (): void => reject(reasonOf(signal))
+    if (signal.aborted) return abort()
+    signal.addEventListener('abort', abort, { once: true })
+    const closed = (): void => reject(lost(target))
+    client.once('close', closed)
+    const over = (): void => {
+      client.removeListener('close', closed)
+      signal.removeEventListener('abort', abort)
+    }
+    try {
+      ask((error, channel) => {
+        over()
+        if (error !== undefined && error !== null) return reject(refused(target, what, error))
+        bound(client, channel)
+        // It came too late: nobody waits for it any more.
+        if (signal.aborted) channel.destroy()
+        resolve(take(channel))
+      })
+    } catch (cause) {
+      over()
+      reject(lost(target, cause))
+    }
+  })
+}
+
+/** Output of one channel that may wait to be read; a host that keeps to the window it was given sends less. */
+const UNREAD_MAX = 6 * 1024 * 1024
+
+/** The library takes whatever a host sends, also beyond the window it was given; nobody's memory is for that. */
+function bound(client: Client, channel: ClientChannel): void {
+  const stop = onReceived(client, () => {
+    if (channel.readableLength + channel.stderr.readableLength > UNREAD_MAX) client.destroy()
+  })
+  channel.once('close', stop)
+}
+
+/** Resolves when the channel takes more, or will never. */
+export function drained(channel: ClientChannel): Promise<void> {
+  return new Promise((resolve) => {
+    const done = (): void => {
+      channel.removeListener('drain', done)
+      channel.removeListener('close', done)
+      resolve()
+    }
+    channel.once('drain', done)
+    channel.once('close', done)
+  })
+}

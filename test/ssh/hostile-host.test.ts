@@ -1,0 +1,248 @@
+/** A target that is not an honest sshd: what it says too early, too late, too much or not at all harms nobody here. */
+import { once } from 'node:events'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { createServer, type AddressInfo, type Socket } from 'node:net'
+import { tmpdir } from 'node:os'
+import path from 'node:path'
+import ssh2, { type Connection, type ParsedKey, type ServerChannel, type SFTPWrapper } from 'ssh2'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { fingerprintOf } from '../../src/protocols/ssh/algorithms.ts'
+import { govern } from '../../src/gateway/gateway.ts'
+import { hostKeyFrom } from '../../src/protocols/ssh/host-key.ts'
+import type { TestSshd } from '../services/sshd.ts'
+import { sshKit, type SshKit } from './connector-kit.ts'
+import { CALLER_KEY, login, openDoor } from './door-kit.ts'
+
+const HOST_KEY = hostKeyFrom(new Uint8Array(32).fill(9))
+
+/** How the host answers a command: with the marker the gateway waits for, and a channel to lie on. */
+type Exec = (channel: ServerChannel, marker: Buffer, socket: Socket) => void
+
+/** What the library does not let a server say. */
+interface Raw {
+  readonly _protocol: {
+    exitStatus(channel: number, status: number): void
+    channelData(channel: number, data: Buffer): void
+    openssh_forwardedStreamLocal(channel: number, window: number, packet: number, info: object): void
+  }
+  readonly outgoing: { readonly id: number; window: number; packetSize: number }
+}
+
+describe('a hostile host', () => {
+  let kit: SshKit
+  let fake: TestSshd
+  let exec: Exec = () => undefined
+  let serve: (sftp: SFTPWrapper) => void = () => undefined
+  const connections: Connection[] = []
+  const dir = mkdtempSync(path.join(tmpdir(), 'sallyport-host-'))
+  const server = createServer((socket) => {
+    socket.on('error', () => undefined)
+    const host = new ssh2.Server(
+      { hostKeys: [HOST_KEY], algorithms: { cipher: ['aes128-gcm@openssh.com'] } },
+      (connection) => {
+        connections.push(connection)
+        connection.on('error', () => undefined)
+        connection.on('authentication', (context) => context.accept())
+        connection.on('session', (accept) => {
+          const session = accept()
+          session.on('exec', (acceptExec, _reject, { command }) => {
+            const [, nonce = ''] = /^echo (sallyport-[0-9a-f]+:)/u.exec(command) ?? []
+            // What is accepted and what follows comes in one write.
+            socket.cork()
+            const channel = acceptExec()
+            channel.on('error', () => undefined)
+            exec(channel, Buffer.from(`${nonce}4000000\n`), socket)
+            process.nextTick(() => socket.uncork())
+          })
+          session.on('sftp', (acceptSftp) => serve(acceptSftp()))
+        })
+      },
+    )
+    host.injectSocket(socket)
+  })
+
+  beforeAll(async () => {
+    server.listen(0, '127.0.0.1')
+    await once(server, 'listening')
+    const keyFile = path.join(dir, 'key')
+    writeFileSync(keyFile, CALLER_KEY)
+    const fingerprint = fingerprintOf((ssh2.utils.parseKey(HOST_KEY) as ParsedKey).getPublicSSH())
+    const port = (server.address() as AddressInfo).port
+    fake = { port, user: 'deploy', keyFile, fingerprint, dir, log: () => '', close: async () => undefined }
+    kit = sshKit(fake)
+  })
+  afterAll(async () => {
+    await kit.close()
+    for (const connection of connections) connection.end()
+    server.close()
+    rmSync(dir, { recursive: true })
+  })
+
+  const raw = (channel: ServerChannel): Raw & { readonly _protocol: Raw['_protocol'] } => {
+    const { _client, outgoing } = channel as unknown as { _client: Raw; outgoing: Raw['outgoing'] }
+    return { _protocol: _client._protocol, outgoing }
+  }
+  const run = (more = {}) => kit.run({ kind: 'exec', command: 'uname', ...more })
+
+  it('that says all at once, the end included, is heard out', async () => {
+    exec = (channel, marker) => {
+      channel.write(Buffer.concat([marker, Buffer.from('all\n')]))
+      channel.exit(7)
+      channel.close()
+    }
+    for (let round = 0; round < 20; round++) {
+      expect(await run()).toMatchObject({ stdout: 'all\n', exit: { status: '7' }, error: undefined })
+    }
+  })
+
+  it('that never says how a command ended is no success', async () => {
+    exec = (channel, marker) => {
+      channel.write(Buffer.concat([marker, Buffer.from('half\n')]))
+      channel.close()
+    }
+    expect(await run()).toMatchObject({ exit: undefined, error: { code: 'ERR_UPSTREAM_LOST' } })
+  })
+
+  it('that says how a command ended when it is over, or twice, is believed in what counts', async () => {
+    exec = (channel, marker) => {
+      const { _protocol: protocol, outgoing } = raw(channel)
+      channel.write(marker)
+      channel.eof()
+      protocol.exitStatus(outgoing.id, 3)
+      channel.close()
+      protocol.exitStatus(outgoing.id, 0)
+    }
+    const ran = await run()
+    expect(ran.exit?.status ?? ran.error?.code).toMatch(/^(?:3|ERR_UPSTREAM_LOST)$/u)
+  })
+
+  it('that ends without having started anything is refused, whatever it prints', async () => {
+    exec = (channel) => {
+      channel.write('sallyport-000000000000000000000000:1\nfake\n')
+      channel.exit(0)
+      channel.close()
+    }
+    expect(await run()).toMatchObject({ stdout: '', exit: undefined, error: { code: 'ERR_UPSTREAM_REJECTED' } })
+  })
+
+  it('that greets without end is not kept in memory, and starts nothing', async () => {
+    exec = (channel, marker) => {
+      channel.write(Buffer.alloc(1024 * 1024, 'x'))
+      channel.write(marker)
+      channel.exit(0)
+      channel.close()
+    }
+    expect(await run()).toMatchObject({ stdout: '', error: { code: 'ERR_UPSTREAM_REJECTED' } })
+  })
+
+  it('that sends a packet longer than anybody may loses its connection', async () => {
+    exec = (channel, marker) => {
+      const { _protocol: protocol, outgoing } = raw(channel)
+      protocol.channelData(outgoing.id, marker)
+      protocol.channelData(outgoing.id, Buffer.alloc(64 * 1024))
+    }
+    expect(await run()).toMatchObject({ error: { code: 'ERR_UPSTREAM_LOST' } })
+  })
+
+  it('that sends beyond the window it was given loses its connection, while nobody reads', async () => {
+    let sent = 0
+    let isLost = false
+    exec = (channel, marker, socket) => {
+      const { _protocol: protocol, outgoing } = raw(channel)
+      socket.once('close', () => (isLost = true))
+      protocol.channelData(outgoing.id, marker)
+      // Pieces that never use up a window exactly: the library looks only whether nothing is left.
+      const more = (): void => {
+        if (isLost || sent > 64 * 1024 * 1024) return
+        for (let index = 0; index < 32; index++) protocol.channelData(outgoing.id, Buffer.alloc(32 * 1024 - 1))
+        sent += 1024 * 1024
+        setImmediate(more)
+      }
+      more()
+    }
+    const call = kit.call({ kind: 'exec', command: 'uname' })
+    const chunks = govern(call, kit.rooms)
+    expect((await chunks.next()).done).toBe(false)
+    // Nobody takes the next one.
+    await expect.poll(() => isLost, { timeout: 30_000 }).toBe(true)
+    expect(sent).toBeLessThan(64 * 1024 * 1024)
+    await expect(
+      (async () => {
+        for await (const _ of chunks);
+      })(),
+    ).rejects.toMatchObject({ code: 'ERR_UPSTREAM_LOST' })
+  })
+
+  it('that takes no input lets the call end in time', async () => {
+    exec = (channel) => void channel.pause()
+    const ran = await run({ stdin: 'x'.repeat(1024 * 1024), timeout_ms: 200 })
+    expect(ran.error).toMatchObject({ code: 'ERR_TIMEOUT' })
+  }, 60_000)
+
+  it('opens nothing towards the gateway', async () => {
+    const answers: string[] = []
+    let isTold: () => void = () => undefined
+    const told = new Promise<void>((resolve) => (isTold = resolve))
+    exec = (channel, marker) => {
+      const connection = connections.at(-1)
+      const note = (name: string) => (error: unknown) => {
+        answers.push(`${name} ${error === undefined || error === null ? 'opened' : 'refused'}`)
+        if (answers.length === 3) isTold()
+      }
+      connection?.x11('127.0.0.1', 1, note('x11'))
+      connection?.forwardOut('127.0.0.1', 1, '127.0.0.1', 2, note('tcp'))
+      connection?.openssh_forwardOutStreamLocal('/run/x', note('socket'))
+      channel.write(marker)
+      void told.then(() => {
+        channel.exit(0)
+        channel.close()
+      })
+    }
+    expect((await run()).exit?.status).toBe('0')
+    expect(answers.sort()).toEqual(['socket refused', 'tcp refused', 'x11 refused'])
+  })
+
+  it('that sends more of a file than was asked for fills nothing but what was asked for', async () => {
+    serve = (sftp) => {
+      sftp.on('error', () => undefined)
+      sftp.on('OPEN', (id) => sftp.handle(id, Buffer.from('h')))
+      sftp.on('READ', (id, _handle, offset, length) => {
+        if (offset > 0) sftp.status(id, 1)
+        else sftp.data(id, Buffer.concat([Buffer.alloc(length, 'y'), Buffer.from('beyond')]))
+      })
+      sftp.on('CLOSE', (id) => sftp.status(id, 0))
+    }
+    const { chunks } = await kit.run({ kind: 'sftp', operation: 'read', path: '/x' })
+    const bytes = chunks.flatMap((chunk) => (chunk.kind === 'data' && 'bytes' in chunk ? [chunk.bytes] : []))
+    expect(Buffer.concat(bytes).toString()).toMatch(/^y*$/u)
+  })
+
+  it('that lists a directory without end fills no memory: the client learns that it was cut', async () => {
+    let answers = 0
+    serve = (sftp) => {
+      sftp.on('error', () => undefined)
+      sftp.on('OPENDIR', (id) => sftp.handle(id, Buffer.from('d')))
+      sftp.on('READDIR', (id) => {
+        answers++
+        const one = { filename: 'f', longname: 'f', attrs: {} as never }
+        sftp.name(
+          id,
+          Array.from({ length: 4000 }, () => one),
+        )
+      })
+      sftp.on('CLOSE', (id) => sftp.status(id, 0))
+    }
+    // Another session than that of the calls before, so another connection.
+    const other = sshKit(fake, undefined)
+    const door = await openDoor(other)
+    const client = await login(door)
+    const listed = await new Promise((resolve) => {
+      client.sftp((_error, sftp) => sftp.readdir('/x', (error) => resolve(error?.message ?? 'all')))
+    })
+    expect(listed).toContain('was cut')
+    expect(answers).toBeLessThan(40)
+    client.destroy()
+    await door.close()
+    await other.close()
+  })
+})
