@@ -1,5 +1,5 @@
 import { argvFrom, literalCount, programName, type Argv } from './argv.ts'
-import { hiddenCharacter, isProgramName } from './characters.ts'
+import { isProgramName } from './characters.ts'
 import type { Context, Findings } from './findings.ts'
 import { builtinOf, runsCode, whyRefused } from './programs.ts'
 import { WRAPPERS, type Inner } from './wrappers.ts'
@@ -13,10 +13,6 @@ export function simpleCommand(argv: Argv, context: Context, findings: Findings):
   if (program === undefined) return
   if (literalCount(argv) === 0) return findings.unknown('The name of a command is computed; write it out.')
   if (!isProgramName(program)) return findings.unknown('The name of a command holds characters no program has.')
-  // The parser's `text` hides nothing, but `$'\u200b'` has a value that does.
-  if (argv.words.some((word) => hiddenCharacter(word) !== undefined)) {
-    return findings.unknown('A word of the command has a value nobody can see.')
-  }
   const name = programName(program)
   const refused = program === name ? whyRefused(name) : undefined
   if (refused !== undefined) return findings.unknown(`It uses ${name}, which ${refused}.`)

@@ -99,20 +99,18 @@ function parameterExpands(part: ParameterExpansionPart, context: Context, findin
   }
 }
 
-/** Operators of arithmetic that only compute. Assignments and `++` need a name, which is refused anyway. */
-const COMPUTING = /^(?:\+|-|\*|\/|%|\*\*|<<|>>|&|\||\^|&&|\|\||<|>|<=|>=|==|!=|!|~|,)$/u
-
-/** Arithmetic evaluates names again and again, and an index in a value runs commands; so only numbers are understood. */
+/**
+ * Arithmetic evaluates names again and again, and an index in a value runs commands; so only numbers are
+ * understood. Without a name no operator assigns.
+ */
 function computes(node: ArithmeticExpression, findings: Findings): void {
   const refuse = (): void =>
     findings.unknown('It computes with names or substitutions, whose values can run commands; compute with numbers.')
   switch (node.type) {
     case 'ArithmeticBinary':
-      if (!COMPUTING.test(node.operator)) return refuse()
       computes(node.left, findings)
       return computes(node.right, findings)
     case 'ArithmeticUnary':
-      if (!COMPUTING.test(node.operator)) return refuse()
       return computes(node.operand, findings)
     case 'ArithmeticTernary':
       computes(node.test, findings)

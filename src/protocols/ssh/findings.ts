@@ -10,7 +10,6 @@ export interface Context {
   /** Wrappers around it, outermost first. */
   readonly via: readonly string[]
   readonly dialect: Dialect
-  readonly depth: number
   /** Whether it stands in a substitution. */
   readonly isInside: boolean
   readonly nested: Nested

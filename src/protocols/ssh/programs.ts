@@ -13,7 +13,7 @@ import { literalCount, programName, type Argv } from './argv.ts'
 const INTERPRETERS = new Set(
   `ansible ansible-playbook ar as at atq awk batch bpftrace bundle byobu cargo cc clang cpan cpulimit crontab csh dash
   dbus-run-session dmsetup dnf docker dosbox dotnet ed elvish emacs ex expect fakeroot firejail fish ftp g++ gawk gcc gdb gem
-  gimp go groovy guile helm irb java jjs jq-repl jrunscript jshell julia ksh ksh93 kubectl ld lftp less lftp logrotate
+  gimp go groovy guile helm irb java jjs jq-repl jrunscript jshell julia ksh ksh93 kubectl ld less lftp logrotate
   ltrace lua luajit lxc lxc-attach m4 mail make man mawk mc mksh more most multitime mutt mysql nano nawk nerdctl newgrp
   nix-shell node nodejs npm npx nsenter octave openvpn osascript pager parallel parallel-ssh perf perl pg php pic pico pip
   pip3 pipx pkexec podman poetry posh proot prun psql puppet pwsh pydoc python python2 python3 qemu-system-x86_64 rake
@@ -109,7 +109,6 @@ const REFUSED: Readonly<Record<string, string>> = {
   complete: 'defines completions, which run commands',
   compgen: 'makes completions, which run commands',
   compopt: 'changes completions',
-  coproc: 'runs a command beside the script',
   fc: 'runs commands from a history',
   history: 'changes a history of commands',
   fg: 'resumes jobs',

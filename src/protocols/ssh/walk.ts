@@ -30,24 +30,20 @@ import {
 import { resolveWord } from './word.ts'
 import type { Dialect } from './wrappers.ts'
 
-/** How deep scripts may stand in scripts: `sh -c "sh -c …"`. */
-const DEPTH_MAX = 8
-
 /** Finds everything a script can do that is run as `account`. */
 export function findCommands(text: string, account: Account, dialect: Dialect): Findings {
   const findings = new Findings()
   const nested = { text: walkText, script: walkScript }
-  walkText(text, { account, via: [], dialect, depth: 0, isInside: false, nested }, findings)
+  walkText(text, { account, via: [], dialect, isInside: false, nested }, findings)
   return findings
 }
 
 function walkText(text: string, context: Context, findings: Findings): void {
-  if (context.depth > DEPTH_MAX) return findings.unknown('Scripts stand in scripts too deeply.')
   const hidden = hiddenCharacter(text)
   if (hidden !== undefined) return findings.unknown(`The command holds a character nobody can see (${hidden}).`)
   const script = readScript(text)
   if (typeof script === 'string') return findings.unknown(script)
-  const inner = { ...context, depth: context.depth + 1, isInside: false }
+  const inner = { ...context, isInside: false }
   for (const statement of script.commands) walkStatement(statement, inner, findings)
 }
 
