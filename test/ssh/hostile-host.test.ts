@@ -193,10 +193,12 @@ describe('a hostile host', () => {
       connection?.forwardOut('127.0.0.1', 1, '127.0.0.1', 2, note('tcp'))
       connection?.openssh_forwardOutStreamLocal('/run/x', note('socket'))
       channel.write(marker)
-      void told.then(() => {
+      const finish = async (): Promise<void> => {
+        await told
         channel.exit(0)
         channel.close()
-      })
+      }
+      void finish()
     }
     expect((await run()).exit?.status).toBe('0')
     expect(answers.sort()).toEqual(['socket refused', 'tcp refused', 'x11 refused'])
