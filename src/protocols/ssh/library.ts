@@ -4,7 +4,6 @@
  *
  * @packageDocumentation
  */
-import type { Socket } from 'node:net'
 import type { Client, Connection, SFTPWrapper } from 'ssh2'
 
 /** Keeps what the library throws over a malformed packet from ending more than its own connection. */
@@ -90,9 +89,15 @@ export function togetherInTurn(socket: Outlet): void {
   setImmediate(() => socket.uncork())
 }
 
+/** What tells that something came. */
+interface Inlet {
+  on(event: 'data', listener: () => void): unknown
+  removeListener(event: 'data', listener: () => void): unknown
+}
+
 /** Calls back whenever something came over a client's connection, after it was read. Returns how to stop. */
 export function onReceived(client: Client, listener: () => void): () => void {
-  const socket = (client as unknown as { readonly _sock: Pick<Socket, 'on' | 'removeListener'> })._sock
+  const socket = (client as unknown as { readonly _sock: Inlet })._sock
   socket.on('data', listener)
   return () => void socket.removeListener('data', listener)
 }
