@@ -52,9 +52,11 @@ export function describeKinds(world: () => KubeWorld, run: (args: readonly strin
       }
       expect(await run(['get', 'safes', '-n', 'shop'])).toMatch(/^NAME +CODE +COLOR\nbig +\*\*\* +red\n$/u)
       const stop = new AbortController()
+      let said = ''
       const watched = await world().kubectl(['get', 'safes', '-n', 'shop', '-w'], {
         signal: stop.signal,
-        onOutput: (text: string) => text.includes('big') && stop.abort(),
+        // A row is written cell by cell: only its end says that all of it was.
+        onOutput: (text: string) => /big.*\n/u.test((said += text)) && stop.abort(),
       })
       expect(watched.stdout).toMatch(/big +\*\*\* +red\n/u)
     })
