@@ -123,7 +123,7 @@ describe('a client that means harm', () => {
     )
   })
 
-  for (const [what, line, lines] of [
+  for (const [what, line, lines, body = ''] of [
     ['a whole URL', 'GET http://evil.example/service/x HTTP/1.1', HEAD],
     ['a whole URL of the door itself', 'GET http://x/service/x HTTP/1.1', HEAD],
     ['an authority', 'CONNECT 127.0.0.1:22 HTTP/1.1', HEAD],
@@ -135,7 +135,7 @@ describe('a client that means harm', () => {
     ['HTTP/1.0 without a host', 'GET /service/x HTTP/1.0', `Authorization: Bearer ${TOKEN}\r\n`],
     ['an older HTTP', 'GET /service/x HTTP/0.9', HEAD],
     ['a newer HTTP', 'GET /service/x HTTP/2.0', HEAD],
-    ['chunks in HTTP/1.0', 'POST /service/x HTTP/1.0', `${HEAD}Transfer-Encoding: chunked\r\n`],
+    ['chunks in HTTP/1.0', 'POST /service/x HTTP/1.0', `${HEAD}Transfer-Encoding: chunked\r\n`, '1\r\nx\r\n0\r\n\r\n'],
     ['an empty Host and another', 'GET /service/x HTTP/1.1', `Host:\r\n${HEAD}`],
     ['a header without a name', 'GET /service/x HTTP/1.1', `${HEAD}: b\r\n`],
     ['a blank before a colon', 'GET /service/x HTTP/1.1', `${HEAD}X : b\r\n`],
@@ -144,7 +144,7 @@ describe('a client that means harm', () => {
   ] as const) {
     it(`reaches nothing with ${what}`, async () => {
       const before = service.seen.length
-      const answer = await said(world.port, `${line}\r\n${lines}Connection: close\r\n\r\n`)
+      const answer = await said(world.port, `${line}\r\n${lines}Connection: close\r\n\r\n${body}`)
       expect(answer).not.toContain('reached')
       expect(answer).toMatch(/^(?:HTTP\/1\.1 [45]\d\d |$)/u)
       expect(service.seen.length).toBe(before)

@@ -453,6 +453,18 @@ describe('hostile services', () => {
     expect((await kit.failure({ path: '/' })).code).toBe('ERR_TIMEOUT')
   })
 
+  it('are hung up on when nothing of their body is shown', async () => {
+    let hungUp = 0
+    const kit = await raw((socket) => {
+      socket.once('data', () =>
+        socket.write('HTTP/1.1 200 OK\r\ncontent-type: image/png\r\ncontent-length: 1000\r\n\r\n'),
+      )
+      socket.on('close', () => hungUp++)
+    })
+    expect((await kit.ask({ path: '/' })).structured['notices']).toEqual([expect.stringContaining('withheld')])
+    await expect.poll(() => hungUp, { timeout: 5_000 }).toBe(1)
+  })
+
   it('cannot answer the next request with what they sent too much', async () => {
     let requests = 0
     const kit = await raw((socket) =>

@@ -297,7 +297,10 @@ describe('a WebSocket', () => {
       socket.write(
         `GET /service/live/x HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${TOKEN}\r\nConnection: Upgrade\r\n${lines}\r\n`,
       )
-      expect(await text(socket)).toMatch(/^HTTP\/1\.1 40[03] /u)
+      // Not to its end: what is taken by mistake has none.
+      const [answer] = (await once(socket, 'data')) as [Buffer]
+      socket.destroy()
+      expect(answer.toString('latin1')).toMatch(/^HTTP\/1\.1 40[03] /u)
       expect(asked.length).toBe(before)
       expect(kit.faults).toEqual([])
     })

@@ -14,7 +14,7 @@ interface Known {
 /**
  * Plans of requests that were planned before (C8). A plan is made of the payload, the settings of its target and its masks
  * and of nothing else, so the very same request has the very same plan; with it, what was decided of it is remembered
- * as well.
+ * as well where the policy asked no condition.
  *
  * Only requests without a body are: a body may be large, and is seldom the same again.
  */
