@@ -1,5 +1,6 @@
-import { createHash, createPrivateKey, createPublicKey, generateKeyPairSync, randomBytes, sign } from 'node:crypto'
+import { createHash, createPublicKey, generateKeyPairSync, randomBytes, sign } from 'node:crypto'
 import type { KeyObject } from 'node:crypto'
+import { ed25519KeyOf } from './core/ed25519.ts'
 
 /** Key and certificate in PEM. */
 export interface Certificate {
@@ -45,9 +46,6 @@ export function selfSigned(dnsNames: readonly string[], addresses: readonly (rea
   )
 }
 
-/** ASN.1 around an Ed25519 seed (RFC 8410, section 7). */
-const PKCS8_ED25519 = Buffer.from('302e020100300506032b657004220420', 'hex')
-
 /**
  * The same certificate for the same seed and names, for clients that are told once which one to expect: it is the same
  * after a restart, and on every gateway that shares the seed. Its signature has no random part (Ed25519, RFC 8410).
@@ -55,7 +53,7 @@ const PKCS8_ED25519 = Buffer.from('302e020100300506032b657004220420', 'hex')
  * @param seed 32 secret bytes
  */
 export function derivedCertificate(seed: Uint8Array, names: CertificateNames): Certificate {
-  const privateKey = createPrivateKey({ key: Buffer.concat([PKCS8_ED25519, seed]), format: 'der', type: 'pkcs8' })
+  const privateKey = ed25519KeyOf(seed)
   const publicKey = createPublicKey(privateKey)
   const serial = createHash('sha256')
     .update(publicKey.export({ type: 'spki', format: 'der' }))

@@ -1,15 +1,12 @@
-import { createPrivateKey, createPublicKey } from 'node:crypto'
-
-/** ASN.1 around an Ed25519 seed (RFC 8410, section 7). */
-const PKCS8_ED25519 = Buffer.from('302e020100300506032b657004220420', 'hex')
+import { createPublicKey } from 'node:crypto'
+import { ed25519KeyOf } from '../../core/ed25519.ts'
 
 /**
  * Makes the gateway's own host key of 32 secret bytes, in the form OpenSSH keeps private keys in (PROTOCOL.key). Gateways
  * that share their keys show clients one and the same host.
  */
 export function hostKeyFrom(seed: Uint8Array): string {
-  const secret = createPrivateKey({ key: Buffer.concat([PKCS8_ED25519, seed]), format: 'der', type: 'pkcs8' })
-  const jwk = createPublicKey(secret).export({ format: 'jwk' })
+  const jwk = createPublicKey(ed25519KeyOf(seed)).export({ format: 'jwk' })
   const point = Buffer.from(jwk.x ?? '', 'base64url')
   const publicBlob = Buffer.concat([field('ssh-ed25519'), field(point)])
   // Two equal numbers say that the key was decrypted rightly; it is not encrypted, so any will do.
