@@ -3,6 +3,9 @@ import { spawn } from 'node:child_process'
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
+import { Readable } from 'node:stream'
+import { pipeline } from 'node:stream/promises'
+import postgres, { type Sql } from 'postgres'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { encodeStartup } from '../../src/protocols/postgres/messages/startup.ts'
 import { has } from '../setup/needs.ts'
@@ -28,7 +31,7 @@ rules:
   - {id: read, effect: allow, principals: [group:agents], actions: [sql.select], resources: ["public.*"]}
   - {id: write, effect: allow, principals: [group:agents], actions: [sql.insert, sql.update], resources: [public.orders]}
   - {id: session, effect: allow, principals: [group:agents], resources: ["-", "**"],
-     actions: [sql.begin, sql.commit, sql.rollback, sql.savepoint, sql.copy, sql.cursor, sql.prepare]}
+     actions: [sql.begin, sql.commit, sql.rollback, sql.savepoint, sql.copy, sql.cursor, sql.prepare, sql.notify]}
   - {id: sleep, effect: allow, principals: [group:agents], actions: [sql.call], resources: ["pg_catalog.pg_sleep(*)"]}
 masks:
   - {columns: [public.people.ssn], transform: redact}
@@ -218,6 +221,74 @@ describe.runIf(has('psycopg2'))('psycopg2', () => {
       refused: '42501',
       kept: 3,
     })
+  })
+})
+
+describe('postgres', () => {
+  let sql: Sql
+
+  beforeAll(() => {
+    sql = postgres({
+      host: '127.0.0.1',
+      port: world.wirePort,
+      username: 'loop',
+      database: 'db',
+      password: token,
+      max: 1,
+    })
+  })
+  afterAll(async () => sql?.end({ timeout: 5 }))
+
+  it('asks simply, prepared, in a pipeline, and through cursors', async () => {
+    expect(await sql.unsafe('select id, ssn from people order by id; select 1 as one').simple()).toHaveLength(2)
+    const item = 'item 2'
+    const prepared = await sql`select id from orders where item = ${item} and id = any(${[1, 2, 3]}::int[])`
+    expect([...prepared]).toEqual([{ id: 2 }])
+    const pipelined = await Promise.all([1, 2, 3].map((id) => sql`select ssn from people where id = ${id}`))
+    expect(pipelined.map((rows) => rows.map((row) => String(row['ssn'])))).toEqual([['[masked]'], ['[masked]'], []])
+    let paged = 0
+    for await (const rows of sql`select id from orders where id <= 2500`.cursor(700)) paged += rows.length
+    expect(paged).toBe(2500)
+  })
+
+  it('keeps transactions and savepoints, and is refused in its own words', async () => {
+    const kept = await sql.begin(async (tx) => {
+      await tx`insert into orders values (8101, 'kept')`
+      await tx
+        .savepoint(async (inner) => {
+          await inner`insert into orders values (8102, 'undone')`
+          throw new Error('back')
+        })
+        .catch(() => undefined)
+      return tx`select id from orders where id in (8101, 8102)`
+    })
+    expect([...kept]).toEqual([{ id: 8101 }])
+    await expect(sql`delete from people`).rejects.toMatchObject({ code: '42501' })
+    const begun = sql.begin(async (tx) => {
+      await tx`insert into orders values (8103, 'undone, too')`
+      await tx`delete from people`
+    })
+    await expect(begun).rejects.toMatchObject({ code: '42501' })
+    expect([...(await sql`select 1 as one from orders where id = 8103`)]).toEqual([])
+  })
+
+  it('copies in and out, masked, and listens', async () => {
+    const out = await sql`copy people to stdout`.readable()
+    let text = ''
+    for await (const piece of out) text += String(piece)
+    expect(text).toBe('1\tAda\t[masked]\n2\tBob\t[masked]\n')
+    const into = await sql`copy orders from stdin`.writable()
+    await pipeline(Readable.from(['8201\ta\n', '8202\t', 'b\n']), into)
+    expect([...(await sql`select item from orders where id in (8201, 8202) order by id`)]).toEqual([
+      { item: 'a' },
+      { item: 'b' },
+    ])
+    const told: string[] = []
+    const listening = await sql.listen('jobs', (payload) => told.push(`told ${payload}`))
+    await sql.unsafe("notify jobs, 'for nobody to read'")
+    // On a target with masks nobody reads what others say.
+    await expect.poll(() => told, { timeout: 30_000 }).toEqual(['told '])
+    await listening.unlisten()
   })
 })
 
