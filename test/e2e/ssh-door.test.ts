@@ -2,12 +2,12 @@
 import { existsSync } from 'node:fs'
 import { readFile, writeFile } from 'node:fs/promises'
 import path from 'node:path'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest'
 import { has } from '../setup/needs.ts'
-import { openSshWorld, type Output, type SshWorld } from './ssh-world.ts'
+import { lastCast, openSshWorld, type Output, type SshWorld } from './ssh-world.ts'
 import { callTool } from './world.ts'
 
-const POLICY = `
+const policy = (dir: string): string => `
 targets: [box]
 rules:
   - id: tools
@@ -24,6 +24,20 @@ rules:
     resources: [{argv: [hostname]}]
     approvers: {any_of: [group:ops], count: 1, expires: 15m}
   - {id: nested, effect: allow, principals: [group:agents], actions: [ssh.wrap], resources: [{argv: [sh, -c]}]}
+  - {id: by-runuser, effect: allow, principals: [group:agents], actions: [ssh.wrap], resources: [{argv: [runuser, -u, nobody, --]}]}
+  - id: as-nobody
+    effect: require_approval
+    principals: [group:agents]
+    actions: [ssh.exec]
+    as: [nobody]
+    resources: [{argv: [id, -un]}]
+    approvers: {any_of: [group:ops], count: 1, expires: 15m}
+  - id: who-ran
+    effect: require_approval
+    principals: [group:agents]
+    actions: [ssh.write]
+    resources: [{path: "${dir}/who ran"}]
+    approvers: {any_of: [group:ops], count: 1, expires: 15m}
 masks:
   - {detect: [email], transform: redact}
 `
@@ -38,7 +52,7 @@ describe.runIf(has('sshd'))('the SSH door', () => {
     world.client('ssh', as, ['127.0.0.1', ...words], input)
 
   beforeAll(async () => {
-    world = await openSshWorld(POLICY)
+    world = await openSshWorld(policy, 'approvals: {hold: 5m}\n')
     ;({ keyFile: key, token } = await world.caller('loop', ['agents']))
     ;({ keyFile: stranger } = await world.caller('visitor', []))
     ;({ token: approver } = await world.caller('maria', ['ops'], {
@@ -153,6 +167,60 @@ describe.runIf(has('sshd'))('the SSH door', () => {
     expect(ran.stdout).not.toBe('')
   })
 
+  it('shows an approver of run_ssh the words, the account and the written path: in the inbox, by command, on the page', async () => {
+    const file = path.join(world.sshd.dir, 'who ran')
+    const inbox = world.startCli(['approvals', 'watch'], approver)
+    onTestFinished(() => void inbox.kill())
+    let watched = ''
+    inbox.stdout?.setEncoding('utf8').on('data', (piece: string) => (watched += piece))
+    const command = `run"us"er -u nobody -- $'id' -un > "${file}"`
+    const held = callTool(world.mcpUrl, token, 'run_ssh', { target: 'box', command })
+    // The last line of a ticket, so that all of it is there.
+    await expect.poll(() => watched, { timeout: 30_000 }).toMatch(/approvals deny .*\n/u)
+    const id = /Ticket (\S+)/u.exec(watched)?.[1] ?? ''
+    const digest = /digest +(\S+)/u.exec(watched)?.[1] ?? ''
+    const shown = world.cli(['approvals', 'show', id], approver).stdout
+    const page = await ticketPage(world.urls.admin, approver, id)
+    const account = world.sshd.user
+    for (const text of [watched, shown, page]) {
+      expect(text).toContain(command)
+      expect(text).toContain(`${account}: runuser -u nobody --`)
+      expect(text).toContain('nobody: id -un (behind runuser)')
+      expect(text).toContain(`${account}: '${file}' written by a redirection`)
+    }
+    expect(existsSync(file)).toBe(false)
+    expect(world.cli(['approvals', 'approve', id, '--digest', digest], approver).code).toBe(0)
+    const { structuredContent } = await held
+    // Only root may become somebody else.
+    const isRoot = account === 'root'
+    expect(structuredContent).toMatchObject(isRoot ? { status: 'ok', exit_code: 0 } : { status: 'ok' })
+    expect(await readFile(file, 'utf8')).toBe(isRoot ? 'nobody\n' : '')
+  })
+
+  it('exports a command as an asciicast: its output as it was shown, in its time', async () => {
+    const file = path.join(world.sshd.dir, 'letter')
+    await writeFile(file, 'to ana@example.com\n\u001b]0;owned\u0007\n')
+    const ran = await ssh([`cat ${file}; uname -s; cat ${file} >&2; echo done`])
+    expect(ran.code).toBe(0)
+    const { token: auditor } = await world.caller('auditor', [], { kind: 'person', roles: ['auditor'] })
+    const { session, header, events, notes, text } = await lastCast(world, auditor)
+    expect(header).toEqual({ version: 2, width: 80, height: 24, timestamp: expect.any(Number), title: session })
+    for (const event of events) expect(event).toEqual([expect.any(Number), 'o', expect.stringMatching(/./u)])
+    const times = events.map(([seconds]) => seconds)
+    expect(times).toEqual([...times].sort((a, b) => a - b))
+    expect(notes).toEqual([
+      `# session ${session} of loop at the door ssh\r\n`,
+      `# ssh.exec: cat ${file}; uname -s; cat ${file} >&2; echo done\r\n`,
+      '# done, 0\r\n',
+    ])
+    // Which of the two channels came first is chance; every line is there once.
+    const linesOf = (all: string): readonly string[] => all.split(/\r?\n/u).sort()
+    expect(ran.stdout + ran.stderr).toContain('[REDACTED:email]\n\u001b]0;owned\u0007\n')
+    expect(linesOf(text('o'))).toEqual(
+      linesOf((ran.stdout + ran.stderr).replaceAll('\u001b]0;owned\u0007', '\\u{1b}]0;owned\\u{7}')),
+    )
+  })
+
   it('knows nobody without a key that somebody registered', async () => {
     const other = path.join(world.dir, 'other')
     const { spawnSync } = await import('node:child_process')
@@ -189,6 +257,20 @@ describe.runIf(has('sshd'))('the SSH door', () => {
     expect(world.cli(['recordings', 'verify']).code).toBe(0)
   })
 })
+
+/** The text of a ticket's page, as a browser that signed in with this token would show it. */
+async function ticketPage(admin: string, token: string, ticket: string): Promise<string> {
+  const signedIn = await fetch(`${admin}/sign-in`, {
+    method: 'POST',
+    redirect: 'manual',
+    headers: { origin: new URL(admin).origin },
+    body: new URLSearchParams({ token, ticket }),
+  })
+  const [cookie = ''] = (signedIn.headers.get('set-cookie') ?? '').split(';')
+  const html = await (await fetch(`${admin}/approvals/${ticket}`, { headers: { cookie } })).text()
+  const entities: Readonly<Record<string, string>> = { lt: '<', gt: '>', quot: '"', amp: '&', '#39': "'" }
+  return html.replaceAll(/<[^>]*>/gu, '').replaceAll(/&(#39|\w+);/gu, (whole, name: string) => entities[name] ?? whole)
+}
 
 describe.runIf(has('sshd'))('copies through the SSH door', () => {
   let world: SshWorld

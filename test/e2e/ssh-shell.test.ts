@@ -4,8 +4,9 @@ import { once } from 'node:events'
 import { readdir, readFile } from 'node:fs/promises'
 import path from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { SafeOutput } from '../../src/cli/replay-output.ts'
 import { has } from '../setup/needs.ts'
-import { openSshWorld, type SshWorld } from './ssh-world.ts'
+import { lastCast, openSshWorld, type SshWorld } from './ssh-world.ts'
 
 interface Shell {
   readonly child: ChildProcess
@@ -87,26 +88,19 @@ masks:
     shell.type("printf '\\033]0;own''ed\\007\\033[6n\\033[31mre''d\\033[0m\\n'; exit\n")
     await once(shell.child, 'close')
     const { token } = await world.caller('auditor', [], { kind: 'person', roles: ['auditor'] })
-    const { recordings } = await world
-      .admin(token)
-      .get<{ recordings: readonly { session?: string; door?: string }[] }>('/v1/recordings')
-    const { session = '' } = recordings.findLast(({ door }) => door === 'ssh') ?? {}
+    const { session, header, events, text } = await lastCast(world, token)
     const played = world.cli(['recordings', 'play', session, '--speed', '1000', '--idle', '0.01'], token)
     expect(played.stderr).toContain('# ssh.shell: interactive shell')
     expect(played.stdout).toContain('\u001b[31mred\u001b[0m')
     expect(played.stdout).toContain('\\u{1b}]0;owned\\u{7}\\u{1b}[6n')
-    const exported = world.cli(['recordings', 'export', session, '--format', 'asciicast'], token)
-    const [header, ...events] = exported.stdout
-      .trim()
-      .split('\n')
-      .map((line) => JSON.parse(line) as unknown)
-    expect(header).toMatchObject({ version: 2, title: session })
-    const of = (kind: string): string =>
-      (events as [number, string, string][]).flatMap(([, each, text]) => (each === kind ? [text] : [])).join('')
-    expect(of('o')).toContain('\u001b[31mred')
-    expect(of('o')).not.toContain('\u001b]')
-    expect(of('i')).toContain('stty -echo')
-    const times = (events as [number][]).map(([time]) => time)
+    expect(header).toMatchObject({ version: 2, title: session, width: expect.any(Number), height: expect.any(Number) })
+    // What the person at the terminal saw, all of it and nothing else; only what acts on a terminal became text.
+    const safe = new SafeOutput()
+    expect(text('o')).toBe(safe.filter(shell.output()) + safe.end())
+    expect(text('o')).toContain('\u001b[31mred')
+    expect(text('o')).not.toContain('\u001b]')
+    expect(text('i')).toContain('stty -echo')
+    const times = events.map(([seconds]) => seconds)
     expect(times).toEqual([...times].sort((a, b) => a - b))
     expect(world.cli(['recordings', 'verify']).code).toBe(0)
   }, 60_000)

@@ -55,16 +55,18 @@ export interface SshWorld {
   recorded(): Promise<readonly Readonly<Record<string, unknown>>[]>
   /** Runs the command line; with a token also against this gateway. */
   cli(words: readonly string[], token?: string): Output
+  /** The same, while it runs. */
+  startCli(words: readonly string[], token: string): ChildProcess
   close(): Promise<void>
 }
 
 /**
- * @param policy a policy file whose target is `box`.
+ * @param policy a policy file whose target is `box`; or how to write it for the server's directory.
  * @param config lines that follow the targets; more targets, two spaces deep, may stand first.
  * @param more doors to open besides, and what the gateway finds in its environment.
  */
 export async function openSshWorld(
-  policy: string,
+  policy: string | ((dir: string) => string),
   config = '',
   sshdConfig = '',
   more: { readonly doors?: readonly string[]; readonly env?: Readonly<Record<string, string>> } = {},
@@ -73,7 +75,7 @@ export async function openSshWorld(
   const sshd = await openSshd(sshdConfig)
   const dir = await mkdtemp(path.join(tmpdir(), 'sallyport-ssh-e2e-'))
   await mkdir(path.join(dir, 'policies'))
-  await writeFile(path.join(dir, 'policies', 'policy.yaml'), policy)
+  await writeFile(path.join(dir, 'policies', 'policy.yaml'), typeof policy === 'string' ? policy : policy(sshd.dir))
   await writeFile(
     path.join(dir, 'sallyport.yaml'),
     `listen: {mcp: "127.0.0.1:0", admin: "127.0.0.1:0", ssh: "127.0.0.1:0"${(more.doors ?? []).map((door) => `, ${door}: "127.0.0.1:0"`).join('')}}
@@ -89,8 +91,11 @@ ${config}`,
   )
   const env = { PATH: process.env['PATH'], HOME: dir, ...more.env }
   let adminUrl = ''
+  const envOf = (token: string): NodeJS.ProcessEnv => {
+    return { ...env, SALLYPORT_TOKEN: token, SALLYPORT_ADMIN_URL: adminUrl }
+  }
   const cli = (words: readonly string[], token?: string): Output => {
-    const own = token === undefined ? env : { ...env, SALLYPORT_TOKEN: token, SALLYPORT_ADMIN_URL: adminUrl }
+    const own = token === undefined ? env : envOf(token)
     const ran = spawnSync(process.execPath, [CLI, ...words], { cwd: dir, env: own, encoding: 'utf8' })
     return { code: ran.status, stdout: ran.stdout, stderr: ran.stderr }
   }
@@ -179,6 +184,7 @@ ${config}`,
       )
     },
     cli,
+    startCli: (words, token) => spawn(process.execPath, [CLI, ...words], { cwd: dir, env: envOf(token) }),
     async close() {
       if (child.exitCode === null && child.signalCode === null) {
         const ended = once(child, 'exit')
@@ -188,5 +194,41 @@ ${config}`,
       await sshd.close()
       await rm(dir, { recursive: true, force: true })
     },
+  }
+}
+
+/** An asciicast of version 2, parsed. */
+export interface Cast {
+  readonly session: string
+  readonly header: Readonly<Record<string, unknown>>
+  readonly events: readonly (readonly [seconds: number, kind: string, text: string])[]
+  /** What was said beside the output: who asked for what, and how it ended. */
+  readonly notes: readonly string[]
+  /** All output without {@link notes}, or all input. */
+  text(kind: 'o' | 'i'): string
+}
+
+/** The prompt of a shell may begin like a note. */
+const NOTE = /^# (?:session |ssh\.|done, )/u
+
+/** Exports the last session of the SSH door. */
+export async function lastCast(world: SshWorld, auditor: string): Promise<Cast> {
+  const { recordings } = await world
+    .admin(auditor)
+    .get<{ recordings: readonly { session?: string; door?: string }[] }>('/v1/recordings')
+  const { session = '' } = recordings.findLast(({ door }) => door === 'ssh') ?? {}
+  const { stdout, stderr } = world.cli(['recordings', 'export', session, '--format', 'asciicast'], auditor)
+  if (stdout === '') throw new Error(stderr)
+  const [header, ...lines] = stdout
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line) as unknown)
+  const events = lines as Cast['events']
+  return {
+    session,
+    header: header as Cast['header'],
+    events,
+    notes: events.flatMap(([, , text]) => (NOTE.test(text) ? [text] : [])),
+    text: (kind) => events.flatMap(([, each, text]) => (each === kind && !NOTE.test(text) ? [text] : [])).join(''),
   }
 }
