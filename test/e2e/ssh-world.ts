@@ -205,7 +205,7 @@ export interface Cast {
   /** What was said beside the output: who asked for what, and how it ended. */
   readonly notes: readonly string[]
   /** All output without {@link notes}, or all input. */
-  text(kind: 'o' | 'i'): string
+  readonly text: (kind: 'o' | 'i') => string
 }
 
 /** The prompt of a shell may begin like a note. */
