@@ -3,6 +3,15 @@
  *
  * @packageDocumentation
  */
+/** That policy, for the target `box`. */
+export const POLICY = `
+targets: [box]
+rules:
+  - {id: tools, effect: allow, principals: [group:agents], actions: [ssh.exec], resources: [{argv: [{in: [uname, cat, wc, printf, "true", "false", id, ls, tr, seq, sleep, printenv]}, {rest: any}]}]}
+  - {id: words, effect: allow, principals: [group:agents], actions: [ssh.builtin, ssh.assign], resources: ["**"]}
+  - {id: not-that, effect: deny, actions: [ssh.exec], resources: [{argv: [cat, /etc/shadow]}]}
+`
+
 /** A request for any door. `FILE` is a path that must never come to be; `DIR` a directory a policy may name. */
 export interface Asked {
   readonly argv?: readonly string[]

@@ -11,7 +11,7 @@ import ssh2 from 'ssh2'
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest'
 import { openSshd, type TestSshd } from '../services/sshd.ts'
 import { has } from '../setup/needs.ts'
-import { DENIED } from './attack-commands.ts'
+import { DENIED, POLICY } from './attack-commands.ts'
 import { sshKit, type SshKit } from './connector-kit.ts'
 import {
   CALLER_KEY,
@@ -24,14 +24,6 @@ import {
   type TestDoor,
 } from './door-kit.ts'
 import { DEBUG, IGNORE, kexInit, KEXINIT, listsOf, packet, packetsOf, text } from './raw-ssh.ts'
-
-const policy = `
-targets: [box]
-rules:
-  - {id: tools, effect: allow, principals: [group:agents], actions: [ssh.exec], resources: [{argv: [{in: [uname, cat, wc, printf, "true", "false", id, ls, tr, seq, sleep, printenv]}, {rest: any}]}]}
-  - {id: words, effect: allow, principals: [group:agents], actions: [ssh.builtin, ssh.assign], resources: ["**"]}
-  - {id: not-that, effect: deny, actions: [ssh.exec], resources: [{argv: [cat, /etc/shadow]}]}
-`
 
 /** What a client's connection can do besides the interface of its library. */
 interface Raw {
@@ -55,7 +47,7 @@ describe.runIf(has('sshd'))('at the SSH door', () => {
 
   beforeAll(async () => {
     sshd = await openSshd('X11Forwarding yes\nAllowAgentForwarding yes\nPermitTunnel yes\nAcceptEnv *')
-    kit = sshKit(sshd, policy)
+    kit = sshKit(sshd, POLICY)
     door = await openDoor(kit)
     real = realClient(sshd.dir, door)
     forbidden = path.join(sshd.dir, 'forbidden')
@@ -284,7 +276,7 @@ describe.runIf(has('sshd'))('at the SSH door', () => {
     })
     server.listen(0, '127.0.0.1')
     await once(server, 'listening')
-    const other = sshKit({ ...sshd, port: (server.address() as AddressInfo).port }, policy)
+    const other = sshKit({ ...sshd, port: (server.address() as AddressInfo).port }, POLICY)
     const { error } = await other.run({ kind: 'exec', command: 'uname' })
     expect(error).toMatchObject({ code: 'ERR_UPSTREAM_UNREACHABLE' })
     await other.close()
@@ -300,7 +292,7 @@ describe.runIf(has('sshd'))('strangers at the SSH door', () => {
 
   beforeAll(async () => {
     sshd = await openSshd()
-    kit = sshKit(sshd, policy)
+    kit = sshKit(sshd, POLICY)
     door = await openDoor(kit, () => now)
   }, 60_000)
   afterAll(async () => {
