@@ -43,6 +43,8 @@ export interface Detection {
 export interface RateLimit {
   /** Unique within a policy; the limit's state is kept under it. */
   readonly id: string
+  /** The rule that brings it; left out where it is an entry of its own. */
+  readonly rule?: string
   readonly max: number
   readonly windowMs: number
   readonly per: readonly ('principal' | 'target' | 'session')[]

@@ -54,6 +54,8 @@ export type ErrorCode =
 export interface ErrorFacts {
   /** Rules the decision rests on. */
   readonly rules?: readonly string[]
+  /** The limit that has no room, where there is one: a rule has several. */
+  readonly limit?: string
   /** What the caller could do instead; safe to show. */
   readonly hint?: string
   /** The construct that could not be judged, such as `sql.view_over_mask`. */

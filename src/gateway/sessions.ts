@@ -1,4 +1,5 @@
 import { createHash, randomUUID } from 'node:crypto'
+import { setMaxListeners } from 'node:events'
 import type { Session } from '../core/call.ts'
 import { SallyportError } from '../core/errors.ts'
 import type { Principal } from '../core/principal.ts'
@@ -88,6 +89,9 @@ export function createSessions(
     throwIfClosing()
     const id = randomUUID()
     const controller = new AbortController()
+    // Every call that runs in the session follows its end and stops listening with its own (`follow` in permits.ts), so
+    // there are as many listeners as calls, which the doors and the policy bound: many are no leak.
+    setMaxListeners(0, controller.signal)
     const recording = await recorder.open({ id, ...caller })
     const shared = sharedId === undefined ? {} : { sharedId }
     const session: Session = { id, ...shared, ...caller, recording, signal: controller.signal }

@@ -9,7 +9,7 @@
  */
 import type { Call } from '../core/call.ts'
 import type { Budget, Decision, RateLimit } from '../core/decision.ts'
-import { type ErrorCode, SallyportError } from '../core/errors.ts'
+import { type ErrorCode, type ErrorFacts, SallyportError } from '../core/errors.ts'
 import type { Store } from '../store/store.ts'
 import { forwardClock } from './clock.ts'
 import { createPlaces, type Place } from './places.ts'
@@ -292,7 +292,7 @@ function exceeded(code: LimitCode, limit: RateLimit, waitMs: number | undefined)
   return new SallyportError(
     code,
     `${kind} ${limit.id} allows ${limit.max} calls in ${spoken(limit.windowMs)}${per}, and they are used up.${after}`,
-    { facts: { rules: [limit.id], ...(waitMs !== undefined && { retryAfterMs: Math.ceil(waitMs) }) } },
+    { facts: { ...factsOf(limit), ...(waitMs !== undefined && { retryAfterMs: Math.ceil(waitMs) }) } },
   )
 }
 
@@ -312,8 +312,13 @@ function tooManyKeys(code: LimitCode, limit: RateLimit): SallyportError {
   return new SallyportError(
     code,
     `Limit ${limit.id} cannot be counted: too many separate counts are open. End sessions that are not needed.`,
-    { facts: { rules: [limit.id] } },
+    { facts: factsOf(limit) },
   )
+}
+
+/** Rules by the names they have in the policy, as in every other refusal. */
+function factsOf({ id, rule = id }: RateLimit): ErrorFacts {
+  return { rules: [rule], limit: id }
 }
 
 function named(rules: readonly string[]): string {

@@ -59,7 +59,7 @@ export function compileRule(spec: RuleSpec, path: ValuePath, site: Site): Rule |
     grants,
     condition,
     limits: { rows, bytes, timeout, concurrency },
-    rate: rate && { id: `rule:${spec.id}:rate`, ...rate, per: ['principal', 'target'] },
+    rate: rate && { id: `rule:${spec.id}:rate`, rule: spec.id, ...rate, per: ['principal', 'target'] },
     approval: spec.approvers && requirement(spec.id, spec.approvers),
     as: spec.as,
     reason: spec.reason,

@@ -1,9 +1,10 @@
 /** What ends a live call, and that nothing of it stays behind in what outlives it. */
 import { getEventListeners } from 'node:events'
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
 import type { Call, Session } from '../../src/core/call.ts'
 import { SallyportError } from '../../src/core/errors.ts'
-import { codeOf, collect, kit, rows } from './kit.ts'
+import { createSessions } from '../../src/gateway/sessions.ts'
+import { AGENT, codeOf, collect, kit, rows } from './kit.ts'
 
 function hanging(): { script: Parameters<typeof kit>[0]; running: Promise<void> } {
   let started = (): void => undefined
@@ -37,6 +38,32 @@ describe('the signal of a call', () => {
     await running
     controllers[which].abort(new SallyportError('ERR_UNAUTHENTICATED', 'The session was ended.'))
     expect(await ended).toBe('ERR_UNAUTHENTICATED')
+  })
+
+  it('is followed by as many calls of one session as run at once, and nobody takes that for a leak', async () => {
+    const warned = vi.spyOn(process, 'emitWarning').mockImplementation(() => undefined)
+    const gateway = kit({
+      async *execute(_call, _plan, permit) {
+        yield rows(0, 1)
+        await new Promise((_, reject) => {
+          permit.signal.addEventListener('abort', () => reject(permit.signal.reason as Error))
+        })
+      },
+    })
+    const { recording } = gateway.call({ verb: 'ssh.exec' }).session
+    const sessions = createSessions({ open: async () => recording })
+    const session = await sessions.join({ principal: AGENT, door: 'test' })
+    const running = Array.from({ length: 30 }, () => gateway.run({ ...gateway.call({ verb: 'ssh.exec' }), session }))
+    try {
+      await Promise.all(running.map((run) => run.next()))
+      expect(getEventListeners(session.signal, 'abort').length).toBe(30)
+      expect(warned).not.toHaveBeenCalled()
+    } finally {
+      await Promise.all(running.map((run) => run.return()))
+      await sessions.close()
+      warned.mockRestore()
+    }
+    expect(getEventListeners(session.signal, 'abort')).toEqual([])
   })
 
   it('leaves no listener in the session when it ends, fails, is denied or is left', async () => {

@@ -226,7 +226,7 @@ describe('a request that is refused', () => {
     expect((await post()).status).toBe(200)
     const answer = await post()
     expect([answer.status, answer.headers.get('sallyport-ticket')]).toEqual([429, 'apr_7'])
-    expect(await answer.json()).toMatchObject({ code: 'ERR_LIMIT_RATE', rules: ['rule:ask:rate'], ticket: 'apr_7' })
+    expect(await answer.json()).toMatchObject({ code: 'ERR_LIMIT_RATE', rules: ['ask'], ticket: 'apr_7' })
     expect(server.seen.length).toBe(1)
   })
 
@@ -241,7 +241,8 @@ describe('a request that is refused', () => {
     expect(await second.json()).toMatchObject({
       status: 429,
       code: 'ERR_LIMIT_RATE',
-      rules: ['rule:slow:rate'],
+      rules: ['slow'],
+      limit: 'rule:slow:rate',
       detail: expect.stringContaining('slow') as string,
     })
   })

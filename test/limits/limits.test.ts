@@ -53,7 +53,7 @@ describe('rates', () => {
     limits.reserve(call(), judged)
     const error = refusal(() => limits.reserve(call(), judged))
     expect(error.code).toBe('ERR_LIMIT_RATE')
-    expect(error.facts).toEqual({ rules: ['r1'], retryAfterMs: 60_000 })
+    expect(error.facts).toEqual({ rules: ['r1'], limit: 'r1', retryAfterMs: 60_000 })
     expect(error.message).toBe(
       'Rate limit r1 allows 2 calls in 60 s for each principal and target, and they are used up. Try again in 60 s.',
     )

@@ -137,8 +137,8 @@ describe('C5: the strictest rule wins', () => {
       timeoutMs: 10_000,
       concurrencyMax: 3,
       rates: [
-        { id: 'rule:a:rate', max: 60, windowMs: 60_000, per: ['principal', 'target'] },
-        { id: 'rule:b:rate', max: 5, windowMs: 1000, per: ['principal', 'target'] },
+        { id: 'rule:a:rate', rule: 'a', max: 60, windowMs: 60_000, per: ['principal', 'target'] },
+        { id: 'rule:b:rate', rule: 'b', max: 5, windowMs: 1000, per: ['principal', 'target'] },
       ],
       budgets: [{ id: 'budget:day', max: 20, windowMs: 3_600_000, per: ['principal', 'target'], onExceed: 'deny' }],
     })

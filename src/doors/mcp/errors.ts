@@ -162,6 +162,7 @@ export function httpStatusOf(error: SallyportError): number {
 function factsOf({ facts }: SallyportError): { readonly [field: string]: Json } {
   return {
     ...(facts.rules !== undefined && { rules: facts.rules }),
+    ...(facts.limit !== undefined && { limit: facts.limit }),
     ...(facts.hint !== undefined && { hint: facts.hint }),
     ...(facts.construct !== undefined && { construct: facts.construct }),
     ...(facts.sqlstate !== undefined && { sqlstate: facts.sqlstate }),

@@ -46,7 +46,7 @@ const TITLES: Readonly<Record<ErrorCode, string>> = {
 /** Writes an error down. Nothing but its message and its facts leaves. */
 export function problemOf(error: SallyportError, held?: HeldFacts): ErrorAnswer {
   const status = HTTP_STATUS[error.code]
-  const { rules, hint, construct, ticket = held?.ticket, retryAfterMs } = error.facts
+  const { rules, limit, hint, construct, ticket = held?.ticket, retryAfterMs } = error.facts
   const isPending = error.code === 'ERR_APPROVAL_PENDING'
   const retryAfterS = retryAfterMs !== undefined ? Math.ceil(retryAfterMs / 1000) : isPending ? 5 : undefined
   return {
@@ -59,6 +59,7 @@ export function problemOf(error: SallyportError, held?: HeldFacts): ErrorAnswer 
       detail: error.message,
       code: error.code,
       ...(rules !== undefined && rules.length > 0 && { rules }),
+      ...(limit !== undefined && { limit }),
       ...(hint !== undefined && { hint }),
       ...(construct !== undefined && { construct }),
       ...(ticket !== undefined && { ticket }),
