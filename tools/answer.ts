@@ -47,6 +47,7 @@ const COMMON = {
   code: { type: 'string', description: 'Stable code of what went wrong.' },
   reason: { type: 'string', description: 'Why the call did not run, or did not finish.' },
   rules: { ...strings, description: 'Ids of the policy rules this rests on.' },
+  limit: { type: 'string', description: 'The limit that has no room: a rate or a budget.' },
   hint: { type: 'string', description: 'What would be allowed instead, or what to do next.' },
   construct: { type: 'string', description: 'The part of the request that could not be judged.' },
   sqlstate: { type: 'string', description: 'SQLSTATE of the database.' },

@@ -9,12 +9,13 @@ import type { Principal } from '../../src/core/principal.ts'
 import type { SessionRecording } from '../../src/core/recording.ts'
 import type { Target } from '../../src/core/target.ts'
 import { govern, judge, type Rooms } from '../../src/gateway/gateway.ts'
-import { createPermits } from '../../src/gateway/permits.ts'
+import { createPermits, type PermitRooms } from '../../src/gateway/permits.ts'
 import { previewOf } from '../../src/gateway/preview.ts'
 import { createLimits } from '../../src/limits/limits.ts'
 import { DETECTORS } from '../../src/masking/detectors/index.ts'
 import { createMasking } from '../../src/masking/masking.ts'
 import { loadPolicy } from '../../src/policy/load.ts'
+import type { Policy } from '../../src/policy/policy.ts'
 import { createHttp, HTTP_SETTINGS } from '../../src/protocols/http/index.ts'
 import { createHttpListener, type HttpListenerDeps } from '../../src/protocols/http/listener.ts'
 import { Slots } from '../../src/protocols/http/listener-slots.ts'
@@ -41,6 +42,8 @@ export interface HttpKit {
   ask(args: Readonly<Record<string, unknown>>): Promise<Answer>
   failure(args: Readonly<Record<string, unknown>>): Promise<SallyportError>
   judged(args: Readonly<Record<string, unknown>>): ReturnType<typeof judge>
+  /** As {@link HttpKit.judged}, of a whole call. */
+  judgedCall(call: Call): ReturnType<typeof judge>
   /** What approvers would be shown of it beside the request. */
   preview(call: Call): ReturnType<typeof previewOf>
   /** The call the tool makes of its arguments. */
@@ -51,6 +54,8 @@ export interface HttpKit {
   readonly door: RequestListener
   /** What takes over a connection at that door. */
   readonly upgrade: ReturnType<typeof createUpgradeListener>
+  /** Puts another policy in force. */
+  reload(policy: string): void
   /** Errors nobody foresaw. */
   readonly faults: SallyportError[]
   close(): Promise<void>
@@ -68,6 +73,10 @@ export function httpKit(options: {
   readonly names?: Readonly<Record<string, readonly (readonly string[])[]>>
   /** What comes of asking persons; nobody answers unless this does. */
   readonly consent?: Approvals['consent']
+  /** Milliseconds since the epoch; a time that stands still unless told. */
+  readonly now?: () => number
+  /** Whether a token still counts, and who is frozen; everybody's does, and nobody is. */
+  readonly admitting?: Partial<Pick<PermitRooms, 'isCurrent' | 'barred'>>
 }): HttpKit {
   const checked = HTTP_SETTINGS.schema.parse(options.settings)
   const target: Target = {
@@ -78,14 +87,17 @@ export function httpKit(options: {
     record: 'full',
     ...HTTP_SETTINGS.finish(checked, (path) => path),
   }
-  const text = `targets: [service]\n${options.policy}`
-  const loaded = loadPolicy([{ path: 'test.yaml', text }], {
-    targets: [target],
-    taxonomies: [taxonomy],
-    detectors: [...DETECTORS.keys()],
-  })
-  const policy = loaded.policy
-  if (policy === undefined) throw new Error(JSON.stringify(loaded.problems))
+  const loadedFrom = (rules: string): Policy => {
+    const files = [{ path: 'test.yaml', text: `targets: [service]\n${rules}` }]
+    const { policy: made, problems } = loadPolicy(files, {
+      targets: [target],
+      taxonomies: [taxonomy],
+      detectors: [...DETECTORS.keys()],
+    })
+    if (made === undefined) throw new Error(JSON.stringify(problems))
+    return made
+  }
+  let policy = loadedFrom(options.policy)
   const asked = new Map<string, number>()
   const http = createHttp(async (host) => {
     const answers = options.names?.[host] ?? []
@@ -119,10 +131,11 @@ export function httpKit(options: {
       limits: createLimits({ now: () => 0 }),
       policyVersion: () => policy.version,
       isCurrent: async () => true,
+      ...options.admitting,
     }),
     credentials: { read: async () => ({ user: 'robot', value: SECRET }) },
     masking: createMasking({ hashKey: new Uint8Array(32) }),
-    now: () => 1_700_000_000_000,
+    now: options.now ?? (() => 1_700_000_000_000),
   }
   const call = (payload: unknown, more: Partial<Call> = {}): Call => ({
     id: randomUUID(),
@@ -154,6 +167,7 @@ export function httpKit(options: {
   return {
     target,
     faults,
+    reload: (rules) => void (policy = loadedFrom(rules)),
     door: createHttpListener(deps),
     upgrade: createUpgradeListener(deps),
     recorded: () => JSON.stringify(entries),
@@ -168,6 +182,7 @@ export function httpKit(options: {
       throw new Error('the call did not fail')
     },
     judged: (args) => judge(of(args), rooms),
+    judgedCall: (one) => judge(one, rooms),
     async preview(one) {
       const secret = (): Promise<never> => Promise.reject(new Error('A preview of HTTP has no use for the secret.'))
       return previewOf(one, await judge(one, rooms), http, { policy, masking: rooms.masking, secret })
