@@ -22,10 +22,15 @@ export interface PathPattern {
   touches(resource: Resource): boolean
 }
 
-const PLACEHOLDERS: Readonly<Record<string, RegExp>> = {
-  int: /^[0-9]{1,18}$/,
-  uuid: /^[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}$/i,
-  word: /^[\w-]{1,128}$/,
+/**
+ * What an allow takes for one, and what a deny does: whatever some server reads as one. Numbers are read with signs, with
+ * zeros before and words behind, and in digits of other scripts, which stand here as bytes; UUIDs without dashes, in
+ * braces and as URNs (RFC 9562).
+ */
+const PLACEHOLDERS: Readonly<Record<string, readonly [strict: RegExp, loose: RegExp]>> = {
+  int: [/^[0-9]{1,18}$/, /^\s*[+-]?[\d\x80-\xff]/],
+  uuid: [/^[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}$/i, /^\s*(?:urn:uuid:)?\{?(?:-*[0-9a-f]){32}\}?$/i],
+  word: [/^[\w-]{1,128}$/, /^[\w-]+$/],
 }
 
 /** How deep escapes are undone; a path with more layers than this meets every deny. */
@@ -86,9 +91,10 @@ export function compilePathPattern({ path, host }: PathSpec): PathPattern | stri
 function compileSegment(word: string): readonly [Glob, Glob] | string {
   const placeholder = /^\{\w+:(\w+)\}$/.exec(word)
   if (placeholder !== null) {
-    const pattern = PLACEHOLDERS[placeholder[1] ?? '']
-    const test = (given: string): boolean => pattern?.test(given) === true
-    return pattern === undefined ? noPlaceholder(word) : [test, test]
+    const patterns = PLACEHOLDERS[placeholder[1] ?? '']
+    if (patterns === undefined) return noPlaceholder(word)
+    const [strict, loose] = patterns
+    return [(given) => strict.test(given), (given) => loose.test(given)]
   }
   if (/[{}]/.test(word)) return noPlaceholder(word)
   if (word.includes('**')) return '`**` stands only at the end of a path, for one or more segments.'

@@ -11,7 +11,7 @@ const RULES = `rules:
   - {id: read, effect: allow, principals: ["*"], actions: [http.get], resources: [{path: "/v1/**"}, {host: "*.example.com", path: "/**"}, {host: "*", path: "/**"}, {host: "*.*.*.*", path: "/**"}]}
   - {id: refunds, effect: allow, principals: ["*"], actions: [http.post], resources: [{path: "/v1/refunds/{id:int}"}], when: "part.body.amount <= 100"}
   - {id: ask, effect: require_approval, principals: ["*"], actions: [http.put], resources: [{path: "/v1/**"}], approvers: {any_of: [group:lead]}}
-  - {id: no-admin, effect: deny, principals: ["*"], actions: ["http.*"], resources: [{path: "/v1/admin/**"}, {path: "/v1/admin"}]}
+  - {id: no-admin, effect: deny, principals: ["*"], actions: ["http.*"], resources: [{path: "/v1/admin/**"}, {path: "/v1/admin"}, {path: "/v1/sealed/{id:int}"}, {path: "/v1/sealed/{id:uuid}"}, {path: "/v1/words/{id:word}"}]}
 `
 const SERVICE = { base_url: 'https://api.example.com/base', auth: 'bearer' }
 const OPEN = { open: true }
@@ -109,6 +109,38 @@ const LINES: readonly Line[] = [
   refund('/v1/refunds/7.0'),
   refund('/v1/refunds/0x7'),
   refund('/v1/refunds/%37'),
+  refund('/v1/refunds/%D9%A7'),
+  refund('/v1/refunds/7%00'),
+  refund('/v1/refunds/7;x'),
+  refund('/v1/refunds//7'),
+  refund('/v1/refunds/7/..'),
+  refund('/v1/refunds/{id:int}'),
+  ...[
+    '42',
+    '0042',
+    '0000000000000000000000042',
+    '+42',
+    '-42',
+    '42.0',
+    '42abc',
+    '%2042',
+    '%34%32',
+    '%D9%A4%D9%A2',
+    '0x2a',
+    '42/',
+    '%2B42',
+    '42%20',
+    '%25%34%32',
+  ].map((id) => at(`/v1/sealed/${id}`)),
+  ...[
+    '0f8fad5b-d9cb-469f-a165-70867728950e',
+    '0F8FAD5BD9CB469FA16570867728950E',
+    '%7B0f8fad5b-d9cb-469f-a165-70867728950e%7D',
+    'urn:uuid:0f8fad5b-d9cb-469f-a165-70867728950e',
+  ].map((id) => at(`/v1/sealed/${id}`)),
+  at('/v1/sealed/open', 'allow'),
+  at('/v1/sealed/x42', 'allow'),
+  at(`/v1/words/${'a'.repeat(129)}`),
   refund('/v1/refunds/٧'),
   refund('/v1/refunds/1234567890123456789'),
   refund('/v1/refunds/'),
@@ -235,6 +267,51 @@ const LINES: readonly Line[] = [
   to('ftp://www.example.com/x'),
   to('file:///etc/passwd'),
   to('http://loc%61lhost/'),
+  to('http://%31%32%37.0.0.1/'),
+  to('http://0x7f.0.0.1/'),
+  to('http://0x7f.1/'),
+  to('http://017700000001/'),
+  to('http://0/'),
+  to('http://127.0.0.1../'),
+  to('http://localhost../'),
+  to('http://[::]/'),
+  to('http://[::ffff:7f00:1]/'),
+  to('http://[::ffff:127.0.0.1]/'),
+  to('http://[0:0:0:0:0:ffff:a9fe:a9fe]/'),
+  to('http://[64:ff9b:1::a9fe:a9fe]/'),
+  to('http://[::1]./'),
+  to('http://[::1%25lo]/'),
+  to('http://[::1%lo]/'),
+  to('http://ⓛⓞⓒⓐⓛⓗⓞⓢⓣ/'),
+  to('http://metadata%2egoogle%2einternal/'),
+  to('http://xn--/'),
+  to('http://xn--a.example.com/'),
+  to('https://www.ex\u00adample.com/x'),
+  to('https://www.example.com@127.0.0.1/'),
+  to('https://www.example.com:80@127.0.0.1/'),
+  to('https://127.0.0.1%2f@www.example.com/x'),
+  to('https://www.example.com%2f@127.0.0.1/'),
+  to('https://www.example.com%2fx'),
+  to('https://www.example.com:0/x'),
+  to('https://www.example.com:65616/x'),
+  to('https:www.example.com/x'),
+  to('https:/www.example.com/x'),
+  to('https:///www.example.com/x'),
+  to('https://evilwww.example.com.evil.example/x'),
+  to('https://www.example.com/a/../x'),
+  to('https://www.example.com/%2e%2e/x'),
+  to('https://www.example.com/a/.%2E'),
+  to('https://www.example.com/./x'),
+  to('https://www.example.com//x'),
+  to('https://www.example.com/x;y'),
+  to('https://www.example.com/x%2fy'),
+  to('https://www.example.com/x%00'),
+  to('https://www.example.com?/x', 'deny'),
+  to('HTTPS://WWW.EXAMPLE.COM/x', 'allow'),
+  to('https://www%2eexample%2ecom/x', 'allow'),
+  to('https://xn--bcher-kva.example.com/x', 'allow'),
+  to('https://www.example.com:443/x', 'allow'),
+  to('https://93.184.216.34/x', 'allow'),
   to('http://localhost./'),
   to('http://LOCALHOST/'),
   to('http://１２７.０.０.１/'),
@@ -311,8 +388,9 @@ describe('policy explain --jsonl', () => {
       .split('\n')
       .map((line) => JSON.parse(line) as { effect: string; rules: string[] })
     expect(answers).toHaveLength(LINES.length)
+    const said = LINES.map(({ arguments: args }, index) => [args, answers[index]?.effect])
+    expect(said).toEqual(LINES.map(({ arguments: args, effect }) => [args, effect]))
     for (const [index, { target, arguments: args, resolve, effect }] of LINES.entries()) {
-      expect([args, answers[index]?.effect]).toEqual([args, effect])
       if (resolve !== undefined) continue
       const live = await liveOf(kits.get(target), args)
       expect([args, live.effect, live.rules]).toEqual([args, effect, answers[index]?.rules])

@@ -135,7 +135,11 @@ function pathBeneath(path: string, baseUrl: URL): Place {
 function openPlace(text: string, ports: readonly number[]): Place {
   checkText(text, 'url')
   const url = URL.canParse(text) ? new URL(text) : undefined
-  if (url === undefined || !/^https?:$/u.test(url.protocol)) throw invalid('The url must be a whole http or https URL.')
+  const [, written] = /^https?:\/\/[^/?]+([^?]*)/iu.exec(text) ?? []
+  if (url === undefined || written === undefined) throw invalid('The url must be a whole http or https URL.')
+  if (url.pathname !== (written === '' ? '/' : written)) {
+    throw invalid('The path must be written as it is meant, without "." and ".." segments, also not in escapes.')
+  }
   if (url.username !== '' || url.password !== '') throw invalid('The url must not hold a user or password.')
   // `localhost.` and `localhost` are one host.
   if (url.hostname.endsWith('.')) url.hostname = url.hostname.slice(0, -1)
