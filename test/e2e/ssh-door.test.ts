@@ -226,6 +226,10 @@ describe.runIf(has('sshd'))('the SSH door', () => {
     const { spawnSync } = await import('node:child_process')
     spawnSync('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', other])
     expect(await ssh(['uname'], undefined, other)).toMatchObject({ code: 255 })
+    // A registered key is no authority: what it has signed for another key lets nobody in.
+    spawnSync('ssh-keygen', ['-q', '-s', key, '-I', 'loop', '-n', 'box', `${other}.pub`])
+    expect(existsSync(`${other}-cert.pub`)).toBe(true)
+    expect(await ssh(['uname'], undefined, other)).toMatchObject({ code: 255, stdout: '' })
   })
 
   it('ends a connection, and what runs, when its token is revoked', async () => {

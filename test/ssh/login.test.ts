@@ -37,10 +37,13 @@ function request(fields: object): { context: AuthContext; answers: string[] } {
   return { context: context as unknown as AuthContext, answers }
 }
 
-async function login(fields: object): Promise<{ who: string | undefined; answers: string[]; failures: number }> {
+async function login(
+  fields: object,
+  logins = LOGINS,
+): Promise<{ who: string | undefined; answers: string[]; failures: number }> {
   let failures = 0
   const { context, answers } = request(fields)
-  const who = await answerLogin(context, LOGINS, parse, () => failures++)
+  const who = await answerLogin(context, logins, parse, () => failures++)
   return { who: who?.id, answers, failures }
 }
 
@@ -74,6 +77,31 @@ describe('a log-in', () => {
     }
     const unknown = await login(offer(other, { blob, signature: other.sign(blob) }))
     expect(unknown).toEqual({ who: undefined, answers: ['reject'], failures: 1 })
+  })
+
+  it('is no certificate, not even one for a registered key that is signed by it', async () => {
+    const field = (value: string | Buffer): Buffer => {
+      const bytes = Buffer.from(value)
+      const length = Buffer.alloc(4)
+      length.writeUInt32BE(bytes.length)
+      return Buffer.concat([length, bytes])
+    }
+    const name = 'ssh-ed25519-cert-v01@openssh.com'
+    const [none, all] = [Buffer.alloc(8), Buffer.alloc(8, 255)]
+    // The fields of PROTOCOL.certkeys: nonce, key, serial, type, id, names, times, options, authority, signature.
+    const data = Buffer.concat(
+      [
+        [field(name), field(Buffer.alloc(32)), field(known.getPublicSSH().subarray(-32))],
+        [none, Buffer.of(0, 0, 0, 1), field('ana'), field(''), none, all],
+        [field(''), field(''), field(''), field(known.getPublicSSH()), field(known.sign(blob))],
+      ].flat(),
+    )
+    // Even where somebody looked up the key in it and found ana.
+    const logins: Logins = { ...LOGINS, authenticateKey: async () => ANA }
+    for (const algo of [name, 'ssh-ed25519']) {
+      const asked = { method: 'publickey', key: { algo, data }, blob, signature: known.sign(blob) }
+      expect(await login(asked, logins)).toEqual({ who: undefined, answers: ['reject'], failures: 1 })
+    }
   })
 
   it('is a token, asked for without an echo', async () => {
