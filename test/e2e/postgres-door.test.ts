@@ -3,7 +3,6 @@
  * bounds, policy that changes under a session, and clients that do not behave.
  */
 import { readFile, writeFile } from 'node:fs/promises'
-import { connect } from 'node:net'
 import path from 'node:path'
 import { Client, type ClientConfig } from 'pg'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
@@ -610,19 +609,6 @@ describe('strangers', () => {
     const heard = await client.hear(() => false)
     clearInterval(drip)
     expect(heard.codes).toEqual(['57P05'])
-  })
-
-  it('a client that sends its login byte by byte is sent away in time', async () => {
-    const slow = connect(world.wirePort, '127.0.0.1')
-    slow.on('error', () => undefined)
-    const bytes = Buffer.concat([
-      encodeStartup({ type: 'startup', major: 3, minor: 0, parameters: new Map([['user', 'x'.repeat(5000)]]) }),
-    ])
-    let sent = 0
-    const drip = setInterval(() => slow.write(bytes.subarray(sent, ++sent)), 20)
-    await new Promise((resolve) => slow.once('close', resolve))
-    clearInterval(drip)
-    expect(sent).toBeLessThan(bytes.length)
   })
 })
 
