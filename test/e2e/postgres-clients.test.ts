@@ -1,4 +1,4 @@
-/** Clients as they are, through the PostgreSQL door: psql's own commands, pgbench in its three protocols, psycopg2. */
+/** Clients as they are, through the PostgreSQL door: psql's own commands, pgbench in its three protocols, drivers. */
 import { spawn } from 'node:child_process'
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -147,6 +147,51 @@ describe.runIf(has('psql'))('psql', () => {
     interrupt?.()
     expect((await ran).err).toContain('canceling statement due to user request')
     expect(await asleep()).toBe(0)
+  })
+})
+
+/**
+ * Asks as psql's `\bind` does: the same function of the same library, with the same absent types, lengths and formats. psql has
+ * the command since version 16, and the oldest PostgreSQL that is served comes with 15.
+ */
+const BOUND = `
+import ctypes, json, sys
+pq = ctypes.CDLL('libpq.so.5')
+pq.PQconnectdb.restype = pq.PQexecParams.restype = ctypes.c_void_p
+pq.PQgetvalue.restype = pq.PQresultErrorField.restype = ctypes.c_char_p
+P, I = ctypes.c_void_p, ctypes.c_int
+pq.PQexecParams.argtypes = [P, ctypes.c_char_p, I, P, ctypes.POINTER(ctypes.c_char_p), P, P, I]
+for f in (pq.PQntuples, pq.PQnfields, pq.PQclear, pq.PQfinish): f.argtypes = [P]
+pq.PQgetvalue.argtypes = [P, I, I]
+pq.PQresultErrorField.argtypes = [P, I]
+db = pq.PQconnectdb(b'')
+told = []
+for sql, values in json.loads(sys.argv[1]):
+    bound = (ctypes.c_char_p * len(values))(*[value.encode() for value in values])
+    got = pq.PQexecParams(db, sql.encode(), len(values), None, bound, None, None, 0)
+    code = pq.PQresultErrorField(got, ord('C'))
+    rows = [[pq.PQgetvalue(got, r, c).decode() for c in range(pq.PQnfields(got))] for r in range(pq.PQntuples(got))]
+    told.append(rows if code is None else code.decode())
+    pq.PQclear(got)
+pq.PQfinish(db)
+print(json.dumps(told))
+`
+
+describe.runIf(has('psycopg2'))('values bound as psql binds them with \\bind', () => {
+  const asked: [sql: string, values: readonly string[]][] = [
+    ['select id, ssn from people where id = $1', ['2']],
+    ['select item from orders where item = $1 and id = $2', ["item 7' or '1' = '1", '7']],
+    ['select item from orders where item = $1 and id = $2', ['item 7', '7']],
+    ['delete from people where id = $1', ['1']],
+    ['insert into orders values ($1, $2)', ['9501', 'bound']],
+    ['select item from orders where id = $1', ['9501']],
+  ]
+  const rows = [[['2', '[masked]']], [], [['item 7']], '42501', [], [['bound']]]
+
+  it('are asked for in the extended protocol by libpq', async () => {
+    const { out, err } = await client('/usr/bin/python3', ['-c', BOUND, JSON.stringify(asked)])
+    expect(err).toBe('')
+    expect(JSON.parse(out)).toEqual(rows)
   })
 })
 
