@@ -66,8 +66,10 @@ export interface ClaimedTicket {
    * Durably settles the ticket: `done`, `failed` (known not to have taken effect) or `outcome_unknown`.
    *
    * `done` needs the `exit` chunk, so a protocol yields it only after the backend confirmed the end (a COMMIT answered).
-   * `failed` needs an error that proves it: one by which the backend refused (`ERR_UPSTREAM_REJECTED`), one that says the
-   * call never reached it, or any with `facts.noEffect`. All else is unknown.
+   * `failed` needs an error that proves it: one that says the call never reached its backend, or any with
+   * `facts.noEffect`; or that the proof which comes before the effect was never noted. All else is unknown.
+   *
+   * @param isStopped whether this gateway stopped the call, so that the error says nothing of its backend.
    */
-  end(ending: Ending, error?: SallyportError): Promise<void>
+  end(ending: Ending, error?: SallyportError, isStopped?: boolean): Promise<void>
 }

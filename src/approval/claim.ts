@@ -161,10 +161,10 @@ function inUse(desk: Desk, ticket: Ticket, endpoint: string, guard: string | und
         })
       })
     },
-    async end(ending, error) {
+    async end(ending, error, isStopped) {
       if (ended) return
       ended = true
-      const attempt = (): Promise<void> => settle(desk, ticket, kept, ending, error)
+      const attempt = (): Promise<void> => settle(desk, ticket, kept, ending, error, isStopped)
       try {
         await attempt()
       } catch (failure) {
@@ -182,17 +182,29 @@ async function settle(
   kept: ResultKeeper,
   ending: Ending,
   error: SallyportError | undefined,
+  isStopped?: boolean,
 ): Promise<void> {
-  const state = settledState(kept.hasExit(), ending, error)
+  const hasExit = kept.hasExit()
+  const state = settledState(hasExit, ending, error, isStopped)
   const until = desk.now() + desk.settings.resultMs
   const outcome: Outcome = { at: desk.now(), ...(error !== undefined && { code: error.code, message: error.message }) }
   const result = state === 'done' ? { kept: await storeResult(desk, id, kept), until } : undefined
   await desk.tickets.change(id, (ticket) => {
-    if (!maySettle(ticket, desk.instance) || ticket.state === state) return ticket
+    const known = hasExit ? state : byProof(ticket, state)
+    if (!maySettle(ticket, desk.instance) || ticket.state === known) return ticket
     const move = { at: desk.now(), by: 'gateway', ...(error !== undefined && { why: error.code }) }
-    return moved(ticket, state, move, { outcome, ...(result !== undefined && { result }) })
+    return moved(ticket, known, move, { outcome, ...(known === 'done' && result !== undefined && { result }) })
   })
 }
+
+/** What is known of a call without an end, where a proof comes before its effect: without the one, the other never came. */
+function byProof({ proves, proof }: Ticket, state: Settled): Settled {
+  if (proves !== true) return state
+  if (proof === undefined) return 'failed'
+  return state === 'done' ? 'outcome_unknown' : state
+}
+
+type Settled = 'done' | 'failed' | 'outcome_unknown'
 
 /**
  * Whether this instance may still say how the ticket ended. Another one that took it for dead may have written
@@ -217,9 +229,11 @@ async function storeResult(desk: Desk, id: string, result: ResultKeeper): Promis
   }
 }
 
-/** Errors by which a protocol says that nothing of the call took effect: it was never sent, or refused and rolled back. */
+/**
+ * Errors that say that the call was never sent. Not what a backend said no with: it may have done a part of it, or all of
+ * it before its answer went wrong; a protocol that knows better says so with `facts.noEffect`.
+ */
 const NO_EFFECT: ReadonlySet<ErrorCode> = new Set([
-  'ERR_UPSTREAM_REJECTED',
   'ERR_UPSTREAM_UNREACHABLE',
   'ERR_UPSTREAM_AUTH',
   'ERR_CREDENTIAL_MISSING',
@@ -232,15 +246,19 @@ const NO_EFFECT: ReadonlySet<ErrorCode> = new Set([
  * What is known of the backend when a call has ended.
  *
  * Fail closed: "failed" invites another try, so it needs proof. What proves nothing is `outcome_unknown`.
+ *
+ * @param isStopped whether this gateway stopped the call. Its error then says why that was (a freeze, for one, denies), and
+ * nothing of what the backend had done by then.
  */
 export function settledState(
   hasExit: boolean,
   ending: Ending,
   error: SallyportError | undefined,
-): 'done' | 'failed' | 'outcome_unknown' {
+  isStopped = false,
+): Settled {
   if (error?.code === 'ERR_OUTCOME_UNKNOWN' || error?.code === 'ERR_UPSTREAM_LOST') return 'outcome_unknown'
   if (hasExit) return 'done'
   if (error === undefined) return ending === 'done' ? 'done' : 'outcome_unknown'
-  if (error.facts.noEffect === true || NO_EFFECT.has(error.code)) return 'failed'
+  if (error.facts.noEffect === true || (!isStopped && NO_EFFECT.has(error.code))) return 'failed'
   return 'outcome_unknown'
 }

@@ -328,7 +328,7 @@ export function createPermits(rooms: PermitRooms): Permits {
         unfollow()
         live.remove(entry)
         reservation.release({ ran: !neverRan(error) })
-        await ticket?.end(ending, error)
+        await ticket?.end(ending, error, signal.aborted)
       },
     }
   }

@@ -15,7 +15,7 @@ const LINES_MAX = 400
 const CELL_CHARS_MAX = 500
 const LINE_CHARS_MAX = 2_000
 /** A guard is what a protocol made, so that a longer one is a mistake of ours. */
-const GUARD_CHARS_MAX = 8_192
+const GUARD_CHARS_MAX = 32_768
 
 /**
  * Asks the protocol what the call would change, and masks the answer for approvers: under every mask of the target,

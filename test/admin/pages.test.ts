@@ -415,3 +415,34 @@ describe('what the approval page lets a text do', () => {
     )
   })
 })
+
+describe('what an approval covers, at the approval page', () => {
+  const covers = { id: 'c1', text: 'this statement with <any> parameters', uses: 5, used: 1, isInForce: false }
+
+  it('is shown, and agreed to only by the button that says so', async () => {
+    const { get, post, signIn, formOf, answers } = await open({ ...TICKET, covers })
+    const cookie = await signIn()
+    const { text } = await get('/approvals/t1', { cookie })
+    expect(text).toContain('this statement with &lt;any&gt; parameters')
+    expect(text.match(/name="decision" value="[^"]+"/gu)).toEqual(
+      ['approve', 'approve-all', 'deny'].map((value) => `name="decision" value="${value}"`),
+    )
+    const fields = { form: await formOf(cookie), digest: 'd1', covers: 'c1' }
+    for (const decision of ['approve', 'approve-all', 'deny']) {
+      expect((await post('/approvals/t1', { ...fields, decision }, { cookie })).status).toBe(303)
+    }
+    expect(answers.map((answer) => [answer.decision, answer.covers])).toEqual([
+      ['approve', undefined],
+      ['approve', 'c1'],
+      ['deny', undefined],
+    ])
+    const { covers: _, ...less } = fields
+    expect((await post('/approvals/t1', { ...less, decision: 'approve-all' }, { cookie })).status).toBe(400)
+  })
+
+  it('is said of a call that nobody was asked about', async () => {
+    const { get, signIn } = await open({ ...TICKET, state: 'done', mayAnswer: false, coveredBy: 't0' })
+    const { text } = await get('/approvals/t1', { cookie: await signIn() })
+    expect(text).toContain('href="/approvals/t0"')
+  })
+})

@@ -408,7 +408,9 @@ describe('C12: ticket, grant, claim', () => {
     const place = await world()
     const room = await place.open()
     const { ticket, claim } = await claimed(place, room)
-    await claim.end('failed', new SallyportError('ERR_UPSTREAM_REJECTED', 'The database refused: duplicate key.'))
+    const facts = { noEffect: true } as const
+    const refused = new SallyportError('ERR_UPSTREAM_REJECTED', 'The database refused: duplicate key.', { facts })
+    await claim.end('failed', refused)
     expect((await room.inbox.show(BOB, ticket)).state).toBe('failed')
     expect(await place.file(room)).not.toBe(ticket)
   })
@@ -425,7 +427,7 @@ describe('C12: ticket, grant, claim', () => {
     [false, 'failed', 'ERR_INTERNAL', 'outcome_unknown'],
     [false, 'failed', 'ERR_TIMEOUT', 'outcome_unknown'],
     [false, 'cancelled', 'ERR_CANCELLED', 'outcome_unknown'],
-    [false, 'failed', 'ERR_UPSTREAM_REJECTED', 'failed'],
+    [false, 'failed', 'ERR_UPSTREAM_REJECTED', 'outcome_unknown'],
     [false, 'failed', 'ERR_UPSTREAM_UNREACHABLE', 'failed'],
     [false, 'failed', 'ERR_CREDENTIAL_MISSING', 'failed'],
   ] as const)('C12: exit seen: %s, ending %s, error %s means %s', (hasExit, ending, code, state) => {

@@ -34,6 +34,7 @@ rules:
   - {id: free, effect: allow, principals: [group:agents], actions: [sql.insert], resources: [public.late]}
   - {id: ask, effect: require_approval, principals: [group:agents], actions: [sql.delete, sql.update], resources: ["public.*"], approvers: {any_of: [group:dba], expires: 5m}}
   - {id: ask-runs, effect: require_approval, principals: [group:agents], actions: [sql.insert], resources: [public.runs], approvers: {any_of: [group:dba], expires: 5m}}
+  - {id: ask-code, effect: require_approval, principals: [group:agents], actions: [sql.do], resources: ["-"], approvers: {any_of: [group:dba], expires: 5m}}
 `
 
 interface Ticket {
@@ -64,7 +65,7 @@ afterAll(() => world?.close())
 beforeEach(() => world.db.admin.query(ROWS))
 
 /** The next ticket nobody has seen; resolves when it waits. */
-async function asked(): Promise<Ticket> {
+async function asked(previewed = true): Promise<Ticket> {
   let found: { readonly id: string } | undefined
   await expect
     .poll(
@@ -78,7 +79,7 @@ async function asked(): Promise<Ticket> {
     .toBe(true)
   const ticket = await ticketOf(found?.id ?? '')
   seen.add(ticket.id)
-  expect(ticket.preview?.missing).toBeUndefined()
+  expect(ticket.preview?.missing === undefined).toBe(previewed)
   return ticket
 }
 
@@ -341,5 +342,57 @@ describe('C12: what a ticket says of what ran at the PostgreSQL door', () => {
     expect((await answer).rows).toEqual([{ marker: 'driver' }])
     await settled(ticket.id).toBe('done')
     await client.end()
+  })
+
+  it('runs when its client asks for a description first, and is not done before', async () => {
+    const client = await login()
+    const sql = 'DELETE FROM public.orders WHERE id = 3'
+    const [bound, described, executed] = portal()
+    client.socket.write(
+      Buffer.concat([
+        encodeParse({ name: '', sql, paramTypes: [] }),
+        bound ?? SYNC,
+        described ?? SYNC,
+        FLUSH,
+        executed ?? SYNC,
+        FLUSH,
+        SYNC,
+      ]),
+    )
+    const answer = client.hear((letter) => letter === 'Z')
+    const ticket = await asked()
+    await approve(ticket)
+    expect((await answer).letters.replace('N', '')).toBe('12nCZ')
+    await settled(ticket.id).toBe('done')
+    expect(await count('orders WHERE id = 3')).toBe(0)
+    client.end()
+  })
+
+  it('is that it failed, when its client ends the pipeline before it ran', async () => {
+    const client = await login()
+    const sql = 'DELETE FROM public.orders WHERE id = 4'
+    const bind = (name: string): Buffer =>
+      encodeBind({ portal: name, statement: 's', paramFormats: [], params: [], resultFormats: [] })
+    const run = encodeExecute({ portal: 'one', rowsMax: 0 })
+    const both = [encodeParse({ name: 's', sql, paramTypes: [] }), bind('one'), bind('two'), run, SYNC]
+    const answer = send(client, both)
+    const ticket = await asked()
+    await approve(ticket)
+    expect((await answer).codes).toEqual(['42501'])
+    await settled(ticket.id).toBe('failed')
+    expect(await count('orders WHERE id = 4')).toBe(1)
+    client.end()
+  })
+
+  it('is unknown of code that commits by itself and then fails', async () => {
+    const client = await login()
+    const sql = `DO $$ BEGIN DELETE FROM public.orders WHERE id = 5; COMMIT; RAISE EXCEPTION 'later'; END $$`
+    const answer = send(client, [encodeQuery({ type: 'Query', sql })])
+    const ticket = await asked(false)
+    await approve(ticket)
+    expect((await answer).codes).toEqual(['P0001'])
+    await settled(ticket.id).toBe('outcome_unknown')
+    expect(await count('orders WHERE id = 5')).toBe(0)
+    client.end()
   })
 })

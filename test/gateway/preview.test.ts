@@ -89,6 +89,19 @@ describe('C14: a preview', () => {
     expect(b.asked).toHaveLength(1)
   })
 
+  it('keeps a guard over as much as a protocol compares', async () => {
+    const b = await bench()
+    // What the longest guard of a PostgreSQL preview comes to.
+    const guard = 'g'.repeat(30_000)
+    b.preview = async () => ({ sections: [{ title: '3 rows' }], guard })
+    await codeOf(collect(b.kit.run(b.kit.call({ verb: 'ssh.exec' }))))
+    const [ticket] = await b.room.inbox.pending(BOB)
+    expect(ticket?.preview).toEqual({ sections: [{ title: '3 rows' }] })
+    await vote(b.room, BOB, ticket?.id ?? '')
+    await collect(b.kit.run(b.kit.call({ verb: 'ssh.exec' })))
+    expect(b.permits.map((permit) => permit.guard)).toEqual([guard])
+  })
+
   it('is not asked of a call that is allowed, and gives no guard to it', async () => {
     const b = await bench()
     b.kit.setPolicy(HELD.replace('require_approval', 'allow').replace(/ {4}approvers.*\n/, ''))

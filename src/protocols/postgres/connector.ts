@@ -334,6 +334,7 @@ class Attempt {
       throw new SallyportError(
         'ERR_UPSTREAM_REJECTED',
         'The database rolled the transaction back; nothing was changed.',
+        { facts: { noEffect: true } },
       )
     }
     throw new SallyportError(
@@ -469,7 +470,9 @@ class Attempt {
     if (sqlstateOf(report) === QUERY_CANCELED && this.#timeLeftMs <= 0) return this.#timedOut()
     const { plan } = this.#now
     const error = rejected(report, this.#isMasked, plan.sql === plan.shown.text)
-    if (!this.#isSeveral) return error
+    // The transaction is ours, and was rolled back.
+    const facts = { ...error.facts, ...(plan.kind !== 'unknown' && { noEffect: true as const }) }
+    if (!this.#isSeveral) return new SallyportError(error.code, error.message, { facts })
     const where = this.#isCommitting ? 'At the end' : `Statement ${this.#at + 1} of ${this.#statements.length}`
     return new SallyportError(error.code, `${where}: ${error.message} Nothing was changed.`, {
       facts: { ...error.facts, noEffect: true },

@@ -110,6 +110,15 @@ export function isProven({
   return PROVEN.has(kind) && isPlain && !readOnly && asWritten === undefined
 }
 
+/**
+ * Whether it may end transactions by itself: code that is called at the top level can, and so can what is not understood.
+ * That it failed then does not say that nothing is left of it.
+ */
+export function mayCommit({ kind, outsideTransaction, action }: PostgresPlan): boolean {
+  if (kind === 'unknown' || outsideTransaction === true) return true
+  return kind === 'utility' && action.parts.some(({ verb }) => verb === 'sql.call' || verb === 'sql.do')
+}
+
 /** The plan of what was not understood: `sql.unknown` besides whatever parts it does have. */
 export function notUnderstood(
   planning: Planning,

@@ -24,6 +24,7 @@ export function unpinned(target: string, fingerprint: string, isAnyPinned: boole
   return new SallyportError(
     'ERR_UPSTREAM_REJECTED',
     `Target ${target} ${what}, so it is not trusted and nothing was sent. If its administrator confirms this fingerprint, add it: host_keys: ["${fingerprint}"]`,
+    { facts: { noEffect: true } },
   )
 }
 
@@ -38,9 +39,12 @@ export function lost(target: string, cause?: unknown): SallyportError {
   )
 }
 
-/** The target refused a channel or a request on one. */
+/** The target refused a channel or a request on one, so that nothing ran on it. */
 export function refused(target: string, what: string, cause?: unknown): SallyportError {
-  return new SallyportError('ERR_UPSTREAM_REJECTED', `Target ${target} refused ${what}.`, { cause })
+  return new SallyportError('ERR_UPSTREAM_REJECTED', `Target ${target} refused ${what}.`, {
+    facts: { noEffect: true },
+    cause,
+  })
 }
 
 /** Why a call was stopped. */

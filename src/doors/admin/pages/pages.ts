@@ -69,13 +69,22 @@ export function createPages(rooms: AdminRooms, origins: FormOrigins): Router {
     if (principal === undefined) throw signedOut()
     await checkVoter(principal)
     const { id } = request.params
-    const decision = fields.get('decision')
+    const said = fields.get('decision')
+    const covers = said === 'approve-all' ? fields.get('covers') : undefined
+    const decision = covers === undefined ? said : 'approve'
     const digest = fields.get('digest')
     if ((decision !== 'approve' && decision !== 'deny') || digest === undefined) {
       throw new SallyportError('ERR_INVALID_INPUT', 'The form says neither approve nor deny, or not of what.')
     }
     const reason = fields.get('reason')?.trim() ?? ''
-    await rooms.approvals.vote({ viewer: principal, ticket: id, decision, digest, ...(reason !== '' && { reason }) })
+    await rooms.approvals.vote({
+      viewer: principal,
+      ticket: id,
+      decision,
+      digest,
+      ...(reason !== '' && { reason }),
+      ...(covers !== undefined && { covers }),
+    })
     response.redirect(303, pathOf(id))
   })
 

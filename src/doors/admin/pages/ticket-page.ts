@@ -15,8 +15,8 @@ export function ticketBody(ticket: TicketView, form: TicketForm): Html {
     <p><b>${ticket.state}</b>${isOpen(ticket) && html` <span class="soft">until ${ticket.expiresAt}</span>`}</p>
     ${warnings(ticket)} ${who(ticket)}
     <h2>What would run</h2>
-    ${request(ticket)} ${ticket.preview !== undefined && preview(ticket.preview)} ${claim(ticket)} ${demands(ticket)}
-    ${isOpen(ticket) && answer(ticket, form)} ${past(ticket)}
+    ${request(ticket)} ${ticket.preview !== undefined && preview(ticket.preview)} ${reach(ticket)} ${claim(ticket)}
+    ${demands(ticket)} ${isOpen(ticket) && answer(ticket, form)} ${past(ticket)}
     <p class="soft">Digest <span class="text">${ticket.digest}</span></p>`
 }
 
@@ -87,6 +87,21 @@ function preview({ sections, missing }: NonNullable<TicketView['preview']>): Htm
     ${missing !== undefined && html`<p class="beware">${missing}</p>`}`
 }
 
+/** How far an approval reaches beyond this call, or reached. */
+function reach({ covers, coveredBy, state }: TicketView): Html | undefined {
+  if (coveredBy !== undefined) {
+    return html`<p class="beware">
+      Nobody was asked about this call: the approval of <a href="/approvals/${coveredBy}">${coveredBy}</a> covers it.
+    </p>`
+  }
+  if (covers === undefined) return undefined
+  const { text, used, uses, isInForce, ended } = covers
+  const now = isInForce ? 'in force' : (ended ?? (state === 'pending' ? 'not agreed to' : 'over'))
+  return html`<h2>What an approval covers</h2>
+    <p class="beware">${text}</p>
+    <p class="soft">${used} of ${uses} so far; <bdi>${now}</bdi></p>`
+}
+
 function table(columns: readonly string[], rows: readonly (readonly (string | null)[])[]): Html {
   return html`<div class="scroll">
     <table>
@@ -152,8 +167,19 @@ function answer(ticket: TicketView, { token, mayVote }: TicketForm): Html {
     <input type="hidden" name="digest" value="${ticket.digest}" />
     <label for="reason">Your reason (${isNeeded ? 'the policy wants one' : 'optional'})</label>
     <textarea id="reason" name="reason" rows="3" maxlength="2000" autocomplete="off"></textarea>
+    ${ticket.covers !== undefined && html`<input type="hidden" name="covers" value="${ticket.covers.id}" />`}
     <div class="acts">
-      ${ticket.state === 'pending' && html`<button class="yes" name="decision" value="approve">Approve this call</button>`}
+      ${
+        ticket.state === 'pending' &&
+        html`<button class="yes" name="decision" value="approve">
+          Approve this call${ticket.covers !== undefined && ' only'}
+        </button>`
+      }
+      ${
+        ticket.state === 'pending' &&
+        ticket.covers !== undefined &&
+        html`<button class="yes" name="decision" value="approve-all">Approve all that it covers</button>`
+      }
       <button class="no" name="decision" value="deny">Deny</button>
     </div>
   </form>`

@@ -23,6 +23,8 @@ import type { BackendMessage } from '../messages/backend.ts'
 import { encodeExecute } from '../messages/execute.ts'
 import { encodeParse } from '../messages/parse.ts'
 import { encodeQuery } from '../messages/query.ts'
+import type { Report } from '../messages/report.ts'
+import { mayCommit } from '../plan-base.ts'
 import type { PostgresPlan } from '../plan.ts'
 import { Answer, exitOf } from './answer.ts'
 import type { WireBackend } from './backend.ts'
@@ -237,12 +239,22 @@ function feedOf({ call, plan, wire }: WireExecution, answer: Answer): CopyFeed {
 function finish({ plan, wire }: WireExecution, answer: Answer): Promise<void> | undefined {
   const ended = (): void => {
     answer.throwIfStopped()
-    if (answer.report !== undefined) throw reportedError(answer.report, sentAs(plan), wire.sql)
+    if (answer.report !== undefined) throw refusedBy(answer.report, { plan, wire })
   }
   const settled = answer.settled()
   if (settled !== undefined) return settled.then(ended)
   ended()
   return undefined
+}
+
+/** What the backend said no with. It rolled the transaction back, which is all there was of a statement that ends none. */
+function refusedBy(report: Report, { plan, wire }: Pick<WireExecution, 'plan' | 'wire'>): SallyportError {
+  const error = reportedError(report, sentAs(plan), wire.sql)
+  if (mayCommit(plan)) return error
+  return new SallyportError(error.code, error.message, {
+    facts: { ...error.facts, noEffect: true },
+    cause: error.cause,
+  })
 }
 
 function sentAs(plan: PostgresPlan): { readonly sql: string; readonly isMasked: boolean } {
@@ -360,7 +372,8 @@ class PortalRun implements StoppableRun {
     // Should others overtake it, its approvers are asked again, and its client has heard nothing yet.
     this.#wasAnswered = statement.isAnswered
     this.#asked = [...this.#portal.commands]
-    this.#answer.holdsBack = isHeld && this.#asked.length > 0
+    // A client that asks for a description first is told it: it executes only when it has heard.
+    this.#answer.holdsBack = isHeld && this.#asked.some((command) => command.do === 'execute')
     this.#answerOpened(statement)
     // The client has only bound so far: it is told, and this waits for what it asks next.
     if (this.#portal.commands.length === 0) this.#answer.flush()
@@ -415,7 +428,7 @@ class PortalRun implements StoppableRun {
       this.#answer.throwIfStopped()
       const code = this.#answer.report?.get('C')
       if (code === DIVISION_BY_ZERO || code === SERIALIZATION_FAILURE) return this.#asksAgain()
-      throw reportedError(this.#answer.report ?? new Map(), sentAs(this.#execution.plan), this.#execution.wire.sql)
+      throw refusedBy(this.#answer.report ?? new Map(), this.#execution)
     }
   }
 
@@ -464,10 +477,9 @@ class PortalRun implements StoppableRun {
   /** The backend did not take the statement: the caller's mistake, or the first sign of another catalog. */
   async #notOpened(): Promise<Error> {
     this.#isBusy = false
-    const { plan, wire } = this.#execution
     await this.#answer.settled()
     this.#answer.throwIfStopped()
-    const rejection = reportedError(this.#answer.report ?? new Map(), sentAs(plan), wire.sql)
+    const rejection = refusedBy(this.#answer.report ?? new Map(), this.#execution)
     return this.#backend.status === 'I' ? new NotOpened(rejection) : rejection
   }
 
@@ -482,7 +494,7 @@ class PortalRun implements StoppableRun {
       this.#answer.throwIfStopped()
       const isStale = this.#answer.report?.get('C') === DIVISION_BY_ZERO
       if (isStale) throw new StaleCatalog(this.#execution.guard === 'fingerprint')
-      throw reportedError(this.#answer.report ?? new Map(), sentAs(this.#execution.plan), this.#execution.wire.sql)
+      throw refusedBy(this.#answer.report ?? new Map(), this.#execution)
     }
   }
 
@@ -626,7 +638,7 @@ class PortalRun implements StoppableRun {
    * so can whoever reads the ticket.
    */
   async #settle(): Promise<void> {
-    const { permit, plan, wire } = this.#execution
+    const { permit } = this.#execution
     const end = this.#end
     if (end === undefined) throw new TypeError('Nothing has ended.')
     this.#next = 'command'
@@ -636,14 +648,16 @@ class PortalRun implements StoppableRun {
     this.#answer.throwIfStopped()
     const refused = end.letter === 's' ? undefined : await this.#backend.commit()
     if (refused?.get('C') === SERIALIZATION_FAILURE && this.#execution.comparison !== undefined) throw notAsSeen()
-    if (refused !== undefined) throw reportedError(refused, sentAs(plan), wire.sql)
+    if (refused !== undefined) throw refusedBy(refused, this.#execution)
     this.#executed(end)
   }
 
   async #prove(): Promise<void> {
     this.#isProven = true
-    // What only reads has nothing to be asked about; on a standby it could not even have a number.
-    if (this.#execution.plan.readOnly) return
+    const { plan } = this.#execution
+    // What only reads has nothing to be asked about; on a standby it could not even have a number. Of what commits by
+    // itself the last transaction is not all.
+    if (plan.readOnly || mayCommit(plan)) return
     const xid = await this.#backend.transactionId()
     if (xid === undefined) throw new TypeError('a transaction that writes has a number')
     try {
