@@ -174,7 +174,10 @@ describe.runIf(has('sshd'))('the SSH door', () => {
     let watched = ''
     inbox.stdout?.setEncoding('utf8').on('data', (piece: string) => (watched += piece))
     const command = `run"us"er -u nobody -- $'id' -un > "${file}"`
-    const held = callTool(world.mcpUrl, token, 'run_ssh', { target: 'box', command })
+    // What an agent says beside the command is told, and is no part of it.
+    const other = path.join(world.sshd.dir, 'said')
+    const reason = `to know\ntouch ${other}`
+    const held = callTool(world.mcpUrl, token, 'run_ssh', { target: 'box', command, reason })
     // The last line of a ticket, so that all of it is there.
     await expect.poll(() => watched, { timeout: 30_000 }).toMatch(/approvals deny .*\n/u)
     const id = /Ticket (\S+)/u.exec(watched)?.[1] ?? ''
@@ -195,6 +198,7 @@ describe.runIf(has('sshd'))('the SSH door', () => {
     const isRoot = account === 'root'
     expect(structuredContent).toMatchObject(isRoot ? { status: 'ok', exit_code: 0 } : { status: 'ok' })
     expect(await readFile(file, 'utf8')).toBe(isRoot ? 'nobody\n' : '')
+    expect(existsSync(other)).toBe(false)
   })
 
   it('exports a command as an asciicast: its output as it was shown, in its time', async () => {

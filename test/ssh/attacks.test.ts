@@ -345,6 +345,23 @@ describe.runIf(has('sshd'))('strangers at the SSH door', () => {
     expect(socket.destroyed).toBe(true)
   }, 60_000)
 
+  it('who announce a packet longer than anybody may are left at once', async () => {
+    // Nobody who is only too slow ends this test.
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
+    // Multiples of eight with the length itself, and a padding that may be: nothing else is wrong with them.
+    for (const length of [0xfffffffc, 0x7ffffffc, 35_004]) {
+      const socket = await silent()
+      socket.resume()
+      const closed = once(socket, 'close')
+      const header = Buffer.alloc(8)
+      header.writeUInt32BE(length)
+      header[4] = 4
+      socket.write(Buffer.concat([Buffer.from('SSH-2.0-probe\r\n'), header]))
+      await closed
+    }
+    vi.useRealTimers()
+  }, 60_000)
+
   it('have six attempts on a connection and twenty in a minute; then their address is not answered', async () => {
     let attempts = 0
     const guess = async (): Promise<void> => {
