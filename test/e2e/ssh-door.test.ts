@@ -209,7 +209,7 @@ describe.runIf(has('sshd'))('the SSH door', () => {
     const { token: auditor } = await world.caller('auditor', [], { kind: 'person', roles: ['auditor'] })
     const { session, header, events, notes, text } = await lastCast(world, auditor)
     expect(header).toEqual({ version: 2, width: 80, height: 24, timestamp: expect.any(Number), title: session })
-    for (const event of events) expect(event).toEqual([expect.any(Number), 'o', expect.stringMatching(/./u)])
+    for (const event of events) expect(event).toEqual([expect.any(Number), 'o', expect.any(String)])
     const times = events.map(([seconds]) => seconds)
     expect(times).toEqual([...times].sort((a, b) => a - b))
     expect(notes).toEqual([

@@ -358,6 +358,7 @@ describe.runIf(has('sshd'))('strangers at the SSH door', () => {
       header[4] = 4
       socket.write(Buffer.concat([Buffer.from('SSH-2.0-probe\r\n'), header]))
       await closed
+      expect(socket.destroyed).toBe(true)
     }
     vi.useRealTimers()
   }, 60_000)
