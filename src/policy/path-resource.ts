@@ -33,6 +33,13 @@ const PLACEHOLDERS: Readonly<Record<string, readonly [strict: RegExp, loose: Reg
   word: [/^[\w-]{1,128}$/, /^[\w-]+$/],
 }
 
+/**
+ * What some servers drop from a segment: blanks around it, and dots behind it, as Windows does. Looked for from the first of
+ * a run only: from each of them, a long run would cost its square.
+ */
+const BLANKS = /(?<=\/)[\0-\x20]+|(?<![\0-\x20])[\0-\x20]+(?=\/|$)/gu
+const BLANKS_AND_DOTS = /(?<=\/)[\0-\x20]+|(?<![\0-\x20.])[\0-\x20.]+(?=\/|$)/gu
+
 /** How deep escapes are undone; a path with more layers than this meets every deny. */
 const LAYERS_MAX = 4
 
@@ -125,8 +132,8 @@ function compileHost(host: string): ((given: string) => boolean) | string {
 
 /**
  * Every way some server may read the path: escapes undone layer by layer, slashes joined, dot segments climbed before or
- * after that, parameters dropped, cut where a string or a path ends for some, blanks trimmed, in lower case. `undefined`
- * when there is no end to the layers.
+ * after that, parameters dropped, cut where a string or a path ends for some, blanks and last dots trimmed, in lower
+ * case. `undefined` when there is no end to the layers.
  */
 function readingsOf(path: string): readonly (readonly string[])[] | undefined {
   const readings: (readonly string[])[] = []
@@ -139,8 +146,10 @@ function readingsOf(path: string): readonly (readonly string[])[] | undefined {
       const whole = climbed(collapsed)
       // These stand in a path only once an escape is undone.
       const cut = layer === 0 ? whole : climbed(collapsed.replace(/[\0?#].*$/su, ''))
-      const trimmed = climbed(collapsed.replace(/[\0-\x20]+(?=\/|$)/gu, ''))
-      for (const one of new Set([plain, collapsed, whole, cut, trimmed])) readings.push(...withoutLastSlash(one))
+      const trimmed = climbed(collapsed.replace(BLANKS, ''))
+      const undotted = climbed(collapsed.replace(BLANKS_AND_DOTS, ''))
+      for (const one of new Set([plain, collapsed, whole, cut, trimmed, undotted]))
+        readings.push(...withoutLastSlash(one))
       for (const one of [text, whole]) if (undone(one) !== one) next.add(undone(one))
     }
     if (next.size === 0) return readings
