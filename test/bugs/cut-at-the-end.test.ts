@@ -24,7 +24,7 @@ describe('a gateway that ends', () => {
       })
       const waiting =
         "SELECT count(*)::int AS n FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-      await expect.poll(async () => (await world.db.admin.query(waiting)).rows, { timeout: 20_000 }).toEqual([{ n: 1 }])
+      await expect.poll(async () => (await world.db.admin.query(waiting)).rows, { timeout: 30_000 }).toEqual([{ n: 1 }])
       const [{ structuredContent }, code] = await Promise.all([answer, world.stop()])
       expect(structuredContent).toMatchObject({ code: 'ERR_SHUTTING_DOWN' })
       expect(code).toBe(0)

@@ -22,7 +22,7 @@ it('goes on when nothing can be written to its log, and ends as it should', asyn
         ({ status }) => status,
         () => 0,
       )
-    await expect.poll(health, { timeout: 20_000 }).toBe(200)
+    await expect.poll(health, { timeout: 30_000 }).toBe(200)
     await writeFile(path.join(dir, 'policies', 'bad.yaml'), 'rules: [')
     // The policy files are looked at a moment after they changed, and what is wrong with them is logged.
     for (let time = 0; time < 5; time++) {

@@ -43,7 +43,7 @@ async function ticketOf(requester: string): Promise<string> {
         found = approvals.find((ticket) => ticket.requester.id === requester && ticket.state === 'pending')?.id
         return found
       },
-      { timeout: 15_000 },
+      { timeout: 30_000 },
     )
     .toBeDefined()
   return found ?? ''
@@ -177,7 +177,7 @@ describe('a gateway as a process', () => {
     const before = served.log().split('another policy is in force').length
     process.kill(served.pid, 'SIGHUP')
     await expect
-      .poll(() => served.log().split('another policy is in force').length, { timeout: 10_000 })
+      .poll(() => served.log().split('another policy is in force').length, { timeout: 30_000 })
       .toBeGreaterThan(before)
   })
 

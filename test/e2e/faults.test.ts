@@ -29,7 +29,7 @@ describe('faults', () => {
 
   async function expectWorking(): Promise<void> {
     expect(world.isRunning()).toBe(true)
-    await expect.poll(async () => (await query('SELECT 1')).structuredContent?.status, { timeout: 20_000 }).toBe('ok')
+    await expect.poll(async () => (await query('SELECT 1')).structuredContent?.status, { timeout: 30_000 }).toBe('ok')
   }
 
   /** Runs a command that must fail, and returns its one message. */
@@ -72,7 +72,7 @@ describe('faults', () => {
         async () => {
           const status = (): Promise<{ problem?: string }> => world.operator.get('/v1/policy')
           await expect
-            .poll(async () => (await status()).problem, { timeout: 10_000 })
+            .poll(async () => (await status()).problem, { timeout: 30_000 })
             .toMatch(/^policy\.yaml:\d+:\d+: /u)
           expect(world.output).toMatch(/policy\.yaml:\d+:\d+: .*the policy files were not taken/u)
           await expect(world.operator.post('/v1/policy/reload')).rejects.toMatchObject({ code: 'ERR_POLICY_INVALID' })

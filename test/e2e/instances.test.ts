@@ -105,7 +105,7 @@ describe('three instances on one store', () => {
       await cluster.setPolicy(two, CLOSED)
       await expect
         .poll(async () => (await at(two.mcpUrl, 'SELECT id FROM public.closing')).structuredContent?.code, {
-          timeout: 10_000,
+          timeout: 30_000,
         })
         .toBe('ERR_DENIED')
       await setTimeout(1_000)
@@ -222,7 +222,7 @@ describe('three instances on one store', () => {
       cluster.blockStore(false)
       await expect
         .poll(async () => (await query(reader, 'SELECT id FROM public.notes'))?.structuredContent?.status, {
-          timeout: 10_000,
+          timeout: 30_000,
         })
         .toBe('ok')
       expect(cluster.instances.every((instance) => instance.isUp())).toBe(true)

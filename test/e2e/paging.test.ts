@@ -30,7 +30,7 @@ masks:
   - {columns: [public.numbers.secret], transform: redact}
 `
 
-const PATIENT = { timeout: 15_000 }
+const PATIENT = { timeout: 30_000 }
 
 describe('a result read in several answers', () => {
   let world: World

@@ -15,7 +15,7 @@ import { openSshd, type TestSshd } from '../services/sshd.ts'
 
 /** The built command line; `npm test` builds it before the suites run. */
 const CLI = fileURLToPath(new URL('../../dist/src/cli.js', import.meta.url))
-const START_MS = 20_000
+const START_MS = 50_000
 
 export interface Output {
   readonly code: number | null

@@ -70,7 +70,7 @@ export interface World {
   close(): Promise<void>
 }
 
-const START_MS = 20_000
+const START_MS = 50_000
 
 export async function openWorld(options: WorldOptions): Promise<World> {
   if (!existsSync(CLI)) throw new Error('There is no build. Run: npm run build')
