@@ -45,7 +45,7 @@ export async function openDoor(kit: SshKit, now: () => number = () => performanc
     now,
     onFault: (error) => faults.push(error),
   })
-  const server = createServer((socket) => door.connection(socket))
+  const server = createServer({ noDelay: true }, (socket) => door.connection(socket))
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')
   return {
@@ -63,6 +63,7 @@ export async function login({ port }: Pick<TestDoor, 'port'>, more: Partial<Conn
   const client = new ssh2.Client()
   client.connect({ host: '127.0.0.1', port, username: 'box', privateKey: CALLER_KEY, ...more })
   await once(client, 'ready')
+  client.setNoDelay(true)
   client.on('error', () => undefined)
   return client
 }

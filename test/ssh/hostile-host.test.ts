@@ -35,7 +35,7 @@ describe('a hostile host', () => {
   let serve: (sftp: SFTPWrapper) => void = () => undefined
   const connections: Connection[] = []
   const dir = mkdtempSync(path.join(tmpdir(), 'sallyport-host-'))
-  const server = createServer((socket) => {
+  const server = createServer({ noDelay: true }, (socket) => {
     socket.on('error', () => undefined)
     const host = new ssh2.Server(
       { hostKeys: [HOST_KEY], algorithms: { cipher: ['aes128-gcm@openssh.com'] } },
