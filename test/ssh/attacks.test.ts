@@ -32,6 +32,9 @@ interface Raw {
     authPK(user: string, key: string): void
     session(channel: number, window: number, packetSize: number): void
     exec(channel: number, command: string, wantsReply: boolean): void
+    subsystem(channel: number, name: string, wantsReply: boolean): void
+    authKeyboard(user: string): void
+    authInfoRes(answers: readonly string[]): void
   }
 }
 
@@ -173,6 +176,52 @@ describe.runIf(has('sshd'))('at the SSH door', () => {
     client.destroy()
   }, 60_000)
 
+  it('one token is looked at at a time, and one that was given up logs nobody in', async () => {
+    const looking: (() => void)[] = []
+    const slow = await openDoor(kit, undefined, async (token) => {
+      await new Promise<void>((resolve) => void looking.push(resolve))
+      return token
+    })
+    const { client, heard } = await unsigned(slow, (protocol) => protocol.authKeyboard('box'))
+    const { _protocol: protocol } = raw(client)
+    await expect.poll(heard, { timeout: 30_000 }).toEqual(['USERAUTH_INFO_REQUEST'])
+    protocol.authInfoRes([CALLER_TOKEN])
+    await expect.poll(() => looking.length, { timeout: 30_000 }).toBe(1)
+    for (let more = 0; more < 3; more++) {
+      protocol.authKeyboard('box')
+      await expect.poll(heard, { timeout: 30_000 }).toHaveLength(2 + more)
+      expect(heard().at(-1)).toBe('USERAUTH_FAILURE')
+    }
+    looking[0]?.()
+    // It asks until it is listened to again.
+    const before = heard().length
+    for (let asked = 1; !heard().slice(before).includes('USERAUTH_INFO_REQUEST'); asked++) {
+      protocol.authKeyboard('box')
+      await expect.poll(() => heard().length, { timeout: 30_000 }).toBe(before + asked)
+    }
+    expect(heard()).not.toContain('USERAUTH_SUCCESS')
+    protocol.authInfoRes([CALLER_TOKEN])
+    await expect.poll(() => looking.length, { timeout: 30_000 }).toBe(2)
+    looking[1]?.()
+    await expect.poll(heard, { timeout: 30_000 }).toContain('USERAUTH_SUCCESS')
+    client.destroy()
+    await slow.close()
+  }, 120_000)
+
+  it('one caller has 32 connections, and another when one has gone', async () => {
+    const clients: Client[] = []
+    for (let index = 0; index < 32; index++) clients.push(await login(door))
+    await expect(login(door)).rejects.toThrow(/./u)
+    clients.pop()?.destroy()
+    const isIn = (): Promise<boolean> =>
+      login(door).then(
+        (client) => clients.push(client) > 0,
+        () => false,
+      )
+    await expect.poll(isIn, { timeout: 30_000 }).toBe(true)
+    for (const client of clients) client.destroy()
+  }, 120_000)
+
   it('nothing is opened before a login', async () => {
     const before = kit.recorded.length
     const { client, heard } = await unsigned(door, (protocol) => {
@@ -214,6 +263,7 @@ describe.runIf(has('sshd'))('at the SSH door', () => {
     const { id } = (channel as unknown as { readonly outgoing: { readonly id: number } }).outgoing
     raw(client)._protocol.exec(id, `id > ${forbidden}`, false)
     raw(client)._protocol.exec(id, 'id', false)
+    raw(client)._protocol.subsystem(id, 'sftp', false)
     let output = ''
     channel.setEncoding('utf8').on('data', (piece: string) => (output += piece))
     await once(channel, 'close')
@@ -232,12 +282,8 @@ describe.runIf(has('sshd'))('at the SSH door', () => {
       socket.write('SSH-2.0-probe\r\n')
       const first = (await packets.next()).value ?? Buffer.alloc(0)
       expect(first[0]).toBe(KEXINIT)
-      const [kex = [], , out, back] = listsOf(first)
-      expect(kex).toContain('kex-strict-s-v00@openssh.com')
-      expect([out, back]).toEqual([
-        ['aes128-gcm@openssh.com', 'aes256-gcm@openssh.com'],
-        ['aes128-gcm@openssh.com', 'aes256-gcm@openssh.com'],
-      ])
+      expect(listsOf(first)[0]).toContain('kex-strict-s-v00@openssh.com')
+      expectStrong(listsOf(first))
       const own = `curve25519-sha256${isStrict ? ',kex-strict-c-v00@openssh.com' : ''}`
       const extra =
         number === IGNORE
@@ -256,6 +302,7 @@ describe.runIf(has('sshd'))('at the SSH door', () => {
 
   it('a target that slips a message into the key exchange gets no credential (CVE-2023-48795)', async () => {
     const seen: number[] = []
+    const offered: (readonly (readonly string[])[])[] = []
     const server = createServer((socket) => {
       socket.on('error', () => undefined)
       socket.write('SSH-2.0-OpenSSH_9.2\r\n')
@@ -263,7 +310,7 @@ describe.runIf(has('sshd'))('at the SSH door', () => {
         for await (const each of packetsOf(socket)) {
           seen.push(each[0] ?? 0)
           if (each[0] !== KEXINIT) continue
-          expect(listsOf(each)[0]).toContain('kex-strict-c-v00@openssh.com')
+          offered.push(listsOf(each))
           socket.write(
             Buffer.concat([
               packet(kexInit('curve25519-sha256,kex-strict-s-v00@openssh.com')),
@@ -279,6 +326,9 @@ describe.runIf(has('sshd'))('at the SSH door', () => {
     const other = sshKit({ ...sshd, port: (server.address() as AddressInfo).port }, POLICY)
     const { error } = await other.run({ kind: 'exec', command: 'uname' })
     expect(error).toMatchObject({ code: 'ERR_UPSTREAM_UNREACHABLE' })
+    const [lists = []] = offered
+    expect(lists[0]).toContain('kex-strict-c-v00@openssh.com')
+    expectStrong(lists)
     await other.close()
     server.close()
   }, 60_000)
@@ -398,6 +448,17 @@ describe.runIf(has('sshd'))('strangers at the SSH door', () => {
   }, 60_000)
 })
 
+/** Looks at what a peer offers: nothing with SHA-1, small groups, CBC, CTR or a separate MAC, and no compression. */
+function expectStrong(lists: readonly (readonly string[])[]): void {
+  const [kex = [], keys = [], out, back, , , ...compression] = lists
+  for (const name of [...kex, ...keys]) expect(name).not.toMatch(/sha1|group1-|group-exchange|^ssh-rsa$|^ssh-dss$/u)
+  expect([out, back]).toEqual([
+    ['aes128-gcm@openssh.com', 'aes256-gcm@openssh.com'],
+    ['aes128-gcm@openssh.com', 'aes256-gcm@openssh.com'],
+  ])
+  expect(compression.slice(0, 2)).toEqual([['none'], ['none']])
+}
+
 /** A client that may ask to log in and does not: it does with its protocol what a test says. */
 async function unsigned(
   { port }: TestDoor,
@@ -406,7 +467,14 @@ async function unsigned(
   const client = new ssh2.Client()
   client.on('error', () => undefined)
   const heard: string[] = []
-  const names = ['USERAUTH_PK_OK', 'USERAUTH_SUCCESS', 'CHANNEL_OPEN_FAILURE', 'CHANNEL_OPEN_CONFIRMATION']
+  const names = [
+    'USERAUTH_PK_OK',
+    'USERAUTH_INFO_REQUEST',
+    'USERAUTH_SUCCESS',
+    'USERAUTH_FAILURE',
+    'CHANNEL_OPEN_FAILURE',
+    'CHANNEL_OPEN_CONFIRMATION',
+  ]
   await new Promise<void>((resolve) => {
     client.connect({
       host: '127.0.0.1',

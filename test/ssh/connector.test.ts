@@ -2,6 +2,8 @@
 import { existsSync, readFileSync } from 'node:fs'
 import path from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { connect } from '../../src/protocols/ssh/connection.ts'
+import type { SshOptions } from '../../src/protocols/ssh/options.ts'
 import { openSshd, type TestSshd } from '../services/sshd.ts'
 import { has } from '../setup/needs.ts'
 import { sshKit, type Ran, type SshKit } from './connector-kit.ts'
@@ -65,7 +67,8 @@ describe.runIf(has('sshd'))('a command at a real host', () => {
     // However slow the machine is: the time is up after what is to be ended has started.
     for (let ms = 700; !existsSync(file) || readFileSync(file, 'utf8') === ''; ms *= 2) {
       const ran = await sh(`sleep 300 & echo $! > ${file}; sleep 300`, { timeout_ms: ms })
-      expect(ran.error).toMatchObject({ code: 'ERR_TIMEOUT' })
+      // Its own time, not that of the policy.
+      expect(ran.error).toMatchObject({ code: 'ERR_TIMEOUT', message: expect.stringContaining(`${ms} ms you gave it`) })
     }
     await until(() => !isAlive(Number(readFileSync(file, 'utf8'))))
   }, 120_000)
@@ -81,14 +84,18 @@ describe.runIf(has('sshd'))('a command at a real host', () => {
     await until(() => !isAlive(Number(readFileSync(file, 'utf8'))))
   }, 120_000)
 
-  it('ends what runs when the caller goes away', async () => {
+  it('ends what runs when the caller goes away, and lets it clean up', async () => {
     const file = path.join(sshd.dir, 'gone')
     const gone = new AbortController()
-    const running = kit.run({ kind: 'exec', command: `echo $$ > ${file}; sleep 300` }, { signal: gone.signal })
+    const script = `import os,signal,sys,time
+def clean(*_): open("${file}-cleaned","w").close(); sys.exit(0)
+signal.signal(15, clean); open("${file}","w").write(str(os.getpid())); time.sleep(300)`
+    const running = kit.run({ kind: 'exec', argv: ['python3', '-c', script] }, { signal: gone.signal })
     await until(() => existsSync(file) && readFileSync(file, 'utf8') !== '')
     gone.abort()
     expect((await running).error).toMatchObject({ code: 'ERR_CANCELLED' })
     await until(() => !isAlive(Number(readFileSync(file, 'utf8'))))
+    expect(existsSync(`${file}-cleaned`)).toBe(true)
   }, 120_000)
 
   it('reads no start-up file and takes no function from the environment', async () => {
@@ -112,6 +119,14 @@ describe.runIf(has('sshd'))('a command at a real host', () => {
     const other = sshKit(sshd, undefined, { user: 'nobody' })
     expect((await other.run({ kind: 'exec', command: 'true' })).error).toMatchObject({ code: 'ERR_UPSTREAM_AUTH' })
     await other.close()
+  })
+
+  it('does not log in with a credential for another account than the one that is judged', async () => {
+    const secret = { user: 'another', value: readFileSync(sshd.keyFile, 'utf8') }
+    const options = kit.target.options as SshOptions
+    await expect(connect({ target: 'box', options }, secret, new AbortController().signal)).rejects.toMatchObject({
+      code: 'ERR_CREDENTIAL_MISSING',
+    })
   })
 
   it('offers no algorithm that lets packets be cut from the handshake (CVE-2023-48795)', async () => {
@@ -163,6 +178,8 @@ masks:
       ['/usr/bin/scp', '-vt', '/tmp'],
       ['rsync', '--server', '--sender', '-e.iLsfxCIvu', '.', '/etc/hostname'],
       ['nice', 'scp', '-f', '/etc/hostname'],
+      ['/usr/lib/openssh/sftp-server'],
+      ['git-upload-pack', '/srv/repo'],
     ]) {
       const ran = await masked.run({ kind: 'exec', argv })
       expect({ argv, code: ran.error?.code, construct: ran.error?.facts.construct }).toEqual({

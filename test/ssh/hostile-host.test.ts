@@ -23,6 +23,7 @@ interface Raw {
   readonly _protocol: {
     exitStatus(channel: number, status: number): void
     channelData(channel: number, data: Buffer): void
+    channelOpenConfirm(remote: number, local: number, window: number, packetSize: number): void
     openssh_forwardedStreamLocal(channel: number, window: number, packet: number, info: object): void
   }
   readonly outgoing: { readonly id: number; window: number; packetSize: number }
@@ -33,6 +34,10 @@ describe('a hostile host', () => {
   let fake: TestSshd
   let exec: Exec = () => undefined
   let serve: (sftp: SFTPWrapper) => void = () => undefined
+  /** The size of packets it says it takes. */
+  let tiny: number | undefined
+  /** Asked before a channel is opened on one of the connections, counted from 0. */
+  let isDropped: (connection: number) => boolean = () => false
   const connections: Connection[] = []
   const dir = mkdtempSync(path.join(tmpdir(), 'sallyport-host-'))
   const server = createServer({ noDelay: true }, (socket) => {
@@ -43,7 +48,15 @@ describe('a hostile host', () => {
         connections.push(connection)
         connection.on('error', () => undefined)
         connection.on('authentication', (context) => context.accept())
+        const number = connections.length - 1
+        const { _protocol: protocol } = connection as unknown as Raw
+        const confirm = protocol.channelOpenConfirm.bind(protocol)
+        protocol.channelOpenConfirm = (remote, local, window, size) => confirm(remote, local, window, tiny ?? size)
         connection.on('session', (accept) => {
+          if (isDropped(number)) {
+            socket.destroy()
+            return
+          }
           const session = accept()
           session.on('exec', (acceptExec, _reject, { command }) => {
             const [, nonce = ''] = /^echo (sallyport-[0-9a-f]+:)/u.exec(command) ?? []
@@ -171,6 +184,89 @@ describe('a hostile host', () => {
         for await (const _ of chunks);
       })(),
     ).rejects.toMatchObject({ code: 'ERR_UPSTREAM_LOST' })
+  })
+
+  it('that drops a kept connection was told nothing on it: a command and a file operation go to a new one', async () => {
+    let asked = 0
+    exec = (channel, marker) => {
+      asked++
+      channel.write(marker)
+      channel.exit(0)
+      channel.close()
+    }
+    serve = (sftp) => {
+      sftp.on('error', () => undefined)
+      sftp.on('MKDIR', (id) => (asked++, sftp.status(id, 0)))
+    }
+    for (const payload of [
+      { kind: 'exec', command: 'uname' },
+      { kind: 'sftp', operation: 'mkdir', path: '/x' },
+    ]) {
+      const other = sshKit(fake)
+      await other.run({ kind: 'exec', command: 'uname' })
+      const dead = connections.length - 1
+      asked = 0
+      isDropped = (number) => number === dead
+      expect(await other.run(payload)).toMatchObject({ error: undefined, exit: { truncated: false } })
+      expect([asked, connections.length]).toEqual([1, dead + 2])
+      await other.close()
+    }
+  })
+
+  it('that drops a new connection before it was told anything did nothing, and is not asked again and again', async () => {
+    const other = sshKit(fake)
+    const before = connections.length
+    isDropped = () => true
+    const { error } = await other.run({ kind: 'exec', command: 'uname' })
+    expect(error).toMatchObject({ code: 'ERR_UPSTREAM_UNREACHABLE', facts: { noEffect: true } })
+    expect(connections.length).toBe(before + 1)
+    isDropped = () => false
+    await other.close()
+  })
+
+  it('that drops a kept connection once it was told may have done it, and is told once', async () => {
+    const other = sshKit(fake)
+    await other.run({ kind: 'exec', command: 'uname' })
+    let asked = 0
+    exec = (_channel, _marker, socket) => {
+      asked++
+      socket.destroy()
+    }
+    const { error } = await other.run({ kind: 'exec', command: 'uname' })
+    expect(error).toMatchObject({ code: 'ERR_UPSTREAM_LOST', facts: {} })
+    expect(asked).toBe(1)
+    await other.close()
+  })
+
+  it('that wants empty packets, or tiny ones, is left alone', async () => {
+    for (const size of [0, 1]) {
+      const other = sshKit(fake)
+      tiny = size
+      const { error } = await other.run({ kind: 'exec', command: 'cat', stdin: 'x' })
+      tiny = undefined
+      expect([size, error?.code]).toEqual([size, 'ERR_UPSTREAM_LOST'])
+      await other.close()
+    }
+  })
+
+  it('that does not greet is left when the call is stopped', async () => {
+    let isReached: () => void = () => undefined
+    const reached = new Promise<void>((resolve) => (isReached = resolve))
+    const mute = createServer((socket) => {
+      socket.on('error', () => undefined)
+      isReached()
+    })
+    mute.listen(0, '127.0.0.1')
+    await once(mute, 'listening')
+    const gone = new AbortController()
+    const port = (mute.address() as AddressInfo).port
+    const other = sshKit({ ...fake, port }, undefined, { connect_timeout: '5m' })
+    const running = other.run({ kind: 'exec', command: 'uname' }, { signal: gone.signal })
+    await reached
+    gone.abort()
+    expect((await running).error).toMatchObject({ code: 'ERR_CANCELLED' })
+    await other.close()
+    mute.close()
   })
 
   it('that takes no input lets the call end in time', async () => {

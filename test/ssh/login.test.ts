@@ -1,4 +1,5 @@
 /** Who gets in at the SSH door, and how often somebody may try. */
+import { generateKeyPairSync, sign } from 'node:crypto'
 import { EventEmitter } from 'node:events'
 import ssh2 from 'ssh2'
 import type { AuthContext, ParsedKey } from 'ssh2'
@@ -104,6 +105,29 @@ describe('a log-in', () => {
     }
   })
 
+  it('is a signature by an RSA key only over SHA-2', async () => {
+    const { privateKey } = generateKeyPairSync('rsa', { modulusLength: 2048 })
+    const rsa = ssh2.utils.parseKey(privateKey.export({ type: 'pkcs1', format: 'pem' })) as ParsedKey
+    const logins: Logins = { ...LOGINS, authenticateKey: async () => ANA }
+    const by = async (hash: string, hashAlgo: string | undefined): Promise<string | undefined> => {
+      const signature = sign(hash, blob, privateKey)
+      const { context } = request({
+        method: 'publickey',
+        key: { algo: 'ssh-rsa', data: rsa.getPublicSSH() },
+        blob,
+        signature,
+        hashAlgo,
+      })
+      return (await answerLogin(context, logins, parse, () => undefined))?.id
+    }
+    expect(await by('sha256', 'sha256')).toBe('ana')
+    expect(await by('sha512', 'sha512')).toBe('ana')
+    expect(await by('sha1', undefined)).toBeUndefined()
+    // The library answers what it cannot check with an error, and does not throw it.
+    expect(rsa.verify(blob, Buffer.alloc(256), 'no-such-hash')).toBeInstanceOf(Error)
+    expect(await by('sha256', 'no-such-hash')).toBeUndefined()
+  })
+
   it('is a token, asked for without an echo', async () => {
     const asked: unknown[] = []
     const ask = (answer: unknown): object => ({
@@ -144,6 +168,15 @@ describe('strangers', () => {
       (each) => each !== undefined,
     )
     expect(others).toHaveLength(48)
+  })
+
+  it('are not remembered without end', () => {
+    const guard = new Guard(() => 0)
+    for (let index = 0; index < 20; index++) guard.failed('a')
+    for (let index = 0; index < 9_999; index++) guard.failed(`b${index}`)
+    expect(guard.admit('a')).toBeUndefined()
+    guard.failed('c')
+    expect(guard.admit('a')).toBeDefined()
   })
 
   it('who fail too often wait a minute', () => {

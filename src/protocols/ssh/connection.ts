@@ -4,7 +4,7 @@ import type { Secret } from '../../core/call.ts'
 import { SallyportError } from '../../core/errors.ts'
 import { algorithms, fingerprintOf } from './algorithms.ts'
 import { levelOf, notAccepted, reasonOf, unpinned, unreachable } from './errors.ts'
-import { refuseTinyPackets } from './library.ts'
+import { countChannels, refuseTinyPackets } from './library.ts'
 import type { SshOptions } from './options.ts'
 
 /** Where to connect. */
@@ -62,6 +62,7 @@ export async function connect({ target, options }: Upstream, secret: Secret, sig
     // Otherwise a request behind another one waits until the host has acknowledged that: 40 ms.
     client.setNoDelay(true)
     refuseTinyPackets(client, () => client.destroy())
+    countChannels(client)
     await Promise.race([once(client, 'ready'), closed])
     if (signal.aborted) throw reasonOf(signal)
     return client

@@ -37,7 +37,7 @@ export async function* runForward(
   }
   const { channel, output } = await openChannel(
     lease.client,
-    { target, what: 'to connect there', signal },
+    { target, what: 'to connect there', isSaidAtOnce: true, signal },
     (done) => lease.client.forwardOut('127.0.0.1', 0, request.host, request.port, done),
     (opened) => ({ channel: opened, output: new ChannelOutput(opened, 'wire') }),
   )

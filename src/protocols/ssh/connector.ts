@@ -47,7 +47,10 @@ export async function* runCommand(
       channel: opened,
       output: new ChannelOutput(opened, 'stdout', (bytes) => starter.strip(bytes)),
     }),
-  )
+  ).catch((error: unknown) => {
+    signal.end()
+    throw error
+  })
   const bytesMax = least(permit.obligations.bytesMax, options.bytesMax, request.bytesMax)
   const stop = (): void => output.fail(reasonOf(signal.signal))
   let isOver = false

@@ -39,6 +39,20 @@ export function lost(target: string, cause?: unknown): SallyportError {
   )
 }
 
+/** The connection broke before anything of the call was sent on it. */
+export function unsent(target: string, cause?: unknown): SallyportError {
+  return new SallyportError(
+    'ERR_UPSTREAM_UNREACHABLE',
+    `The connection to ${target} broke before anything of the call was sent; nothing was done.`,
+    { facts: { noEffect: true }, cause },
+  )
+}
+
+/** Whether a call that began failed with {@link unsent}, so that it can begin again elsewhere. */
+export function isUnsent(error: unknown): boolean {
+  return error instanceof SallyportError && error.code === 'ERR_UPSTREAM_UNREACHABLE' && error.facts.noEffect === true
+}
+
 /** The target refused a channel or a request on one, so that nothing ran on it. */
 export function refused(target: string, what: string, cause?: unknown): SallyportError {
   return new SallyportError('ERR_UPSTREAM_REJECTED', `Target ${target} refused ${what}.`, {

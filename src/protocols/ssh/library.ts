@@ -58,6 +58,24 @@ type Handlers = Record<
   ((protocol: unknown, info: { readonly packetSize: number }) => void) | undefined
 >
 
+const opened = new WeakMap<Client, number>()
+
+/** Counts from now on the channels a host opens for us. */
+export function countChannels(client: Client): void {
+  const { _handlers: handlers } = (client as unknown as { readonly _protocol: { readonly _handlers: Handlers } })
+    ._protocol
+  const handle = handlers.CHANNEL_OPEN_CONFIRMATION
+  handlers.CHANNEL_OPEN_CONFIRMATION = (protocol, info) => {
+    opened.set(client, channelsOpened(client) + 1)
+    handle?.(protocol, info)
+  }
+}
+
+/** How many channels a host opened since they are counted. */
+export function channelsOpened(client: Client): number {
+  return opened.get(client) ?? 0
+}
+
 /** What is looked at of a socket. */
 export interface Outlet {
   readonly writableLength: number

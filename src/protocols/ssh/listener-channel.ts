@@ -22,7 +22,6 @@ export interface ChannelDeps {
 export interface Asked {
   readonly kind: 'exec' | 'script' | 'shell'
   readonly command: string
-  readonly env: Readonly<Record<string, string>>
   /** What is typed besides keys: new sizes of the window. */
   readonly typing: Typing
   readonly pty?: { readonly term: string; readonly columns: number; readonly rows: number }
@@ -91,7 +90,7 @@ async function callOf(
   signal: AbortSignal,
 ): Promise<Call> {
   const input = inputOf(channel)
-  const { env, pty } = asked
+  const { pty } = asked
   const common = {
     id: randomUUID(),
     session,
@@ -105,15 +104,15 @@ async function callOf(
     },
   }
   if (asked.kind === 'shell' && pty !== undefined) {
-    return { ...common, tool: 'ssh.shell', payload: { kind: 'shell', ...pty, env }, input: asked.typing.pieces(input) }
+    return { ...common, tool: 'ssh.shell', payload: { kind: 'shell', ...pty }, input: asked.typing.pieces(input) }
   }
   const shell = asked.kind === 'script' ? 'bash' : scriptShell(asked.command)
   if (shell === undefined)
-    return { ...common, tool: 'ssh.exec', payload: { kind: 'exec', command: asked.command, env }, input }
+    return { ...common, tool: 'ssh.exec', payload: { kind: 'exec', command: asked.command }, input }
   // A shell that would read its commands from the client gets them as one text, after it was judged: what reads its own
   // script piece by piece can be made to skip a piece, and then means something else.
   const script = await scriptFrom(input, signal)
-  return { ...common, tool: 'ssh.exec', payload: { kind: 'exec', command: wrapScript(shell, script), stdin: '', env } }
+  return { ...common, tool: 'ssh.exec', payload: { kind: 'exec', command: wrapScript(shell, script), stdin: '' } }
 }
 
 async function scriptFrom(input: AsyncIterable<Uint8Array>, signal: AbortSignal): Promise<string> {

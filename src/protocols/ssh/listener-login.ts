@@ -78,8 +78,13 @@ function withToken(
   onFailure: () => void,
 ): Promise<Principal | undefined> {
   return new Promise((resolve) => {
-    context.once('abort', () => resolve(undefined))
+    let isAnswered = false
+    // An answer that is being looked at is waited for: who asks again and again would otherwise guess at many at once.
+    context.once('abort', () => {
+      if (!isAnswered) resolve(undefined)
+    })
     context.prompt([{ prompt: 'Sallyport token: ', echo: false }], (answers: unknown) => {
+      isAnswered = true
       const answer: unknown = Array.isArray(answers) ? answers[0] : undefined
       const token = typeof answer === 'string' ? answer.trim() : ''
       logins.authenticate(token).then(resolve, () => {

@@ -82,8 +82,8 @@ export async function createSshListener(deps: SshListenerDeps): Promise<SshListe
     let isBusy = false
 
     const login = async (context: AuthContext): Promise<void> => {
-      // One at a time: an answer that comes after the next question would answer that one.
-      if (isBusy || proved !== undefined) {
+      // One at a time: each failure counts before the next attempt.
+      if (isBusy) {
         context.reject()
         return
       }
@@ -149,7 +149,6 @@ export async function createSshListener(deps: SshListenerDeps): Promise<SshListe
 
   /** Answers the requests of one session channel. Each is accepted at once, in the turn it comes in: later is too late. */
   function serveSession(door: Door, session: ServerSession): void {
-    const env: Record<string, string> = {}
     let pty: Asked['pty']
     const typing = new Typing()
     let isStarted = false
@@ -174,7 +173,7 @@ export async function createSshListener(deps: SshListenerDeps): Promise<SshListe
       const channel = accept()
       run(door, channel, door.watch(channel), asked).catch(deps.onFault)
     }
-    session.on('exec', (accept, _reject, info) => start(accept, { kind: 'exec', command: info.command, env, typing }))
+    session.on('exec', (accept, _reject, info) => start(accept, { kind: 'exec', command: info.command, typing }))
     session.on('sftp', (accept) => {
       if (isStarted) return
       isStarted = true
@@ -189,7 +188,6 @@ export async function createSshListener(deps: SshListenerDeps): Promise<SshListe
       start(accept, {
         kind: pty === undefined ? 'script' : 'shell',
         command: '',
-        env,
         typing,
         ...(pty !== undefined && { pty }),
       })

@@ -1,6 +1,6 @@
 import type { Client, ClientChannel } from 'ssh2'
-import { lost, reasonOf, refused } from './errors.ts'
-import { onReceived } from './library.ts'
+import { lost, reasonOf, refused, unsent } from './errors.ts'
+import { channelsOpened, onReceived } from './library.ts'
 
 /** How the library says that a channel is open, or that the host refused it. */
 export type Opened = (error: Error | null | undefined, channel: ClientChannel) => void
@@ -10,6 +10,8 @@ export interface Wanted {
   readonly target: string
   /** What the host was asked for, for the refusal: `to run a command`. */
   readonly what: string
+  /** Whether asking for the channel says already what it is for; otherwise that follows once the host opened it. */
+  readonly isSaidAtOnce?: boolean
   readonly signal: AbortSignal
 }
 
@@ -19,11 +21,12 @@ export interface Wanted {
  * @param ask asks the library for it.
  * @param take is called before anything else of the connection is read: what is told of the channel comes perhaps with
  * the same packet of the network, its end included, and whoever begins to listen later never hears of it.
- * @throws SallyportError `ERR_UPSTREAM_REJECTED`, `ERR_UPSTREAM_LOST`, or why the signal was aborted.
+ * @throws SallyportError `ERR_UPSTREAM_REJECTED`, `ERR_UPSTREAM_LOST`, `ERR_UPSTREAM_UNREACHABLE` when the connection
+ * broke before the host was told what is wanted, or why the signal was aborted.
  */
 export function openChannel<T>(
   client: Client,
-  { target, what, signal }: Wanted,
+  { target, what, isSaidAtOnce = false, signal }: Wanted,
   ask: (done: Opened) => void,
   take: (channel: ClientChannel) => T,
 ): Promise<T> {
@@ -31,7 +34,10 @@ export function openChannel<T>(
     const abort = (): void => reject(reasonOf(signal))
     if (signal.aborted) return abort()
     signal.addEventListener('abort', abort, { once: true })
-    const closed = (): void => reject(lost(target))
+    const before = channelsOpened(client)
+    // One that was opened since may be that of another call. Fail closed: then it counts as ours.
+    const isNothingSaid = (): boolean => !isSaidAtOnce && channelsOpened(client) === before
+    const closed = (): void => reject(isNothingSaid() ? unsent(target) : lost(target))
     client.once('close', closed)
     const over = (): void => {
       client.removeListener('close', closed)
@@ -48,7 +54,8 @@ export function openChannel<T>(
       })
     } catch (cause) {
       over()
-      reject(lost(target, cause))
+      // The library throws before it sends anything.
+      reject(unsent(target, cause))
     }
   })
 }

@@ -11,7 +11,7 @@ import { runForward } from './connector-forward.ts'
 import { runSftp } from './connector-sftp.ts'
 import { runShell } from './connector-shell.ts'
 import { runCommand } from './connector.ts'
-import { reasonOf } from './errors.ts'
+import { isUnsent, reasonOf } from './errors.ts'
 import type { SshOptions } from './options.ts'
 import { planSsh, type SshPlan } from './plan.ts'
 import { previewOf } from './preview.ts'
@@ -29,20 +29,25 @@ export function createSsh(): Protocol<SshPlan> {
     secret: Secret,
   ): AsyncGenerator<Chunk, void, undefined> {
     const { request } = plan
-    const lease = await upstreams.take(call.session, call.target, secret, permit.signal)
-    let isBroken = true
-    try {
-      if (request.kind === 'exec') yield* runCommand(call, request, permit, lease)
-      else if (request.kind === 'shell') yield* runShell(call, request, permit, lease)
-      else if (request.kind === 'sftp') yield* runSftp(call, request, permit, lease)
-      else if (request.kind === 'forward') yield* runForward(call, request, permit, lease)
-      else throw notRunnable()
-      isBroken = false
-    } catch (error) {
-      // Whatever was met on the way, an aborted call ends with why it was aborted.
-      throw permit.signal.aborted ? reasonOf(permit.signal) : error
-    } finally {
-      lease.release(isBroken)
+    for (;;) {
+      const lease = await upstreams.take(call.session, call.target, secret, permit.signal)
+      let isBroken = true
+      try {
+        if (request.kind === 'exec') yield* runCommand(call, request, permit, lease)
+        else if (request.kind === 'shell') yield* runShell(call, request, permit, lease)
+        else if (request.kind === 'sftp') yield* runSftp(call, request, permit, lease)
+        else if (request.kind === 'forward') yield* runForward(call, request, permit, lease)
+        else throw notRunnable()
+        isBroken = false
+        return
+      } catch (error) {
+        // Whatever was met on the way, an aborted call ends with why it was aborted.
+        if (permit.signal.aborted) throw reasonOf(permit.signal)
+        // A kept connection that had died is given up, and the call that only found it dead begins on the next one.
+        if (!lease.isKept || !isUnsent(error)) throw error
+      } finally {
+        lease.release(isBroken)
+      }
     }
   }
 

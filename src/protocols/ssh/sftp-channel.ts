@@ -1,15 +1,15 @@
 import type { Client, SFTPWrapper } from 'ssh2'
 import { SallyportError } from '../../core/errors.ts'
-import { lost, reasonOf, refused } from './errors.ts'
+import { lost, reasonOf, refused, unsent } from './errors.ts'
 import { guardParser } from './library.ts'
 
-/** Opens the file transfer subsystem on a connection. */
+/** Opens the file transfer subsystem on a connection. No file is named yet, so whatever goes wrong changed nothing. */
 export function openSftp(client: Client, target: string, signal: AbortSignal): Promise<SFTPWrapper> {
   return new Promise((resolve, reject) => {
     const abort = (): void => reject(reasonOf(signal))
     if (signal.aborted) return abort()
     signal.addEventListener('abort', abort, { once: true })
-    const closed = (): void => reject(lost(target))
+    const closed = (): void => reject(unsent(target))
     client.once('close', closed)
     const over = (): void => {
       client.removeListener('close', closed)
@@ -26,7 +26,7 @@ export function openSftp(client: Client, target: string, signal: AbortSignal): P
       })
     } catch (cause) {
       over()
-      reject(lost(target, cause))
+      reject(unsent(target, cause))
     }
   })
 }

@@ -14,6 +14,8 @@ const CHANNELS_MAX = 8
 /** The use of a connection for one channel. */
 export interface Lease {
   readonly client: Client
+  /** Whether it was there already, and so may have died without anybody noticing. */
+  readonly isKept: boolean
   /** The connection's channel for files, opened when it is first needed. */
   sftp(signal: AbortSignal): Promise<SFTPWrapper>
   /** Gives it back. `isBroken` when nobody should use it again. */
@@ -43,7 +45,7 @@ export class Upstreams {
     const key = JSON.stringify([target.name, target.endpoint])
     const kept = this.#listOf(session, key)
     const found = kept.find(({ secret: value, users }) => value === secret.value && users < CHANNELS_MAX)
-    if (found !== undefined) return this.#lease(found, kept, target.name)
+    if (found !== undefined) return this.#lease(found, kept, target.name, true)
     const client = await connect({ target: target.name, options }, secret, signal)
     const made: Kept = { client, secret: secret.value, users: 0, sftp: undefined, timer: undefined }
     client.once('close', () => remove(kept, made))
@@ -52,7 +54,7 @@ export class Upstreams {
       throw this.#closing ?? new SallyportError('ERR_CANCELLED', 'The session ended.')
     }
     kept.push(made)
-    return this.#lease(made, kept, target.name)
+    return this.#lease(made, kept, target.name, false)
   }
 
   close(): void {
@@ -60,12 +62,13 @@ export class Upstreams {
     for (const session of this.#bySession.keys()) this.#endSession(session)
   }
 
-  #lease(kept: Kept, list: Kept[], target: string): Lease {
+  #lease(kept: Kept, list: Kept[], target: string, isKept: boolean): Lease {
     clearTimeout(kept.timer)
     kept.users++
     let isOver = false
     return {
       client: kept.client,
+      isKept,
       sftp: (signal) => sftpOf(kept, target, signal),
       release: (isBroken = false) => {
         if (isOver) return
