@@ -164,6 +164,19 @@ describe.runIf(has('sshd'))('at the SSH door', () => {
       const ran = await real.ssh(['-o', `SetEnv=${name}=set-by-client`], [`printenv ${name}`])
       expect([name, ran.stdout.includes('set-by-client')]).toEqual([name, false])
     }
+    const client = await login(door)
+    const answer = (name: string): Promise<string> =>
+      new Promise((resolve) => {
+        // A variable and then a subsystem, each with an answer.
+        const { sftp } = client as unknown as { sftp(env: object, done: (error?: Error) => void): void }
+        sftp.call(client, { [name]: 'set-by-client' }, (error) => resolve(error?.message ?? 'taken'))
+      })
+    const refusal = 'Unable to set environment'
+    expect(await Promise.all(['LD_PRELOAD', 'LC_all', 'PATH', 'LC_ALL'].map(answer))).toEqual([
+      ...[refusal, refusal, refusal],
+      'taken',
+    ])
+    client.destroy()
   }, 120_000)
 
   it('an offer of a key without a signature is no login', async () => {

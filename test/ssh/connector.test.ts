@@ -77,7 +77,8 @@ describe.runIf(has('sshd'))('a command at a real host', () => {
     const file = path.join(sshd.dir, 'stubborn')
     const script = `import os,signal,time; signal.signal(15, signal.SIG_IGN); open("${file}","w").write(str(os.getpid())); time.sleep(300)`
     const gone = new AbortController()
-    const running = kit.run({ kind: 'exec', argv: ['python3', '-c', script] }, { signal: gone.signal })
+    // Not the first of its process group, which listens.
+    const running = kit.run({ kind: 'exec', command: `python3 -c '${script}' & sleep 300` }, { signal: gone.signal })
     await until(() => existsSync(file) && readFileSync(file, 'utf8') !== '')
     gone.abort()
     expect((await running).error).toMatchObject({ code: 'ERR_CANCELLED' })
@@ -90,7 +91,8 @@ describe.runIf(has('sshd'))('a command at a real host', () => {
     const script = `import os,signal,sys,time
 def clean(*_): open("${file}-cleaned","w").close(); sys.exit(0)
 signal.signal(15, clean); open("${file}","w").write(str(os.getpid())); time.sleep(300)`
-    const running = kit.run({ kind: 'exec', argv: ['python3', '-c', script] }, { signal: gone.signal })
+    // Not the first of its process group, which listens.
+    const running = kit.run({ kind: 'exec', command: `python3 -c '${script}' & sleep 300` }, { signal: gone.signal })
     await until(() => existsSync(file) && readFileSync(file, 'utf8') !== '')
     gone.abort()
     expect((await running).error).toMatchObject({ code: 'ERR_CANCELLED' })

@@ -238,8 +238,38 @@ describe('a hostile host', () => {
     await other.close()
   })
 
+  it('that answers only after the call was stopped is told to end what it began', async () => {
+    const other = sshKit(fake)
+    const gone = new AbortController()
+    let isEnded = false
+    let running: ServerChannel | undefined
+    exec = (channel, marker) => {
+      const isKill = marker.toString() === '4000000\n'
+      if (isKill) {
+        isEnded = true
+        channel.exit(0)
+        channel.close()
+        running?.close()
+        return
+      }
+      running = channel
+      // Neither the answer nor the process id is on its way yet.
+      gone.abort()
+      setImmediate(() => setImmediate(() => channel.write(marker)))
+    }
+    const { error } = await other.run({ kind: 'exec', command: 'uname' }, { signal: gone.signal })
+    expect(error).toMatchObject({ code: 'ERR_CANCELLED' })
+    expect(isEnded).toBe(true)
+    await other.close()
+  })
+
   it('that wants empty packets, or tiny ones, is left alone', async () => {
-    for (const size of [0, 1]) {
+    exec = (channel, marker) => {
+      channel.write(marker)
+      channel.exit(0)
+      channel.close()
+    }
+    for (const size of [1, 0]) {
       const other = sshKit(fake)
       tiny = size
       const { error } = await other.run({ kind: 'exec', command: 'cat', stdin: 'x' })

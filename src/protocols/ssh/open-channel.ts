@@ -5,6 +5,9 @@ import { channelsOpened, onReceived } from './library.ts'
 /** How the library says that a channel is open, or that the host refused it. */
 export type Opened = (error: Error | null | undefined, channel: ClientChannel) => void
 
+/** How long a host has to answer once the call was stopped. */
+const ANSWER_MS = 5_000
+
 /** What a channel is opened for. */
 export interface Wanted {
   readonly target: string
@@ -16,7 +19,8 @@ export interface Wanted {
 }
 
 /**
- * Opens a channel and hands it over.
+ * Opens a channel and hands it over, also when the signal was aborted while the host was asked: whoever gets it then ends
+ * what it began.
  *
  * @param ask asks the library for it.
  * @param take is called before anything else of the connection is read: what is told of the channel comes perhaps with
@@ -31,8 +35,10 @@ export function openChannel<T>(
   take: (channel: ClientChannel) => T,
 ): Promise<T> {
   return new Promise((resolve, reject) => {
-    const abort = (): void => reject(reasonOf(signal))
-    if (signal.aborted) return abort()
+    if (signal.aborted) return reject(reasonOf(signal))
+    let late: NodeJS.Timeout | undefined
+    // The host may have begun already what can only be ended once it answered.
+    const abort = (): void => void (late = setTimeout(() => reject(reasonOf(signal)), ANSWER_MS).unref())
     signal.addEventListener('abort', abort, { once: true })
     const before = channelsOpened(client)
     // One that was opened since may be that of another call. Fail closed: then it counts as ours.
@@ -40,6 +46,7 @@ export function openChannel<T>(
     const closed = (): void => reject(isNothingSaid() ? unsent(target) : lost(target))
     client.once('close', closed)
     const over = (): void => {
+      clearTimeout(late)
       client.removeListener('close', closed)
       signal.removeEventListener('abort', abort)
     }
@@ -48,8 +55,6 @@ export function openChannel<T>(
         over()
         if (error !== undefined && error !== null) return reject(refused(target, what, error))
         bound(client, channel)
-        // It came too late: nobody waits for it any more.
-        if (signal.aborted) channel.destroy()
         resolve(take(channel))
       })
     } catch (cause) {
