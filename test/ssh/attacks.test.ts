@@ -168,8 +168,8 @@ describe.runIf(has('sshd'))('at the SSH door', () => {
     const answer = (name: string): Promise<string> =>
       new Promise((resolve) => {
         // A variable and then a subsystem, each with an answer.
-        const { sftp } = client as unknown as { sftp(env: object, done: (error?: Error) => void): void }
-        sftp.call(client, { [name]: 'set-by-client' }, (error) => resolve(error?.message ?? 'taken'))
+        const full = client as unknown as { sftp(env: object, done: (error?: Error) => void): void }
+        full.sftp({ [name]: 'set-by-client' }, (error) => resolve(error?.message ?? 'taken'))
       })
     const refusal = 'Unable to set environment'
     expect(await Promise.all(['LD_PRELOAD', 'LC_all', 'PATH', 'LC_ALL'].map(answer))).toEqual([
