@@ -173,7 +173,9 @@ describe.runIf(has('sshd'))('at the SSH door', () => {
       })
     const refusal = 'Unable to set environment'
     expect(await Promise.all(['LD_PRELOAD', 'LC_all', 'PATH', 'LC_ALL'].map(answer))).toEqual([
-      ...[refusal, refusal, refusal],
+      refusal,
+      refusal,
+      refusal,
       'taken',
     ])
     client.destroy()
