@@ -20,9 +20,9 @@ afterEach(async () => {
 })
 
 /** The door over the real approvals: every call needs one DBA. */
-async function open(): Promise<{ readonly room: ApprovalRoom; readonly runs: () => number }> {
+async function open(now = Date.now): Promise<{ readonly room: ApprovalRoom; readonly runs: () => number }> {
   const place = await world()
-  const room = await place.open({ now: Date.now })
+  const room = await place.open({ now })
   let runs = 0
   async function* run(one: Call): AsyncGenerator<Chunk, void, undefined> {
     const { sql } = one.payload as { sql: string }
@@ -144,6 +144,30 @@ describe('the door over the real approvals', () => {
     expect((await call(agent, 'approval_status', { ticket })).structuredContent).toMatchObject({
       code: 'ERR_APPROVAL_CANCELLED',
     })
+    expect(runs()).toBe(0)
+  })
+
+  it.each([
+    ['of today', connectModern],
+    ['of before', connectLegacy],
+  ])('tells a client %s whether it was refused, withdrawn or came too late', async (_era, connect) => {
+    let later = 0
+    const { room, runs } = await open(() => Date.now() + later)
+    const agent = await connect(gateway.url, 'token-agent')
+    clients.push(agent)
+    const ask = async (id: number): Promise<unknown> =>
+      (await call(agent, 'query_database', { ...QUERY, sql: `DELETE FROM orders WHERE id = ${id}` })).structuredContent[
+        'ticket'
+      ]
+    const [refused, withdrawn, late] = [await ask(1), await ask(2), await ask(3)]
+    await vote(room, BOB, String(refused), 'deny', 'never')
+    await call(agent, 'approval_cancel', { ticket: withdrawn })
+    later = 24 * 60 * 60 * 1000
+    const codes: unknown[] = []
+    for (const ticket of [refused, withdrawn, late]) {
+      codes.push((await call(agent, 'approval_status', { ticket })).structuredContent['code'])
+    }
+    expect(codes).toEqual(['ERR_APPROVAL_REFUSED', 'ERR_APPROVAL_CANCELLED', 'ERR_APPROVAL_EXPIRED'])
     expect(runs()).toBe(0)
   })
 })
