@@ -86,7 +86,7 @@ describe('planning takes bounded time', () => {
   })
 
   it('and lets large plain statements through', () => {
-    const rows = Array.from({ length: 5000 }, (_, i) => `(${i}, 'a note')`).join()
+    const rows = Array.from({ length: 3000 }, (_, i) => `(${i}, 'a note')`).join()
     expect(
       planQuery({ sql: `INSERT INTO orders (id, note) VALUES ${rows}` }, catalog, { masks }).refused,
     ).toBeUndefined()

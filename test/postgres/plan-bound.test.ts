@@ -28,8 +28,12 @@ function plannedWith({ type, format, value }: Bound): { readonly exact: string; 
     isOpened: false,
     tag: '',
   }
-  // Planning looks at no connection.
-  const wire = new WireCall({} as WireBackend, sql, EMPTY_SESSION, { portal })
+  // Planning looks at no connection but for how it reads times.
+  const parameters = new Map([
+    ['DateStyle', 'ISO, MDY'],
+    ['IntervalStyle', 'postgres'],
+  ])
+  const wire = new WireCall({ parameters } as unknown as WireBackend, sql, EMPTY_SESSION, { portal })
   const plan = planWire(wire, shopCatalog(), { masks: [] })
   return { exact: JSON.stringify(plan.exact), shown: JSON.stringify(plan.shown) }
 }

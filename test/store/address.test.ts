@@ -65,6 +65,7 @@ describe('the address of a shared store', () => {
       password: { kind: 'file', path: '/etc/sallyport/pw' },
       key: { kind: 'env', name: 'STORE_KEY' },
       staleMaxMs: 2_000,
+      liveMaxMs: 30_000,
     })
     const over = parseConfig(yaml, '/etc/s.yaml', undefined, { store: 'postgres://s@other/state' }).store
     expect(over?.address.host).toBe('other')
