@@ -75,7 +75,7 @@ describe.runIf(has('sshd'))('the SSH door', () => {
     const client = await open()
     const closed = once(client, 'close')
     await kit.close()
-    await closed
+    expect(await closed).toBeDefined()
   })
 
   it('ends what a client started that went away', async () => {

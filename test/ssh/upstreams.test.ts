@@ -129,7 +129,7 @@ describe('a connection to a host', () => {
     lease.release()
     const closed = once(lease.client, 'close')
     ends[0]?.abort()
-    await closed
+    expect(await closed).toBeDefined()
   })
 
   it('is made for nobody once the gateway is shutting down', async () => {
