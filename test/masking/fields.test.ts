@@ -308,7 +308,9 @@ describe('any JSON and any paths', () => {
     }
 
     #next(isGone: boolean): string {
-      const mark = `5${String(++this.#mark).padStart(3, '0')}5`
+      // A nine begins a mark and stands nowhere else: the digits of an escape never look like one.
+      const count = ++this.#mark
+      const mark = `9${[0, 3, 6, 9].map((shift) => 1 + ((count >> shift) & 7)).join('')}`
       if (isGone) this.gone.push(mark)
       return mark
     }
