@@ -44,22 +44,22 @@ describe('a client that does not read its answers', () => {
     expect((await ask(greedy)).structuredContent).toMatchObject({ truncated: false })
     const url = new URL(world.mcpUrl)
     const sockets: Socket[] = []
-    const begun: Promise<unknown>[] = []
-    for (let index = 0; index < 16; index++) {
+    const askAndLeave = async (): Promise<void> => {
       const { head, body } = rawCall(world.mcpUrl, greedy, { args: { target: 'db', sql: SQL } })
       const socket = connect(Number(url.port), url.hostname)
       socket.on('error', () => undefined)
       await once(socket, 'connect')
       socket.write(head + body)
       sockets.push(socket)
-      begun.push(beginToRead(socket))
+      await beginToRead(socket)
     }
-    await Promise.all(begun)
-    expect((await ask(greedy)).structuredContent).toMatchObject({
-      status: 'ok',
-      truncated: true,
-      truncated_by: 'bytes',
-    })
+    // What the kernel takes of an answer is not the gateway's any more, and how much that is differs.
+    let told: ToolResult['structuredContent']
+    do {
+      await Promise.all(Array.from({ length: 16 }, askAndLeave))
+      told = (await ask(greedy)).structuredContent
+    } while (told?.truncated !== true && sockets.length < 128)
+    expect(told).toMatchObject({ status: 'ok', truncated: true, truncated_by: 'bytes' })
     expect((await ask(other)).structuredContent).toMatchObject({ status: 'ok', truncated: false })
     for (const socket of sockets) socket.destroy()
     await expect
