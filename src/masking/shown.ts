@@ -46,27 +46,48 @@ function maskJson(text: string, mask: FieldMasker): string | undefined {
   let count = 0
   const masked = mask(parsed.value, () => count++)
   const patched = maskOperations(masked, mask, () => count++)
+  if (patched === undefined) return undefined
   return count === 0 ? text : writeJson(patched)
 }
 
-/** A JSON patch says in a pointer where its values go, so that they have no path of their own (RFC 6902, section 4). */
-function maskOperations(value: JsonValue, mask: FieldMasker, count: () => void): JsonValue {
+/** Numbers in one pointer of which each may be a place in an array, or a key: more have too many readings. */
+const PLACES_MAX = 4
+
+/**
+ * A JSON patch says in a pointer where its values go, so that they have no path of their own (RFC 6902, section 4).
+ * `undefined` when a pointer can be read in too many ways.
+ */
+function maskOperations(value: JsonValue, mask: FieldMasker, count: () => void): JsonValue | undefined {
   if (!Array.isArray(value)) return value
-  return (value as readonly JsonValue[]).map((operation) => {
+  const operations: JsonValue[] = []
+  for (const operation of value as readonly JsonValue[]) {
     const pointer = isJsonObject(operation) ? operation.get('path') : undefined
     const plain = isJsonObject(operation) ? operation.get('value') : undefined
-    if (!isJsonObject(operation) || typeof pointer !== 'string' || plain === undefined) return operation
-    const keys = pointer
-      .split('/')
-      .slice(1)
-      .map((key) => key.replaceAll('~1', '/').replaceAll('~0', '~'))
-    // Arrays count for nothing in the path of a mask, and a number in a pointer may be a place in one, or a key.
-    for (const path of [keys, keys.filter((key) => !/^(?:\d+|-)$/u.test(key))]) {
-      const shown = maskAt(path, plain, mask, count)
-      if (shown !== undefined) return new Map([...operation, ['value', shown]])
+    if (!isJsonObject(operation) || typeof pointer !== 'string' || plain === undefined) {
+      operations.push(operation)
+      continue
     }
-    return operation
-  })
+    const paths = pathsOf(pointer)
+    if (paths === undefined) return undefined
+    // One after the other: a mask that meets a part of the value under one reading may meet all of it under another.
+    const shown = paths.reduce<JsonValue>((inner, path) => maskAt(path, inner, mask, count) ?? inner, plain)
+    operations.push(shown === plain ? operation : new Map([...operation, ['value', shown]]))
+  }
+  return operations
+}
+
+/** What a pointer may mean to a mask, in whose path arrays count for nothing: each number kept or left out. */
+function pathsOf(pointer: string): readonly (readonly string[])[] | undefined {
+  const keys = pointer
+    .split('/')
+    .slice(1)
+    .map((key) => key.replaceAll('~1', '/').replaceAll('~0', '~'))
+  const isPlace = (key: string): boolean => /^(?:\d+|-)$/u.test(key)
+  if (keys.filter(isPlace).length > PLACES_MAX) return undefined
+  return keys.reduce<readonly (readonly string[])[]>(
+    (paths, key) => paths.flatMap((path) => (isPlace(key) ? [[...path, key], path] : [[...path, key]])),
+    [[]],
+  )
 }
 
 /** The masked value of what stands at a path; `undefined` when no mask names it. */

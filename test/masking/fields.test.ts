@@ -34,10 +34,11 @@ async function masked(
 }
 
 describe('fields of a JSON patch, which says in pointers where its values go', () => {
-  const shown = (patch: string, path: string): string => {
+  const shown = (patch: string, ...paths: readonly string[]): string => {
     const decision = looking()
     const data = [{ start: 0, end: patch.length, form: 'json' as const }]
-    const obligations = { ...decision.obligations, fields: [{ path, transform: 'redact' as const }] }
+    const fields = paths.map((path) => ({ path, transform: 'redact' as const }))
+    const obligations = { ...decision.obligations, fields }
     return masking.fields({ text: patch, data }, { ...decision, obligations }).text
   }
   it.each([
@@ -53,6 +54,21 @@ describe('fields of a JSON patch, which says in pointers where its values go', (
   ])('C10: %s in %s', (path, patch) => {
     expect(shown(patch, path)).not.toContain('7')
     expect(shown(patch, path)).toContain('"op":"add"')
+  })
+
+  it.each([
+    ['/items/0/secret', ['**.ssn', 'items.secret']],
+    ['/items/0/secret', ['items.0.secret.ssn', 'items.secret']],
+    ['/map/5/list/-', ['**.ssn', 'map.5.list.note']],
+    ['/map/5/list/0', ['map.5.list.0.ssn', 'map.list.note']],
+  ])('C10: a mask that meets a part of what goes to %s does not keep others from the rest', (pointer, paths) => {
+    const patch = `[{"op":"add","path":"${pointer}","value":{"ssn":"7","note":"7"}}]`
+    expect(shown(patch, ...paths)).not.toContain('7"')
+  })
+
+  it('C10: are withheld when a pointer can be read in too many ways', () => {
+    const patch = '[{"op":"add","path":"/0/1/2/3/4/pin","value":"7"}]'
+    expect(shown(patch, 'pin')).toMatch(/^\[withheld/u)
   })
 
   it('leave what no mask names as it was written', () => {
