@@ -169,6 +169,7 @@ export function createPermits(rooms: PermitRooms): Permits {
     const cancelled = controller.signal
     const unfollow = follow(controller, call.signal, call.session.signal)
     let reservation: Reservation | undefined
+    let ticket: ClaimedTicket | undefined
 
     /** What persons must agree to besides what the rules ask for: a budget is used up, or the caller goes in circles. */
     const excess = new Map<string, ApprovalRequirement>()
@@ -180,7 +181,6 @@ export function createPermits(rooms: PermitRooms): Permits {
     }
 
     try {
-      let ticket: ClaimedTicket | undefined
       // Asked only now: from here on a revocation or a freeze finds the call among the live ones and cancels it.
       await admit(call)
       if (verdict.kind === 'stop' && verdict.limit.approval !== undefined) {
@@ -232,7 +232,11 @@ export function createPermits(rooms: PermitRooms): Permits {
       unfollow()
       live.remove(entry)
       reservation?.release({ ran: false })
-      throw cancelled.aborted ? reasonOf(cancelled) : error
+      const why = cancelled.aborted ? reasonOf(cancelled) : error
+      // Cancelled while it claimed: the claim stands, and nothing will ever run under it. What cannot be written now is
+      // tried again by the approvals themselves.
+      await ticket?.end('cancelled', neverBegun(why)).catch(() => undefined)
+      throw why
     }
   }
 
@@ -335,6 +339,12 @@ export function createPermits(rooms: PermitRooms): Permits {
 }
 
 const NO_LOOP: LoopVerdict = { kind: 'none' }
+
+/** The error of a call that ended before it reached its protocol. */
+function neverBegun(error: unknown): SallyportError {
+  const { code, message, facts } = SallyportError.from(error)
+  return new SallyportError(code, message, { facts: { ...facts, noEffect: true } })
+}
 
 /** Says it in the error too: a caller that only meets errors would never hear it. */
 export function withWarning(error: SallyportError, warning: string): SallyportError {
