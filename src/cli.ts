@@ -80,7 +80,7 @@ remote(token.command('revoke <id>'))
   .description('end a token, its sessions and their calls')
   .action(async (id, options) => (await import('./cli/token.ts')).tokenRevoke(id, options))
 remote(token.command('confirm <id>'))
-  .description('agree, as an approver, to an approver’s token somebody else made')
+  .description('agree, as an approver, to the token of an approver or operator that somebody else made')
   .action(async (id, options) => (await import('./cli/token.ts')).tokenConfirm(id, options))
 
 const approvals = program.command('approvals').description('calls that wait for a person')

@@ -73,6 +73,8 @@ export interface CoversView {
   readonly used: number
   /** Whether it covers calls now. */
   readonly isInForce: boolean
+  /** Whether the viewer may end it by a refusal, although the ticket's own call has been claimed. */
+  readonly mayEnd: boolean
   /** Who or what ended it. */
   readonly ended?: string
 }
@@ -102,7 +104,8 @@ export function viewOf(
   now: number,
 ): TicketView {
   const { id, state, digest, requester, protocol, outcome, grantUntil } = ticket
-  const whyNot = isOpen(state) ? whyNotAnswer(viewer, requester, ticket.requirements) : `Ticket ${id} is ${state}.`
+  const barred = whyNotAnswer(viewer, requester, ticket.requirements)
+  const whyNot = isOpen(state) ? barred : `Ticket ${id} is ${state}.`
   return {
     id,
     state,
@@ -123,7 +126,7 @@ export function viewOf(
     ...(stored !== undefined && { request: requestView(stored) }),
     ...(stored?.preview !== undefined && { preview: previewView(stored.preview) }),
     ...(ticket.follows !== undefined && { follows: ticket.follows }),
-    ...(ticket.cover !== undefined && { covers: coversView(ticket, ticket.cover, now) }),
+    ...(ticket.cover !== undefined && { covers: coversView(ticket, ticket.cover, now, barred === undefined) }),
     ...(ticket.coveredBy !== undefined && { coveredBy: ticket.coveredBy.ticket }),
     ...(stored?.reason !== undefined && { agentSays: visible(stored.reason) }),
     requirements: progress.map(({ requirement, by, isMet }) => ({ ...requirement, by, isMet })),
@@ -150,13 +153,20 @@ export function viewOf(
   }
 }
 
-function coversView(ticket: Ticket, { terms, used, ended }: NonNullable<Ticket['cover']>, now: number): CoversView {
+function coversView(
+  ticket: Ticket,
+  { terms, used, ended }: NonNullable<Ticket['cover']>,
+  now: number,
+  isApprover: boolean,
+): CoversView {
+  const isInForce = isCovering(ticket, now)
   return {
     id: coverId(terms),
     text: reachText(terms),
     uses: terms.uses,
     used,
-    isInForce: isCovering(ticket, now),
+    isInForce,
+    mayEnd: isInForce && isApprover && !isOpen(ticket.state),
     ...(ended !== undefined && { ended: visible(ended.why) }),
   }
 }

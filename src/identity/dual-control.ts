@@ -5,9 +5,12 @@
  * two can, and for good, a token with the role approver is worth nothing until an approver confirms it who is not the
  * operator that made it. That it is for good matters: an operator could otherwise revoke approvers until one is left.
  *
+ * The same holds for another operator: one who also approves could otherwise invent an operator, make an approver in that
+ * name, and confirm it in the own.
+ *
  * @packageDocumentation
  */
-import type { Principal } from '../core/principal.ts'
+import type { Principal, Role } from '../core/principal.ts'
 import type { Store, Versioned, Write } from '../store/store.ts'
 import { type StoredToken, stateOf } from './token.ts'
 
@@ -19,25 +22,36 @@ interface DualControl {
   readonly since?: number
 }
 
-/** What has to be written together with a new approver's token. */
-export interface ApproverGuard {
+/** What has to be written together with a token that takes part in this. */
+export interface TokenGuard {
   readonly needsConfirmation: boolean
   readonly writes: readonly Write[]
 }
 
+/** A token that is about to be made, and who answers for its maker. */
+interface Wanted {
+  readonly owner: string
+  readonly roles: readonly Role[]
+  readonly makerOwner: string
+}
+
 /**
- * Looks at who can approve now. Its writes must go into the same commit as the token: of two approvers made at the same
- * moment, the second is then judged after the first.
+ * Looks at who can approve now; `undefined` for a token that no second person has to look at. Its writes must go into the
+ * same commit as the token: of two approvers made at the same moment, the second is then judged after the first.
  */
-export async function guardApprover(
+export async function guardToken(
   store: Store,
-  owner: string,
+  { owner, roles, makerOwner }: Wanted,
   tokens: readonly Versioned<StoredToken>[],
   now: number,
-): Promise<ApproverGuard> {
+): Promise<TokenGuard | undefined> {
+  const isApprover = roles.includes('approver')
+  // Whoever renews the own token, or takes another one, is no other person by it.
+  if (!isApprover && (!roles.includes('operator') || owner === makerOwner)) return undefined
   const read = await store.get<DualControl>(COLLECTION, ID)
   const since = read?.value.since
-  const owners = new Set([owner, ...approvers(tokens, now).map(({ value }) => value.owner)])
+  const owners = new Set(approvers(tokens, now).map(({ value }) => value.owner))
+  if (isApprover) owners.add(owner)
   const next: DualControl = since === undefined && owners.size >= 2 ? { since: now } : { ...read?.value }
   return {
     needsConfirmation: since !== undefined,

@@ -9,7 +9,7 @@ import { randomBytes } from 'node:crypto'
 import { SallyportError } from '../core/errors.ts'
 import type { Principal } from '../core/principal.ts'
 import type { Store, Versioned, Write } from '../store/store.ts'
-import { endDualControl, guardApprover, whyNotConfirm } from './dual-control.ts'
+import { endDualControl, guardToken, whyNotConfirm } from './dual-control.ts'
 import { alarm } from './expiry.ts'
 import { checkNewToken, type NewToken, sshKeyBlob, TOKEN_LIFE_MAX_MS } from './new-token.ts'
 import { nobodysVerifier, prove, saltOf, SCRAM_ITERATIONS, verifierOf } from './scram.ts'
@@ -81,7 +81,7 @@ export interface Identity {
   list(): Promise<readonly TokenFacts[]>
   /** Ends a token at once, and with it what it started. For operators, and for its owner. */
   revoke(by: Principal, id: string): Promise<TokenFacts>
-  /** Agrees to an approver's token that somebody else made (C13). For approvers. */
+  /** Agrees to the token of an approver, or of another operator, that somebody else made (C13). For approvers. */
   confirm(by: Principal, id: string): Promise<TokenFacts>
   /** Makes the first operator, if no token was ever made; else resolves `undefined`. For whoever owns the host. */
   bootstrap(owner: string, expiresInMs?: number): Promise<CreatedToken | undefined>
@@ -246,8 +246,9 @@ export function createIdentity(options: IdentityOptions): Identity {
           'The token cannot be made: this SSH key belongs to another token.',
         )
       }
-      const isApprover = wanted.roles.includes('approver')
-      const guard = isApprover ? await guardApprover(store, wanted.owner, tokens, now()) : undefined
+      const { owner, roles } = wanted
+      // The owner of the host asks nobody.
+      const guard = by === undefined ? undefined : await guardToken(store, { owner, roles, makerOwner }, tokens, now())
       const stored: StoredToken = {
         ...rest,
         hash,

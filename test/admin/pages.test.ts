@@ -417,7 +417,14 @@ describe('what the approval page lets a text do', () => {
 })
 
 describe('what an approval covers, at the approval page', () => {
-  const covers = { id: 'c1', text: 'this statement with <any> parameters', uses: 5, used: 1, isInForce: false }
+  const covers = {
+    id: 'c1',
+    text: 'this statement with <any> parameters',
+    uses: 5,
+    used: 1,
+    isInForce: false,
+    mayEnd: false,
+  }
 
   it('is shown, and agreed to only by the button that says so', async () => {
     const { get, post, signIn, formOf, answers } = await open({ ...TICKET, covers })
@@ -438,6 +445,25 @@ describe('what an approval covers, at the approval page', () => {
     ])
     const { covers: _, ...less } = fields
     expect((await post('/approvals/t1', { ...less, decision: 'approve-all' }, { cookie })).status).toBe(400)
+  })
+
+  it('can be ended once the call itself has run, by those who may, and not agreed to any more', async () => {
+    const inForce = { ...covers, isInForce: true, mayEnd: true }
+    const { get, post, signIn, formOf, answers } = await open({
+      ...TICKET,
+      state: 'done',
+      mayAnswer: false,
+      covers: inForce,
+    })
+    const cookie = await signIn()
+    const { text } = await get('/approvals/t1', { cookie })
+    expect(text.match(/name="decision" value="[^"]+"/gu)).toEqual(['name="decision" value="deny"'])
+    const form = await formOf(cookie)
+    await post('/approvals/t1', { form, digest: 'd1', decision: 'deny' }, { cookie })
+    expect(answers).toMatchObject([{ decision: 'deny', digest: 'd1' }])
+    expect((await get('/approvals/t1', { cookie: await signIn('sp_token_of_operator') })).text).not.toContain(
+      'name="decision"',
+    )
   })
 
   it('is said of a call that nobody was asked about', async () => {

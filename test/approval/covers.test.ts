@@ -55,8 +55,12 @@ describe.each(PLACES)('an approval that covers other parameters, %s', (_name, pl
     const { first, second } = await places()
     const [here, there] = [await first.open(), await second.open()]
     const ticket = await approved(here)
+    const before = await here.inbox.show(BOB, ticket)
+    expect(before).toMatchObject({ mayAnswer: true, covers: { mayEnd: false } })
     await run(here, update([1, 7]))
-    expect(await here.inbox.show(BOB, ticket)).toMatchObject({ covers: { used: 1, uses: 4, isInForce: true } })
+    const inForce = { used: 1, uses: 4, isInForce: true }
+    expect(await here.inbox.show(BOB, ticket)).toMatchObject({ covers: { ...inForce, mayEnd: true } })
+    expect(await here.inbox.show(OLGA, ticket)).toMatchObject({ covers: { ...inForce, mayEnd: false } })
     const others = [await run(there, update([1, 8])), await run(here, update([1, 9])), await run(there, update([2, 7]))]
     expect(new Set([ticket, ...others]).size).toBe(4)
     expect(await there.inbox.show(BOB, others[0] ?? '')).toMatchObject({ state: 'done', coveredBy: ticket, votes: [] })

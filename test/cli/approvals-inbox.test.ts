@@ -78,7 +78,14 @@ describe('the live inbox at a terminal', () => {
   })
 
   it('says how far an approval reaches, and agrees to all of it or to this call only', async () => {
-    const covers = { id: 'c0ffee', text: 'this statement with others', uses: 4, used: 1, isInForce: false }
+    const covers = {
+      id: 'c0ffee',
+      text: 'this statement with others',
+      uses: 4,
+      used: 1,
+      isInForce: false,
+      mayEnd: false,
+    }
     const wide = ticketOf('t1', { covers })
     const all = await served([wide, 1_000, 'a'], { reasons: [''] })
     expect(all.said).toContain('this statement with others (1 of 4 so far; not agreed to)')

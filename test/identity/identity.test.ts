@@ -242,6 +242,27 @@ describe('C13: an operator and approvers', () => {
     expect(made.filter(({ facts }) => facts.state === 'active')).toHaveLength(2)
   })
 
+  it('C13: an operator who also approves cannot reach an approver by way of an operator they invent', async () => {
+    const { identity, olga } = await world()
+    await identity.create(olga, approver('bob'))
+    const self = await identity.create(olga, approver('olga-approves', { owner: 'olga' }))
+    const invented = await identity.create(olga, approver('ghost', { roles: ['operator'] }))
+    expect(invented.facts.state).toBe('unconfirmed')
+    expect((await errorOf(identity.authenticate(invented.token))).code).toBe('ERR_UNAUTHENTICATED')
+    const olgaApproves = await identity.authenticate(self.token)
+    expect((await errorOf(identity.confirm(olgaApproves, invented.facts.id))).code).toBe('ERR_FORBIDDEN')
+    const bob = (await identity.list()).find(({ principal }) => principal === 'bob')
+    expect(bob?.state).toBe('active')
+  })
+
+  it('C13: an operator renews the own token without a second person', async () => {
+    const { identity, olga } = await world()
+    await identity.create(olga, approver('bob'))
+    await identity.create(olga, approver('carol'))
+    const again = await identity.create(olga, approver('olga', { roles: ['operator'] }))
+    expect(again.facts.state).toBe('active')
+  })
+
   it('C13: callers and auditors need no second person', async () => {
     const { identity, olga } = await world()
     await identity.create(olga, approver('bob'))

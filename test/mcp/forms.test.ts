@@ -248,7 +248,14 @@ describe('nobody else is asked', () => {
 })
 
 describe('an approval that would cover more than its call', () => {
-  const covers = { id: 'c0ffee', text: 'this statement with any other parameters.', uses: 4, used: 1, isInForce: false }
+  const covers = {
+    id: 'c0ffee',
+    text: 'this statement with any other parameters.',
+    uses: 4,
+    used: 1,
+    isInForce: false,
+    mayEnd: false,
+  }
 
   it('is said in the form, and this call only can be chosen instead', () => {
     const form = formOf({ ...TICKET, covers })

@@ -85,6 +85,16 @@ describe('the webhook of approvals', () => {
     expect(message.text).not.toMatch(/[<*]/u)
   })
 
+  it('makes visible what is hidden in a name, wherever it stands', async () => {
+    const { webhook, received } = await open()
+    webhook.tell({ ...event('pending'), requester: 'loop\u202Egro', target: 'db\u001b[2J\n' })
+    await expect.poll(() => received.length, { timeout: 30_000 }).toBe(1)
+    const message = JSON.parse(received[0]?.body ?? '{}') as { text: string; requester: string; target: string }
+    expect(message).toMatchObject({ requester: 'loop<U+202E>gro', target: 'db<U+001B>[2J<U+000A>' })
+    expect(message.text).toContain('loop&lt;U+202E&gt;gro')
+    expect(message.text).not.toMatch(/\p{C}/u)
+  })
+
   it('tells what ends a ticket, and not what only moves it', async () => {
     const { webhook, received } = await open()
     webhook.tell(event('executing', 't0'))

@@ -11,6 +11,7 @@
 import { createHmac, randomUUID } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { ApprovalEvent } from '../../approval/desk.ts'
+import { visible } from '../../approval/escape.ts'
 
 /** Where to post, and what with. */
 export interface WebhookOptions {
@@ -116,12 +117,20 @@ function messageOf(
     to === 'pending'
       ? `${plain(requester)} asks for approval of a call on ${plain(target)}. Look at it: ${look}`
       : `Ticket ${ticket} of ${plain(requester)} on ${plain(target)} is now ${to} (${plain(by)}).`
-  return { text: what, ticket, state: to, requester, target, at: new Date(at).toISOString(), ...(url && { url }) }
+  return {
+    text: what,
+    ticket,
+    state: to,
+    requester: visible(requester),
+    target: visible(target),
+    at: new Date(at).toISOString(),
+    ...(url && { url }),
+  }
 }
 
-/** Names as they are: nothing in them mentions a channel or makes a link (Slack's mrkdwn). */
+/** Names as they are: nothing in them is hidden, mentions a channel or makes a link (Slack's mrkdwn). */
 function plain(name: string): string {
-  return name
+  return visible(name)
     .replaceAll('&', '&amp;')
     .replaceAll('<', '&lt;')
     .replaceAll('>', '&gt;')

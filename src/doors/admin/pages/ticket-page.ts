@@ -16,7 +16,7 @@ export function ticketBody(ticket: TicketView, form: TicketForm): Html {
     ${warnings(ticket)} ${who(ticket)}
     <h2>What would run</h2>
     ${request(ticket)} ${ticket.preview !== undefined && preview(ticket.preview)} ${reach(ticket)} ${claim(ticket)}
-    ${demands(ticket)} ${isOpen(ticket) && answer(ticket, form)} ${past(ticket)}
+    ${demands(ticket)} ${isOpen(ticket) ? answer(ticket, form) : end(ticket, form)} ${past(ticket)}
     <p class="soft">Digest <span class="text">${ticket.digest}</span></p>`
 }
 
@@ -181,6 +181,20 @@ function answer(ticket: TicketView, { token, mayVote }: TicketForm): Html {
         html`<button class="yes" name="decision" value="approve-all">Approve all that it covers</button>`
       }
       <button class="no" name="decision" value="deny">Deny</button>
+    </div>
+  </form>`
+}
+
+/** Its own call was claimed; what its approval goes on covering can still be ended. */
+function end(ticket: TicketView, { token, mayVote }: TicketForm): Html | undefined {
+  if (!mayVote || ticket.covers?.mayEnd !== true) return undefined
+  return html`<form method="post" action="/approvals/${ticket.id}">
+    <input type="hidden" name="form" value="${token}" />
+    <input type="hidden" name="digest" value="${ticket.digest}" />
+    <label for="reason">Your reason</label>
+    <textarea id="reason" name="reason" rows="3" maxlength="2000" autocomplete="off"></textarea>
+    <div class="acts">
+      <button class="no" name="decision" value="deny">End what it covers</button>
     </div>
   </form>`
 }
