@@ -5,6 +5,7 @@ import { describe, expect, it } from 'vitest'
 import { STREAMING_MAX } from '../../src/protocols/kubernetes/listener-streaming.ts'
 import { SpdyConnection } from '../../src/protocols/kubernetes/streams/spdy-connection.ts'
 import type { KubeWorld } from './kube-door-world.ts'
+import { HOPE } from './kube-settled.ts'
 
 /** The pod `till` in the namespace `shop` runs, and the agent may run `cat` in it and forward its port 80. */
 export function describeStrangers(world: () => KubeWorld): void {
@@ -150,13 +151,14 @@ export function describeStrangers(world: () => KubeWorld): void {
     })
 
     it('hold so many connections as streams and no more, and get them back', async () => {
-      const path = '/cluster/api/v1/namespaces/shop/pods/till/portforward'
+      // A principal of its own: what the agent's other streams still hold counts for the agent.
+      const token = await world().token('crowd', ['agents'])
       const asks = head(
-        path,
+        '/cluster/api/v1/namespaces/shop/pods/till/portforward',
         'connection: Upgrade',
         'upgrade: SPDY/3.1',
         'x-stream-protocol-version: portforward.k8s.io',
-      )
+      ).map((line) => line.replace(world().agent, token))
       const answered = async (): Promise<readonly [TLSSocket, string]> => {
         const socket = await open()
         socket.write(`${asks.join('\r\n')}\r\n\r\n`)
@@ -172,7 +174,7 @@ export function describeStrangers(world: () => KubeWorld): void {
       const [, refused] = await answered()
       expect(refused).toMatch(/^HTTP\/1\.1 429 /u)
       for (const socket of sockets) socket.destroy()
-      await expect.poll(async () => (await answered())[1]).toMatch(/^HTTP\/1\.1 101 /u)
+      await expect.poll(async () => (await answered())[1], HOPE).toMatch(/^HTTP\/1\.1 101 /u)
     })
 
     it.each([

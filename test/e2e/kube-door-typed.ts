@@ -6,6 +6,7 @@ import { parseJson, writeJson, type JsonValue } from '../../src/core/json.ts'
 import { PROTOBUF, readProtobuf } from '../../src/protocols/kubernetes/protobuf/decode.ts'
 import type { TestKube } from '../services/kube.ts'
 import type { KubeWorld } from './kube-door-world.ts'
+import { HOPE, running } from './kube-settled.ts'
 
 /** @param run kubectl, which must succeed; returns what it printed. */
 export function describeTyped(world: () => KubeWorld, run: (args: readonly string[]) => Promise<string>): void {
@@ -72,10 +73,7 @@ export function describeTyped(world: () => KubeWorld, run: (args: readonly strin
         const { body } = await api('GET', `/api/v1/namespaces/shop/pods/${name}`)
         return (body as { status: { phase?: string } }).status.phase
       }
-      await vi.waitUntil(async () => (await phase('leaving')) === 'Running' && (await phase('staying')) === 'Running', {
-        timeout: 60_000,
-        interval: 200,
-      })
+      await Promise.all([running(api, 'shop', 'leaving'), running(api, 'shop', 'staying')])
       const drain = ['drain', 'node-1', '--force', '--ignore-daemonsets', '--pod-selector=app=drained']
       expect(await run([...drain, '--dry-run=server'])).toContain('drained (server dry run)')
       expect(await phase('leaving')).toBe('Running')
@@ -217,10 +215,17 @@ async function itemsAt(path: string, kube: TestKube): Promise<ReadonlyMap<string
     }
     const found = new Map<string, Twice>()
     for (const { name } of items.map(({ metadata }) => metadata).slice(0, 12)) {
-      const binary = await get(`${path}/${encodeURIComponent(name)}`, PROTOBUF)
+      const at = `${path}/${encodeURIComponent(name)}`
+      const { text, binary } = await vi.waitFor(async () => {
+        const text = (await get(at, 'application/json')).toString()
+        const binary = await get(at, PROTOBUF)
+        // Controllers may write to it meanwhile; what is compared is one state of it.
+        if ((await get(at, 'application/json')).toString() !== text) throw new Error(`${at} changes`)
+        return { text, binary }
+      }, HOPE)
       // Groups other servers serve have no protobuf here.
       if (!binary.subarray(0, 4).equals(Buffer.from('k8s\0')) || path.includes('apiregistration')) continue
-      const json = parseJson((await get(`${path}/${encodeURIComponent(name)}`, 'application/json')).toString())
+      const json = parseJson(text)
       found.set(name, {
         json: json === undefined ? undefined : plain(json.value),
         protobuf: plain(readProtobuf(binary)),

@@ -1,5 +1,5 @@
 /** kubectl, untouched, through the Kubernetes door to a real API server: under the policy, masked, recorded. */
-import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { has } from '../setup/needs.ts'
 import { describeClients, forwarded } from './kube-door-clients.ts'
 import { describeFiles } from './kube-door-files.ts'
@@ -7,6 +7,7 @@ import { describeKinds } from './kube-door-kinds.ts'
 import { describeStrangers } from './kube-door-strangers.ts'
 import { describeTyped } from './kube-door-typed.ts'
 import { openKubeWorld, type KubeWorld } from './kube-door-world.ts'
+import { furnished, running, settled } from './kube-settled.ts'
 import { callTool } from './world.ts'
 
 const POLICY = `
@@ -43,11 +44,7 @@ describe.runIf(has('kube-apiserver') && has('kubectl'))('the Kubernetes door', (
     world = await openKubeWorld(POLICY, 'approvals: {hold: 200ms}\n')
     const { api } = world.kube
     await api('POST', '/api/v1/namespaces', { metadata: { name: 'shop' } })
-    const there = { timeout: 60_000, interval: 200 }
-    await vi.waitUntil(
-      async () => (await api('GET', '/api/v1/namespaces/shop/serviceaccounts/default')).status === 200,
-      there,
-    )
+    await furnished(api, 'shop', world.kube.version)
     await api('POST', '/api/v1/namespaces/shop/secrets', {
       metadata: { name: 'db' },
       stringData: { password: SECRET_VALUE },
@@ -56,10 +53,7 @@ describe.runIf(has('kube-apiserver') && has('kubectl'))('the Kubernetes door', (
       metadata: { name: 'till', labels: { app: 'till' } },
       spec: { containers: [{ name: 'main', image: 'nginx:1', env: [{ name: 'DB_PASSWORD', value: SECRET_VALUE }] }] },
     })
-    await vi.waitUntil(async () => {
-      const { body } = await api('GET', '/api/v1/namespaces/shop/pods/till')
-      return (body as { status: { phase: string } }).status.phase === 'Running'
-    }, there)
+    await running(api, 'shop', 'till')
   })
   afterAll(() => world?.close())
 
@@ -125,6 +119,8 @@ spec:
     })
 
     it('what a person approved, when the same command is run again', async () => {
+      // What its controller still writes to it would have the approver asked again.
+      await settled(world.kube.api, 'shop', 'web')
       const first = await world.kubectl(['delete', 'deployment', 'web', '-n', 'shop', '--wait=false'])
       const [, ticket = ''] = /Ticket: (\S+?)\./u.exec(first.stderr) ?? []
       expect(first).toMatchObject({

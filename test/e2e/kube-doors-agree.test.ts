@@ -21,6 +21,7 @@ import {
 } from '../kubernetes/doors-agree-kit.ts'
 import { has } from '../setup/needs.ts'
 import { openKubeWorld, type KubeWorld } from './kube-door-world.ts'
+import { furnished, HOPE, running, settled } from './kube-settled.ts'
 import { newEntries, type Entry } from './new-entries.ts'
 import { callTool, type ToolResult } from './world.ts'
 
@@ -54,25 +55,15 @@ describe.runIf(has('kube-apiserver'))('the tool and the door of Kubernetes', () 
     })
     node.programs.set('nothing', async () => 0)
     for (const { method, path, body } of CLUSTER) {
-      await vi.waitFor(
-        async () => {
-          const { status, body: said } = await api(method, path, body)
-          if (status !== 201) throw new Error(`${path}: ${status} ${JSON.stringify(said)}`)
-        },
-        { timeout: 60_000, interval: 100 },
-      )
+      await vi.waitFor(async () => {
+        const { status, body: said } = await api(method, path, body)
+        if (status !== 201) throw new Error(`${path}: ${status} ${JSON.stringify(said)}`)
+      }, HOPE)
     }
-    await vi.waitFor(
-      async () => {
-        const { body } = await api('GET', '/api/v1/namespaces/shop/pods')
-        const { items } = body as { items: readonly { status: { phase: string } }[] }
-        if (items.some(({ status }) => status.phase !== 'Running')) throw new Error('the pods do not run yet')
-        const { body: deployment } = await api('GET', '/apis/apps/v1/namespaces/shop/deployments/web')
-        const { status } = deployment as { status: { observedGeneration?: number } }
-        if (status.observedGeneration === undefined) throw new Error('the deployment was not seen yet')
-      },
-      { timeout: 60_000, interval: 100 },
-    )
+    // What a controller writes between two requests would be a difference between them.
+    for (const namespace of ['shop', 'other', 'asked']) await furnished(api, namespace, world.kube.version)
+    for (const name of ['till', 'clerk', 'mute']) await running(api, 'shop', name)
+    await settled(api, 'shop', 'web')
   })
   afterAll(async () => {
     await pool?.destroy()

@@ -1,5 +1,6 @@
-import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { has } from '../setup/needs.ts'
+import { settled, ticketsOf } from './kube-settled.ts'
 import { openKubeWorld, type KubeWorld } from './kube-world.ts'
 
 const PASSWORD = 'hunter2-Very-Secret'
@@ -45,17 +46,9 @@ describe.runIf(has('kube-apiserver'))('kubectl under the shipped policy', () => 
     await api('POST', `/api/v1/namespaces/${NS}/secrets`, { ...secret, metadata: { name: 'db', annotations: applied } })
     await api('POST', '/api/v1/namespaces/other/secrets', secret)
     await api('POST', `/apis/apps/v1/namespaces/${NS}/deployments`, DEPLOYMENT)
-    await vi.waitFor(
-      async () => {
-        const { body } = await api('GET', `/api/v1/namespaces/${NS}/pods`)
-        const { items } = body as { items: readonly { metadata: { name: string }; status: { phase: string } }[] }
-        pods = items.filter(({ status }) => status.phase === 'Running').map(({ metadata }) => metadata.name)
-        if (pods.length !== 2) throw new Error('the pods do not run yet')
-      },
-      { timeout: 100_000, interval: 200 },
-    )
+    pods = await settled(api, NS, 'web')
   })
-  afterAll(() => world.close())
+  afterAll(() => world?.close())
 
   const text = async (args: Readonly<Record<string, unknown>>): Promise<string> => {
     const { structuredContent: structured = {} } = await world.tool(args)
@@ -148,25 +141,13 @@ describe.runIf(has('kube-apiserver'))('kubectl under the shipped policy', () => 
   })
 
   it('C12: deletes the very object that was approved', async () => {
-    const args = { verb: 'delete', resource: 'pods', name: pods[0] }
-    const { body } = await world.kube.api('GET', `/api/v1/namespaces/${NS}/pods`)
-    const name = (body as { items: readonly { metadata: { name: string } }[] }).items[0]?.metadata.name ?? ''
-    const asked = world.tool({ ...args, name })
-    let ticket = ''
-    await expect
-      .poll(async () => {
-        const { approvals } = await world.operator.get<{ approvals: readonly { id: string; state: string }[] }>(
-          '/v1/approvals?all=true',
-        )
-        ticket = approvals.find(({ state }) => state === 'pending')?.id ?? ''
-        return ticket
-      })
-      .not.toBe('')
-    await world.approve(ticket)
+    const [name = ''] = await settled(world.kube.api, NS, 'web')
+    const tickets = ticketsOf(world.operator)
+    const asked = world.tool({ verb: 'delete', resource: 'pods', name, reason: tickets.reason })
+    const { id } = await tickets.pending(asked)
+    await world.approve(id)
     expect((await asked).structuredContent).toMatchObject({ status: 'ok' })
-    await expect
-      .poll(async () => (await world.kube.api('GET', `/api/v1/namespaces/${NS}/pods/${name}`)).status)
-      .toBe(404)
+    expect(await settled(world.kube.api, NS, 'web')).not.toContain(name)
   })
 
   it('C10: neither secrets nor the credential are in a recording or a log', () => {

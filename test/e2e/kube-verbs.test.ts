@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises'
-import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest'
 import { has } from '../setup/needs.ts'
+import { emptied, running, settled, ticketsOf, type ShownTicket, type Tickets } from './kube-settled.ts'
 import { openKubeWorld, type KubeWorld } from './kube-world.ts'
 
 const PASSWORD = 'hunter2-Very-Secret'
@@ -28,12 +29,12 @@ rules:
     reason: These stay.
 `
 
-const deployment = (namespace: string, image: string, replicas = 1): object => ({
+const deployment = (namespace: string, image: string) => ({
   apiVersion: 'apps/v1',
   kind: 'Deployment',
   metadata: { name: 'web', namespace },
   spec: {
-    replicas,
+    replicas: 1,
     selector: { matchLabels: { app: 'web' } },
     template: {
       metadata: { labels: { app: 'web' } },
@@ -53,20 +54,7 @@ describe.runIf(has('kube-apiserver'))('kubectl verbs before a real API server', 
   }
   const api = async (path: string): Promise<{ readonly [key: string]: unknown }> =>
     (await world.kube.api('GET', path)).body as { readonly [key: string]: unknown }
-  const running = (namespace: string, count: number): Promise<readonly string[]> =>
-    vi.waitFor(
-      async () => {
-        const { items } = (await api(`/api/v1/namespaces/${namespace}/pods`)) as unknown as {
-          items: readonly { metadata: { name: string; deletionTimestamp?: string }; status: { phase: string } }[]
-        }
-        const up = items.filter(
-          ({ status, metadata }) => status.phase === 'Running' && metadata.deletionTimestamp === undefined,
-        )
-        if (up.length !== count) throw new Error('the pods do not run yet')
-        return up.map(({ metadata }) => metadata.name)
-      },
-      { timeout: 100_000, interval: 100 },
-    )
+  const pods = (namespace: string, name = 'web'): Promise<readonly string[]> => settled(world.kube.api, namespace, name)
 
   beforeAll(async () => {
     world = await openKubeWorld(POLICY)
@@ -76,9 +64,9 @@ describe.runIf(has('kube-apiserver'))('kubectl verbs before a real API server', 
     await send('POST', '/apis/apps/v1/namespaces/asked/deployments', deployment('asked', 'web:1'))
     const secret = { metadata: { name: 'db' }, stringData: { password: PASSWORD, user: 'shop' } }
     await send('POST', '/api/v1/namespaces/asked/secrets', secret)
-    await Promise.all([running(NS, 1), running('asked', 1)])
+    await Promise.all([pods(NS), pods('asked')])
   })
-  afterAll(() => world.close())
+  afterAll(() => world?.close())
 
   it('top says that the cluster measures nothing', async () => {
     const answer = await structured({ verb: 'top', resource: 'pods' })
@@ -138,7 +126,7 @@ describe.runIf(has('kube-apiserver'))('kubectl verbs before a real API server', 
     expect(await structured({ verb: 'rollout_undo', resource: 'deploy/web', revision: 99 })).toMatchObject({
       status: 'invalid',
     })
-    await running(NS, 1)
+    await pods(NS)
   })
 
   it('asks what the account may do', async () => {
@@ -168,86 +156,80 @@ describe.runIf(has('kube-apiserver'))('kubectl verbs before a real API server', 
 
     it('is not drained where one of its pods must stay', async () => {
       await world.kube.api('POST', '/apis/apps/v1/namespaces/kept/deployments', deployment('kept', 'web:1'))
-      await running('kept', 1)
+      await pods('kept')
       const answer = await structured({ verb: 'drain', name: 'node-1', dry_run: true })
       expect(answer).toMatchObject({ status: 'denied' })
       expect(await api('/api/v1/nodes/node-1')).not.toMatchObject({ spec: { unschedulable: true } })
       await world.kube.api('DELETE', '/apis/apps/v1/namespaces/kept/deployments/web')
       // A pod that is ending still stands on its node, and a drain would name it.
-      await expect
-        .poll(async () => (await api('/api/v1/namespaces/kept/pods'))['items'], { timeout: 100_000 })
-        .toEqual([])
+      await emptied(world.kube.api, 'kept')
     })
 
     it('is drained pod by pod, after approval of every one', async () => {
-      const before = [...(await running(NS, 1)), ...(await running('asked', 1))]
-      const asked = structured({ verb: 'drain', name: 'node-1' })
-      const ticket = await ticketOf(asked)
+      const before = [...(await pods(NS)), ...(await pods('asked'))]
+      const { ticket, answer } = await held({ verb: 'drain', name: 'node-1', namespace: undefined })
       const shown = JSON.stringify(await world.operator.get(`/v1/approvals/${ticket}`))
       for (const name of before) expect(shown).toContain(`pods/${name}/eviction`)
       await world.approve(ticket)
-      const answer = await asked
-      expect(answer).toMatchObject({ status: 'ok' })
-      for (const name of before) expect(String(answer['result'])).toMatch(new RegExp(`${name}\\s+evicted`, 'u'))
+      const ended = await answer
+      expect(ended).toMatchObject({ status: 'ok' })
+      for (const name of before) expect(String(ended['result'])).toMatch(new RegExp(`${name}\\s+evicted`, 'u'))
       await text({ verb: 'uncordon', name: 'node-1' })
-      await Promise.all([running(NS, 1), running('asked', 1)])
+      await Promise.all([pods(NS), pods('asked')])
     })
   })
 
-  const pending = (): Promise<string> =>
-    vi.waitFor(
-      async () => {
-        const { approvals } = await world.operator.get<{ approvals: readonly { id: string; state: string }[] }>(
-          '/v1/approvals?all=true',
-        )
-        const id = approvals.find(({ state }) => state === 'pending')?.id
-        if (id === undefined) throw new Error('nobody is asked')
-        return id
-      },
-      { timeout: 60_000 },
-    )
+  const withdrawals: (() => Promise<void>)[] = []
+  afterEach(async () => {
+    for (const withdraw of withdrawals.splice(0)) await withdraw()
+  })
 
-  /** The ticket a call waits for; a call that does not wait says what it did instead. */
-  const ticketOf = (answer: Promise<Readonly<Record<string, unknown>>>): Promise<string> =>
-    Promise.race([
-      pending(),
-      answer.then((ended) => {
-        throw new Error(`nobody was asked: ${JSON.stringify(ended)}`)
-      }),
-    ])
-
-  interface Shown {
-    readonly preview?: {
-      readonly sections: readonly { readonly title: string; readonly text?: string }[]
-      readonly missing?: string
-    }
+  interface Held {
+    readonly ticket: string
+    readonly preview: ShownTicket['preview']
+    readonly answer: Promise<Readonly<Record<string, unknown>>>
+    readonly tickets: Tickets
   }
 
-  const held = async (
-    args: Readonly<Record<string, unknown>>,
-  ): Promise<{ ticket: string; preview: Shown['preview']; answer: Promise<Readonly<Record<string, unknown>>> }> => {
-    const answer = structured({ namespace: 'asked', ...args })
-    const ticket = await ticketOf(answer)
-    const { preview } = await world.operator.get<Shown>(`/v1/approvals/${ticket}`)
-    return { ticket, preview, answer }
+  const held = async (args: Readonly<Record<string, unknown>>): Promise<Held> => {
+    const tickets = ticketsOf(world.operator)
+    withdrawals.push(() => tickets.withdraw())
+    const answer = structured({ namespace: 'asked', reason: tickets.reason, ...args })
+    const { id, preview } = await tickets.pending(answer)
+    return { ticket: id, preview, answer, tickets }
+  }
+
+  /** A deployment of one test, which nobody writes to any more. */
+  const deployed = async (name: string): Promise<readonly string[]> => {
+    const { metadata, spec, ...rest } = deployment('asked', 'web:1')
+    const labels = { app: name }
+    const made = await world.kube.api('POST', '/apis/apps/v1/namespaces/asked/deployments', {
+      ...rest,
+      metadata: { ...metadata, name },
+      spec: { ...spec, selector: { matchLabels: labels }, template: { ...spec.template, metadata: { labels } } },
+    })
+    expect(made).toMatchObject({ status: 201 })
+    return pods('asked', name)
   }
 
   describe('C14: approvers are shown what would change', () => {
     it('as the difference the server would make', async () => {
+      await deployed('changed')
+      const path = '/apis/apps/v1/namespaces/asked/deployments/changed'
       const { ticket, preview, answer } = await held({
         verb: 'patch',
-        resource: 'deploy/web',
+        resource: 'deploy/changed',
         patch_type: 'strategic',
         patch: { spec: { template: { spec: { containers: [{ name: 'web', image: 'web:3' }] } } } },
       })
       expect(preview?.sections).toHaveLength(1)
-      expect(preview?.sections[0]).toMatchObject({ title: 'patch apps/deployments asked/web' })
+      expect(preview?.sections[0]).toMatchObject({ title: 'patch apps/deployments asked/changed' })
       expect(preview?.sections[0]?.text).toMatch(/- +image: web:1\n\+ +image: web:3/u)
       expect(JSON.stringify(preview)).not.toContain(PASSWORD)
-      expect(JSON.stringify(await api('/apis/apps/v1/namespaces/asked/deployments/web'))).toContain('"web:1"')
+      expect(JSON.stringify(await api(path))).toContain('"web:1"')
       await world.approve(ticket)
       expect(await answer).toMatchObject({ status: 'ok' })
-      expect(JSON.stringify(await api('/apis/apps/v1/namespaces/asked/deployments/web'))).toContain('"web:3"')
+      expect(JSON.stringify(await api(path))).toContain('"web:3"')
     })
 
     it('C10: of a Secret, which values change and none of them', async () => {
@@ -265,16 +247,16 @@ describe.runIf(has('kube-apiserver'))('kubectl verbs before a real API server', 
     })
 
     it('of a deletion, what it is and what hangs on it', async () => {
-      const [name = ''] = await running('asked', 1)
+      const [name = ''] = await deployed('doomed')
       const { ticket, preview, answer } = await held({ verb: 'delete', resource: 'pods', name })
-      expect(preview?.sections[0]?.text).toMatch(/^uid \S+.*\nIt belongs to ReplicaSet web-/u)
+      expect(preview?.sections[0]?.text).toMatch(/^uid \S+.*\nIt belongs to ReplicaSet doomed-/u)
       await world.approve(ticket)
       expect(await answer).toMatchObject({ status: 'ok' })
-      await vi.waitFor(async () => expect(await running('asked', 1)).not.toContain(name), { timeout: 60_000 })
+      expect(await pods('asked', 'doomed')).not.toContain(name)
     })
 
     it('and are told why there is nothing to show', async () => {
-      const [name = ''] = await running('asked', 1)
+      const [name = ''] = await pods('asked')
       const { ticket, preview, answer } = await held({ verb: 'exec', name, command: ['echo', 'hi'] })
       expect(preview).toMatchObject({
         sections: [],
@@ -285,35 +267,32 @@ describe.runIf(has('kube-apiserver'))('kubectl verbs before a real API server', 
     })
 
     it('asks again when the object is another one by then, and changes nothing meanwhile', async () => {
-      const path = '/apis/apps/v1/namespaces/asked/deployments/web'
-      const { ticket, answer } = await held({ verb: 'scale', resource: 'deploy/web', replicas: 3 })
+      await deployed('moved')
+      const path = '/apis/apps/v1/namespaces/asked/deployments/moved'
+      const { ticket, answer, tickets } = await held({ verb: 'scale', resource: 'deploy/moved', replicas: 3 })
       await world.kube.api('PATCH', path, { spec: { replicas: 2 } }, 'application/merge-patch+json')
       await world.approve(ticket)
-      const second = await vi.waitFor(
-        async () => {
-          const id = await pending()
-          if (id === ticket) throw new Error('still the first')
-          return id
-        },
-        { timeout: 60_000 },
-      )
+      const second = await tickets.pending(answer, ticket)
       expect(await api(path)).toMatchObject({ spec: { replicas: 2 } })
-      const { preview } = await world.operator.get<Shown>(`/v1/approvals/${second}`)
-      expect(preview?.sections[0]?.text).toMatch(/- +replicas: 2\n\+ +replicas: 3/u)
-      await world.approve(second)
+      expect(second.preview?.sections[0]?.text).toMatch(/- +replicas: 2\n\+ +replicas: 3/u)
+      await world.approve(second.id)
       expect(await answer).toMatchObject({ status: 'ok' })
       expect(await api(path)).toMatchObject({ spec: { replicas: 3 } })
     })
 
     it('does not ask again because the object reports something', async () => {
-      const path = '/apis/apps/v1/namespaces/asked/deployments/web'
-      await running('asked', 3)
-      const { ticket, answer } = await held({ verb: 'scale', resource: 'deploy/web', replicas: 1 })
-      const { observedGeneration } = (await api(path))['status'] as { observedGeneration: number }
-      const status = { observedGeneration, replicas: 3, unavailableReplicas: 1 }
-      await world.kube.api('PATCH', `${path}/status`, { status }, 'application/merge-patch+json')
+      // A pod of nobody: what it reports is what this test lets it report.
+      const path = '/api/v1/namespaces/asked/pods/lonely'
+      const spec = { containers: [{ name: 'main', image: 'web:1' }] }
+      await world.kube.api('POST', '/api/v1/namespaces/asked/pods', { metadata: { name: 'lonely' }, spec })
+      await running(world.kube.api, 'asked', 'lonely')
+      const { ticket, answer } = await held({ verb: 'label', resource: 'pods/lonely', labels: { tier: 'web' } })
+      const status = { message: 'still here' }
+      const reported = await world.kube.api('PATCH', `${path}/status`, { status }, 'application/merge-patch+json')
+      expect(reported).toMatchObject({ status: 200, body: { status } })
       await world.approve(ticket)
       expect(await answer).toMatchObject({ status: 'ok' })
+      expect(await api(path)).toMatchObject({ metadata: { labels: { tier: 'web' } }, status })
     })
 
     it('says so when a webhook takes no dry runs', async () => {

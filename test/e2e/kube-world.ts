@@ -51,7 +51,8 @@ export async function openKubeWorld(policy?: string): Promise<KubeWorld> {
     const config = (await readFile(path.join(shipped, 'sallyport.yaml'), 'utf8'))
       .replaceAll(/127\.0\.0\.1:74\d\d/gu, '127.0.0.1:0')
       .replace('https://10.0.0.1:6443', made.server)
-    await writeFile(file('sallyport.yaml'), config)
+    // However long a busy machine lets a test take to approve, the call that waits for it is the one that goes on.
+    await writeFile(file('sallyport.yaml'), `${config}approvals: {hold: 4m}\n`)
     const operator = await run(['operator', 'olga', '--json'], dir, {})
     if (operator.code !== 0) throw new Error(`operator: ${operator.stderr}`)
     const operatorToken = (JSON.parse(operator.stdout) as { token: string }).token

@@ -4,8 +4,8 @@ import type { SallyportError } from '../../core/errors.ts'
 import type { ErrorAnswer } from '../../core/http-error.ts'
 import type { Principal } from '../../core/principal.ts'
 
-/** A client tries its second way at once; what comes later is another request. */
-const REMEMBERED_MS = 5_000
+/** A client tries its second way at once, which on a busy machine takes its time; what comes later is another request. */
+const REMEMBERED_MS = 30_000
 const REMEMBERED_MAX = 1_000
 
 /** An answer instead of streams, and why it was given. */
