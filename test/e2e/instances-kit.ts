@@ -193,8 +193,8 @@ async function run(cwd: string, args: readonly string[], env: Readonly<Record<st
   child.stdout.setEncoding('utf8').on('data', (text: string) => (said += text))
   child.stderr.setEncoding('utf8').on('data', (text: string) => (failed += text))
   child.stdin.end()
-  await once(child, 'close')
-  if (child.exitCode !== 0) throw new Error(failed)
+  const [code, signal] = (await once(child, 'close')) as [number | null, NodeJS.Signals | null]
+  if (code !== 0) throw new Error(`${args[0]} ended with ${signal ?? code}: ${failed}${said}`)
   return said
 }
 
