@@ -125,7 +125,6 @@ export async function startFeed(options: FeedOptions): Promise<Feed> {
           resolve(isCaughtUp)
         }
         const timer = globalThis.setTimeout(() => end(false), timeoutMs)
-        timer.unref()
         const entry = { since, resolve: () => end(true) }
         behind.add(entry)
         rouse()
@@ -187,7 +186,8 @@ export async function startFeed(options: FeedOptions): Promise<Feed> {
   async function follow(client: Client): Promise<void> {
     while (!stop.signal.aborted) {
       if (!isWoken) await nap()
-      if (now() - lookedAt < PAUSE_MS) await setTimeout(PAUSE_MS, undefined, { ref: false })
+      // These pauses keep the process alive: one that ended meanwhile would end without what it was asked for, and silently.
+      if (now() - lookedAt < PAUSE_MS) await setTimeout(PAUSE_MS)
       isWoken = false
       if (stop.signal.aborted) return
       const askedAt = now()
