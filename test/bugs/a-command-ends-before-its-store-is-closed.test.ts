@@ -11,12 +11,13 @@ import { createDatabase } from '../services/postgres.ts'
 const CHILD = path.join(import.meta.dirname, '../store/closing-child.ts')
 
 it('a process that closes its shared store comes to its end', async () => {
-  const { host, port, user, password, name, drop } = await createDatabase('')
+  const database = await createDatabase('')
+  const { host, port, user, password, name } = database
   try {
     const address = JSON.stringify({ host, port, user, database: name })
     const { stdout } = await promisify(execFile)(process.execPath, ['--import', 'tsx', CHILD, address, password])
     expect(stdout).toBe('closed\n')
   } finally {
-    await drop()
+    await database.drop()
   }
 })
