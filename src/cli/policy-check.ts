@@ -5,10 +5,12 @@ import { readPolicyFiles, type PolicyFiles } from '../policy/load-files.ts'
 import { loadPolicy } from '../policy/load.ts'
 import type { Policy } from '../policy/policy.ts'
 import { formatProblems, sortProblems, type Problem } from '../policy/problem.ts'
+import { nothingAllowed } from '../policy/watch.ts'
 import { EXIT } from './exit-code.ts'
 import { holdAgainst } from './policy-against.ts'
 import { denyLists } from './policy-ways-around.ts'
 import { openTerminal, printable, type Terminal } from './terminal.ts'
+import { counted } from './units.ts'
 
 /** Options of `policy check`. */
 export interface CheckOptions {
@@ -22,7 +24,7 @@ export interface CheckOptions {
 export async function policyCheck(options: CheckOptions): Promise<void> {
   const terminal = openTerminal(options)
   const config = loadConfig(options.config)
-  const { files, ...read } = await readPolicyFiles(config.policiesDir)
+  const { files, isMissing, ...read } = await readPolicyFiles(config.policiesDir)
   const loaded = loadPolicy(files, knownOf(config.targets))
   const mistakes = [...read.problems, ...(loaded.problems ?? [])]
   const against =
@@ -30,8 +32,10 @@ export async function policyCheck(options: CheckOptions): Promise<void> {
       ? undefined
       : await holdAgainst(options.against, config, loaded.policy)
   const problems = [...mistakes, ...(against?.problems ?? [])]
+  const isClosed = loaded.policy?.rules.every(({ effect }) => effect === 'deny') === true
+  const nothing = isClosed ? [nothingAllowed(config.policiesDir, isMissing)] : []
   const lists = loaded.policy === undefined ? [] : denyLists(loaded.policy, config.targets, Date.now())
-  const warnings = sortProblems([...loaded.warnings, ...lists])
+  const warnings = sortProblems([...nothing, ...loaded.warnings, ...lists])
   if (terminal.isJson) {
     terminal.json({
       ok: problems.length === 0,
@@ -47,9 +51,10 @@ export async function policyCheck(options: CheckOptions): Promise<void> {
       terminal.line(printable(`${against?.target ?? ''}: ${severity}: ${message}`))
     }
     if (problems.length === 0 && loaded.policy !== undefined) {
-      terminal.line(`${files.length} files, ${loaded.policy.rules.length} rules: fine. Policy ${loaded.policy.version}`)
+      const counts = `${counted(files.length, 'file')}, ${counted(loaded.policy.rules.length, 'rule')}`
+      terminal.line(`${counts}: fine. Policy ${loaded.policy.version}`)
     } else {
-      terminal.note(`sallyport: the policies in ${config.policiesDir} have ${problems.length} mistakes`)
+      terminal.note(`sallyport: the policies in ${config.policiesDir} have ${counted(problems.length, 'mistake')}`)
     }
   }
   if (problems.length > 0) process.exitCode = EXIT.invalid

@@ -30,7 +30,7 @@ export async function recordingsVerify(directory: string | undefined, options: V
   }
   for (const { file, line, text } of report.notes) terminal.line(`  ${printable(`${file}:${line}: ${text}`)}`)
   const trust = report.isKeyTrusted ? '' : ' The key was the one beside them; --key takes one you keep yourself.'
-  const open = report.open === 0 ? '' : ` ${report.open} are still open.`
+  const open = report.open === 0 ? '' : ` ${report.open} of them ${report.open === 1 ? 'is' : 'are'} still open.`
   if (report.ok)
     terminal.line(
       `${terminal.paint('green', '✓')} ${report.files.length} files are as they were written.${open}${trust}`,

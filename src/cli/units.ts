@@ -14,3 +14,8 @@ export function durationMs(text: string): number {
 export function words(values: readonly string[] | undefined): string[] {
   return (values ?? []).flatMap((value) => value.split(',')).flatMap((word) => (word === '' ? [] : [word]))
 }
+
+/** A number with its noun: `1 file`, `2 files`. */
+export function counted(count: number, noun: string): string {
+  return `${count} ${noun}${count === 1 ? '' : 's'}`
+}

@@ -76,9 +76,14 @@ export async function watchPolicies(options: WatchOptions): Promise<PolicySource
   return follow(first.policy, first, options)
 }
 
-function follow(initial: Policy, first: Pick<Loaded, 'files' | 'directories'>, options: WatchOptions): PolicySource {
+function follow(
+  initial: Policy,
+  first: Pick<Loaded, 'files' | 'directories' | 'warnings'>,
+  options: WatchOptions,
+): PolicySource {
   let policy = initial
   let files = first.files
+  let warned = textOf(first.warnings)
   /** What the own files said when they were last taken; another policy may be in force since. */
   let ownVersion = initial.version
   let isAsked = false
@@ -104,7 +109,9 @@ function follow(initial: Policy, first: Pick<Loaded, 'files' | 'directories'>, o
     try {
       const loaded = await readAndLoad(options)
       if (!isClosed) observe(loaded.directories)
-      const problems = loaded.isMissing ? [missing(options.directory)] : (loaded.problems ?? [])
+      // Policies that were never there cannot have gone.
+      const isGone = loaded.isMissing && files.length > 0
+      const problems = isGone ? [missing(options.directory)] : (loaded.problems ?? [])
       if (isClosed || loaded.policy === undefined || problems.length > 0) {
         if (!isClosed) options.onProblems?.(problems)
         return { isChanged: false, policy, problems, warnings: loaded.warnings }
@@ -117,7 +124,10 @@ function follow(initial: Policy, first: Pick<Loaded, 'files' | 'directories'>, o
       // The swap is one assignment: a call decides under the old policy or the new one, never under half of each.
       if (isChanged) policy = loaded.policy
       if (isChanged) files = loaded.files
-      if (loaded.warnings.length > 0) options.onWarnings?.(loaded.warnings)
+      // Said once: editors touch files often, and what is meant all the same need not be heard each time.
+      const isHeard = !isOwnWanted && textOf(loaded.warnings) === warned
+      warned = textOf(loaded.warnings)
+      if (loaded.warnings.length > 0 && !isHeard) options.onWarnings?.(loaded.warnings)
       options.onTaken?.()
       if (isChanged) options.onPolicy?.(policy, previous, 'own files')
       return { isChanged, policy, problems: [], warnings: loaded.warnings }
@@ -200,6 +210,10 @@ type Loaded = ReturnType<typeof loadPolicy> & {
   readonly isMissing: boolean
 }
 
+function textOf(warnings: readonly Problem[]): string {
+  return formatProblems(warnings)
+}
+
 async function readAndLoad({ directory, known }: WatchOptions): Promise<Loaded> {
   const { files, problems, directories, isMissing } = await readPolicyFiles(directory)
   if (problems.length > 0) return { problems, warnings: [], files, directories, isMissing }
@@ -207,11 +221,21 @@ async function readAndLoad({ directory, known }: WatchOptions): Promise<Loaded> 
   if (result.policy === undefined || result.policy.rules.some(({ effect }) => effect !== 'deny')) {
     return { ...result, files, directories, isMissing }
   }
+  return {
+    ...result,
+    warnings: [nothingAllowed(directory, isMissing), ...result.warnings],
+    files,
+    directories,
+    isMissing,
+  }
+}
+
+/** What is said of a directory whose policies allow nothing at all. */
+export function nothingAllowed(directory: string, isMissing: boolean): Problem {
   const message = isMissing
     ? 'The policy directory is missing: everything is denied until policies are there.'
     : 'No policy allows anything: every call is denied.'
-  const warning = { path: directory, line: 1, column: 1, message }
-  return { ...result, warnings: [warning, ...result.warnings], files, directories, isMissing }
+  return { path: directory, line: 1, column: 1, message }
 }
 
 function missing(directory: string): Problem {

@@ -125,6 +125,24 @@ describe('the policy in force', () => {
 })
 
 describe('watching', () => {
+  it('says once what is probably not meant, and of policies that were never there not that they are gone', async () => {
+    const warned: string[] = []
+    const problems: string[] = []
+    const taken = next<void>()
+    const source = await start({
+      directory: join(directory, 'missing'),
+      isWatching: true,
+      onWarnings: (list) => warned.push(formatProblems(list)),
+      onProblems: (list) => problems.push(formatProblems(list)),
+      // The look after the start, which sees what came between the first read and the first watch.
+      onTaken: taken.resolve,
+    })
+    await taken.promise
+    expect(warned).toEqual([expect.stringContaining('The policy directory is missing')])
+    await source.reload()
+    expect([warned.length, problems]).toEqual([2, []])
+  })
+
   it('follows a file that is written, one that is renamed into place, and one in a new directory', async () => {
     await write('a.yaml', rules(READ))
     let wait = next<string>()
