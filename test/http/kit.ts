@@ -75,6 +75,8 @@ export function httpKit(options: {
   readonly consent?: Approvals['consent']
   /** Milliseconds since the epoch; a time that stands still unless told. */
   readonly now?: () => number
+  /** The credential of the target, in place of {@link SECRET}. */
+  readonly secret?: string
   /** Whether a token still counts, and who is frozen; everybody's does, and nobody is. */
   readonly admitting?: Partial<Pick<PermitRooms, 'isCurrent' | 'barred'>>
 }): HttpKit {
@@ -133,7 +135,7 @@ export function httpKit(options: {
       isCurrent: async () => true,
       ...options.admitting,
     }),
-    credentials: { read: async () => ({ user: 'robot', value: SECRET }) },
+    credentials: { read: async () => ({ user: 'robot', value: options.secret ?? SECRET }) },
     masking: createMasking({ hashKey: new Uint8Array(32) }),
     now: options.now ?? (() => 1_700_000_000_000),
   }

@@ -22,15 +22,17 @@ const INTERIM_MAX = 16
 /**
  * Sends one request on a pool's connection and waits for the head of its answer.
  *
+ * @param onBegun called before its first byte is sent.
  * @throws whatever undici met; the reason of `signal`.
  */
 export async function exchange(
   pool: Pool,
   request: Dispatcher.DispatchOptions,
   signal: AbortSignal,
+  onBegun: () => void,
 ): Promise<Answered> {
   signal.throwIfAborted()
-  const one = new Exchange(signal)
+  const one = new Exchange(signal, onBegun)
   pool.dispatch(request, one)
   return one.answered
 }
@@ -39,6 +41,7 @@ export async function exchange(
 class Exchange implements Dispatcher.DispatchHandler, AsyncIterableIterator<Buffer> {
   readonly answered: Promise<Answered>
   readonly #signal: AbortSignal
+  readonly #onBegun: () => void
   readonly #pieces: Buffer[] = []
   #answer: (answered: Answered) => void = () => undefined
   #fail: (error: unknown) => void = () => undefined
@@ -49,8 +52,9 @@ class Exchange implements Dispatcher.DispatchHandler, AsyncIterableIterator<Buff
   #error: { readonly cause: unknown } | undefined
   #wake: (() => void) | undefined
 
-  constructor(signal: AbortSignal) {
+  constructor(signal: AbortSignal, onBegun: () => void) {
     this.#signal = signal
+    this.#onBegun = onBegun
     this.answered = new Promise((resolve, reject) => {
       this.#answer = resolve
       this.#fail = reject
@@ -61,6 +65,7 @@ class Exchange implements Dispatcher.DispatchHandler, AsyncIterableIterator<Buff
   onRequestStart(controller: Dispatcher.DispatchController): void {
     this.#controller = controller
     if (this.#signal.aborted) controller.abort(this.#signal.reason as Error)
+    else this.#onBegun()
   }
 
   onResponseStart(controller: Dispatcher.DispatchController, status: number, headers: Answered['headers']): void {

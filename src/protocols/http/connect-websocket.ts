@@ -8,10 +8,9 @@
 import { WebSocket, type RawData } from 'ws'
 import type { Chunk, RowsChunk } from '../../core/chunk.ts'
 import { SallyportError } from '../../core/errors.ts'
-import { vettedAddresses } from './connect-addresses.ts'
-import { mapError } from './connect-errors.ts'
+import { mapError, type Reached } from './connect-errors.ts'
 import { HEADER_BYTES_MAX } from './connect-pool.ts'
-import { ADDRESSES_TRIED_MAX, type Sending } from './connector.ts'
+import { addressesOf, type Sending } from './connector.ts'
 import { secretsOf, sentHeaders } from './sent-headers.ts'
 import { MESSAGE_BYTES_MAX, readPiece, rowOf, type Message } from './websocket-message.ts'
 
@@ -65,32 +64,31 @@ export async function* talk(sending: Sending): AsyncGenerator<Chunk, void, undef
     }
     yield { kind: 'exit', status: String(inbox.code), truncated: false }
   } catch (error) {
-    throw mapError(error, permit.signal, true)
+    throw mapError(error, permit.signal, 'answer')
   } finally {
     inbox.close()
   }
 }
 
 async function opened(sending: Sending): Promise<WebSocket> {
-  const { plan, permit, options, lookup } = sending
-  const addresses = (await vettedAddresses(plan.request.url, options, lookup, permit.signal)).slice(
-    0,
-    ADDRESSES_TRIED_MAX,
-  )
+  const { permit } = sending
+  const addresses = await addressesOf(sending)
   for (const [index, address] of addresses.entries()) {
+    let reached: Reached = 'nothing'
     try {
-      return await open(sending, address)
+      return await open(sending, address, () => (reached = 'request'))
     } catch (error) {
-      const mapped = mapError(error, permit.signal, false)
+      const mapped = mapError(error, permit.signal, reached)
       if (index === addresses.length - 1 || mapped.code !== 'ERR_UPSTREAM_UNREACHABLE') throw mapped
     }
   }
-  throw mapError(undefined, permit.signal, false)
+  throw mapError(undefined, permit.signal, 'nothing')
 }
 
 async function open(
   { plan, permit, options, secret, pools }: Sending,
   address: Parameters<Sending['pools']['connecting']>[0],
+  onBegun: () => void,
 ): Promise<WebSocket> {
   const { url, upgrade } = plan.request
   permit.signal.throwIfAborted()
@@ -104,6 +102,12 @@ async function open(
     perMessageDeflate: false,
     maxPayload: MESSAGE_BYTES_MAX,
     maxHeaderSize: HEADER_BYTES_MAX,
+    finishRequest: (request) => {
+      // It waits in the connection until that is made.
+      const made = url.protocol === 'https:' ? 'secureConnect' : 'connect'
+      request.once('socket', (connection) => void connection.once(made, onBegun))
+      request.end()
+    },
   })
   const abort = (): void => socket.terminate()
   permit.signal.addEventListener('abort', abort, { once: true })

@@ -4,13 +4,14 @@
  *
  * @packageDocumentation
  */
+import type { LookupAddress } from 'node:dns'
 import { Readable } from 'node:stream'
 import type { Call, Permit, Secret } from '../../core/call.ts'
 import type { Chunk } from '../../core/chunk.ts'
 import { SallyportError } from '../../core/errors.ts'
 import { vettedAddresses, type Lookup } from './connect-addresses.ts'
 import { decoded } from './connect-decode.ts'
-import { mapError } from './connect-errors.ts'
+import { mapError, type Reached } from './connect-errors.ts'
 import { exchange, type Answered } from './connect-exchange.ts'
 import type { Pools } from './connect-pool.ts'
 import type { EchoFilter, EchoFilters, EchoStream } from './echo.ts'
@@ -34,7 +35,7 @@ export interface Sending {
 }
 
 /** A service that is reached under several addresses is tried at so many. */
-export const ADDRESSES_TRIED_MAX = 4
+const ADDRESSES_TRIED_MAX = 4
 
 /** A body up to this size is one piece. */
 const WHOLE_BYTES_MAX = 64 * 1024
@@ -75,7 +76,7 @@ export async function* send(sending: Sending): AsyncGenerator<Chunk, void, undef
     if (body.withheld !== undefined) yield withheld(body.withheld)
     yield exit(status, body.isCut)
   } catch (error) {
-    throw mapError(error, permit.signal, true)
+    throw mapError(error, permit.signal, 'answer')
   } finally {
     // A body nobody reads to its end would keep its connection for good.
     answered.close()
@@ -83,11 +84,11 @@ export async function* send(sending: Sending): AsyncGenerator<Chunk, void, undef
 }
 
 async function request(sending: Sending): Promise<Answered> {
-  const { call, plan, permit, options, pools, lookup, secret } = sending
+  const { call, plan, permit, options, pools, secret } = sending
   const { url, method, body } = plan.request
-  const addresses = await vettedAddresses(url, options, lookup, permit.signal)
-  const tried = addresses.slice(0, ADDRESSES_TRIED_MAX)
+  const tried = await addressesOf(sending)
   for (const [index, address] of tried.entries()) {
+    let reached: Reached = 'nothing'
     try {
       const asked = {
         // The parsed URL's own words: a path that is put together again may come out as another.
@@ -97,15 +98,25 @@ async function request(sending: Sending): Promise<Answered> {
         ...(plan.streams && call.input !== undefined && { body: streamed(call.input, options.requestBytesMax) }),
         ...(!plan.streams && body !== undefined && { body }),
       }
-      return await exchange(pools.to(url, address), asked, permit.signal)
+      return await exchange(pools.to(url, address), asked, permit.signal, () => (reached = 'request'))
     } catch (error) {
-      const mapped = mapError(error, permit.signal, false)
+      const mapped = mapError(error, permit.signal, reached)
       const isLast = index === tried.length - 1
-      // A stream that was begun cannot be sent again.
+      // Unreachable is what nothing was sent to. A stream that was begun cannot be read again.
       if (isLast || plan.streams || mapped.code !== 'ERR_UPSTREAM_UNREACHABLE') throw mapped
     }
   }
-  throw mapError(undefined, permit.signal, false)
+  throw mapError(undefined, permit.signal, 'nothing')
+}
+
+/** The addresses that are tried, one after the other. */
+export async function addressesOf({ plan, permit, options, lookup }: Sending): Promise<readonly LookupAddress[]> {
+  try {
+    const addresses = await vettedAddresses(plan.request.url, options, lookup, permit.signal)
+    return addresses.slice(0, ADDRESSES_TRIED_MAX)
+  } catch (error) {
+    throw mapError(error, permit.signal, 'nothing')
+  }
 }
 
 /** The caller's own stream, cut off with an error where it becomes too long. */

@@ -30,7 +30,8 @@ export function httpProtocol(lookup: Lookup): Protocol<HttpPlan> {
   let isClosed = false
 
   function upstreamOf(target: Target, options: HttpOptions): Upstream {
-    if (isClosed) throw new SallyportError('ERR_SHUTTING_DOWN', 'The gateway is shutting down.')
+    if (isClosed)
+      throw new SallyportError('ERR_SHUTTING_DOWN', 'The gateway is shutting down.', { facts: { noEffect: true } })
     const key = `${target.name}\n${target.endpoint}`
     const known = upstreams.get(key)
     if (known !== undefined) return known
@@ -59,7 +60,9 @@ export function httpProtocol(lookup: Lookup): Protocol<HttpPlan> {
     execute(call, plan, permit, secret) {
       const { refused } = plan
       if (refused !== undefined) {
-        throw new SallyportError('ERR_DENIED', refused.message, { facts: { construct: refused.construct } })
+        throw new SallyportError('ERR_DENIED', refused.message, {
+          facts: { construct: refused.construct, noEffect: true },
+        })
       }
       const options = call.target.options as HttpOptions
       const sending = { call, plan, permit, secret, options, lookup, ...upstreamOf(call.target, options) }
