@@ -7,6 +7,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { SallyportError } from '../../core/errors.ts'
 import type { JsonValue } from '../../core/json.ts'
+import { withoutEffect } from './connect-errors.ts'
 import { RefusedByServer, type Step } from './connect-step.ts'
 import { sortPods } from './drain-pods.ts'
 import type { KubeRequest } from './request.ts'
@@ -34,7 +35,10 @@ export async function drainNode(
     })
   }
   // Before anything changes: what stands in the way is said first, as kubectl does.
-  const found = sortPods(await step(list), drain)
+  const pods = await step(list).catch((error: unknown) => {
+    throw withoutEffect(error, signal)
+  })
+  const found = sortPods(pods, drain)
   if (found.blocked.length > 0) {
     const shown = found.blocked.slice(0, 10).join('; ')
     throw new SallyportError('ERR_INVALID_INPUT', `The node was not drained: ${shown}.`, { facts: { noEffect: true } })
@@ -43,7 +47,11 @@ export async function drainNode(
   const rows: JsonValue[] = found.skipped.map(({ namespace, name, why }) => row(namespace, name, why))
   for (const [index, { namespace, name }] of drain.pods.entries()) {
     const eviction = evictions[index]
-    if (eviction !== undefined) rows.push(row(namespace, name, await evicted(eviction, step, signal)))
+    if (eviction === undefined) continue
+    const done = await evicted(eviction, step, signal).catch((error: unknown) => {
+      throw cordon.isDryRun ? error : halfWay(error, signal, `${index} of ${drain.pods?.length ?? 0}`)
+    })
+    rows.push(row(namespace, name, done))
   }
   const planned = new Set(drain.pods.map(({ uid }) => uid))
   for (const { namespace, name, uid } of found.pods) {
@@ -53,6 +61,17 @@ export async function drainNode(
     ['kind', 'Drain'],
     ['pods', rows],
   ])
+}
+
+/** Fail closed: what ended a drain may have changed nothing itself, but by then the node is cordoned, and pods are gone. */
+function halfWay(cause: unknown, signal: AbortSignal, tried: string): SallyportError {
+  const { code, message, facts } = SallyportError.from(cause)
+  const { noEffect: _, ...rest } = facts
+  return new SallyportError(
+    signal.aborted ? code : 'ERR_OUTCOME_UNKNOWN',
+    `The drain ended half-way: the node is cordoned, and ${tried} pods had been tried. ${message}`,
+    { facts: rest, cause },
+  )
 }
 
 async function evicted(request: KubeRequest, step: Step, signal: AbortSignal): Promise<string> {

@@ -28,6 +28,12 @@ const MEANINGS: Readonly<Record<string, Meaning>> = {
 }
 
 /**
+ * Codes that a handshake ends with before anything is sent on its connection. Other errors of TLS (`ERR_SSL_…`, `EPROTO`)
+ * may come at any time: whoever breaks a record may do so behind a request that was carried out.
+ */
+const IDENTITY = /^(?:CERT_|ERR_TLS_CERT_|DEPTH_ZERO_|SELF_SIGNED_|UNABLE_TO_|ERR_SSL_WRONG_VERSION_NUMBER$)/u
+
+/**
  * Turns what went wrong with a request into what its caller may know.
  *
  * @param isAnswered whether headers of an answer had come.
@@ -40,6 +46,22 @@ export function mapError(error: unknown, signal: AbortSignal, isAnswered: boolea
   return new SallyportError(mapped, message, { facts: isUnsent === true ? { noEffect: true } : {}, cause: error })
 }
 
+/**
+ * What went wrong before anything of a call could have changed something: whatever it was, nothing is left of it. Of a
+ * connection that broke that is worth saying in other words, as it usually means that nobody knows.
+ */
+export function withoutEffect(error: unknown, signal: AbortSignal): SallyportError {
+  const { code, message, facts, detail, cause } = mapError(error, signal, false)
+  const isLost = code === 'ERR_UPSTREAM_LOST'
+  return new SallyportError(isLost ? 'ERR_UPSTREAM_UNREACHABLE' : code, isLost ? BROKEN_BEFORE : message, {
+    facts: { ...facts, noEffect: true },
+    ...(detail !== undefined && { detail }),
+    ...(cause !== undefined && { cause }),
+  })
+}
+
+const BROKEN_BEFORE = 'The connection to the API server broke before anything was changed.'
+
 /** Why a call was stopped. */
 export function reasonOf(signal: AbortSignal): SallyportError {
   if (signal.reason instanceof SallyportError) return signal.reason
@@ -49,8 +71,11 @@ export function reasonOf(signal: AbortSignal): SallyportError {
 function meaningOf(code: string, isAnswered: boolean): Meaning {
   const known = MEANINGS[code]
   if (known !== undefined) return known
-  if (/^(?:CERT_|ERR_TLS_|DEPTH_ZERO|SELF_SIGNED|UNABLE_TO_|ERR_SSL_|EPROTO)/u.test(code)) {
+  if (!isAnswered && IDENTITY.test(code)) {
     return { ...UNREACHABLE, message: 'The API server did not prove who it is (TLS).' }
+  }
+  if (!isAnswered && code.startsWith('ERR_OSSL_')) {
+    return { ...UNREACHABLE, code: 'ERR_CREDENTIAL_MISSING', message: 'The client certificate or its key is unusable.' }
   }
   return {
     code: 'ERR_UPSTREAM_LOST',

@@ -10,6 +10,7 @@
 import { createHash } from 'node:crypto'
 import { SallyportError } from '../../core/errors.ts'
 import { isJsonObject, parseJson, writeJson, type JsonObject, type JsonValue } from '../../core/json.ts'
+import { withoutEffect } from './connect-errors.ts'
 import { ask, send, type Answer, type Upstream } from './connect-send.ts'
 import { bodyOf } from './read-body.ts'
 import { readRequest } from './read-request.ts'
@@ -170,7 +171,10 @@ export async function sendGuarded(
 }
 
 async function checked(request: KubeRequest, digest: string, upstream: Upstream): Promise<Found> {
-  const found = await findBefore(request, upstream)
+  const found = await findBefore(request, upstream).catch((error: unknown) => {
+    // Nothing was sent yet, or the server has said no to it.
+    throw withoutEffect(error, upstream.signal)
+  })
   if (found.digest === digest) return found
   throw stale('What the call would change is no longer what it was when the approvers were shown it.')
 }

@@ -6,7 +6,7 @@
 import type { Dispatcher } from 'undici'
 import { SallyportError } from '../../core/errors.ts'
 import { parseJson, type JsonValue } from '../../core/json.ts'
-import { mapError } from './connect-errors.ts'
+import { mapError, withoutEffect } from './connect-errors.ts'
 import type { Login } from './connect-login.ts'
 import type { Pools } from './connect-pool.ts'
 import type { KubeOptions } from './options.ts'
@@ -39,6 +39,8 @@ export function sentTarget(request: KubeRequest, { server }: KubeOptions): strin
 export async function send(request: KubeRequest, upstream: Upstream, accept = request.accept): Promise<Answer> {
   const { options, pools, login, signal } = upstream
   const { method, body } = request
+  // Whoever was stopped by now has sent nothing.
+  if (signal.aborted) throw withoutEffect(undefined, signal)
   try {
     return await pools.of(login).request({
       path: sentTarget(request, options),

@@ -9,7 +9,7 @@ import type { Chunk } from '../../core/chunk.ts'
 import { SallyportError } from '../../core/errors.ts'
 import { parseJson, writeJson, type JsonValue } from '../../core/json.ts'
 import { runRemote } from './connect-remote.ts'
-import { mapError } from './connect-errors.ts'
+import { mapError, withoutEffect } from './connect-errors.ts'
 import { send, wholeOf, type Upstream } from './connect-send.ts'
 import { acceptUnder } from './connector.ts'
 import { dated } from './connect-dated.ts'
@@ -35,7 +35,7 @@ export async function* runTool(
   const { tool, requests } = plan
   const [first] = requests
   if (tool === undefined || first === undefined)
-    throw new SallyportError('ERR_INVALID_INPUT', 'There is nothing to run.')
+    throw new SallyportError('ERR_INVALID_INPUT', 'There is nothing to run.', { facts: { noEffect: true } })
   if (first.verb === 'exec') yield* command(call, first, permit, upstream)
   else if (first.verb === 'logs') yield* log(first, permit, upstream)
   else yield* objects(tool, requests, permit, upstream)
@@ -92,7 +92,11 @@ async function resultOf(
     ])
   }
   if (tool.command === 'rollout_undo' && second !== undefined && third !== undefined) {
-    const patch = undoPatch(await step(first), await step(second), tool.revision)
+    const read = (request: KubeRequest): Promise<JsonValue> =>
+      step(request).catch((error: unknown) => {
+        throw withoutEffect(error, upstream.signal)
+      })
+    const patch = undoPatch(await read(first), await read(second), tool.revision)
     const { isOpen: _, ...change } = third
     const request = { ...change, body: bodyOf(patch, 'application/json-patch+json') }
     if (undone !== undefined && hashOfUndo(request) !== undone) {

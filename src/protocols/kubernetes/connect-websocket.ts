@@ -1,7 +1,8 @@
 import type { IncomingMessage } from 'node:http'
 import { WebSocket } from 'ws'
 import { SallyportError } from '../../core/errors.ts'
-import { lost, REFUSAL_BYTES_MAX, unreachable } from './connect-stream-types.ts'
+import { mapError, withoutEffect } from './connect-errors.ts'
+import { lost, REFUSAL_BYTES_MAX } from './connect-stream-types.ts'
 import type { OpenStreams, StreamRefusal, StreamRequest } from './connect-stream-types.ts'
 import { isStdinEnd, MESSAGE_BYTES_MAX, readFrame, STDIN_END, V5, type Frame } from './streams/channels.ts'
 import { Pieces } from './streams/pieces.ts'
@@ -18,7 +19,7 @@ export function openWebSocket(
   const secure = new URL(url)
   secure.protocol = url.protocol === 'http:' ? 'ws:' : 'wss:'
   return new Promise((resolve, reject) => {
-    if (signal.aborted) return reject(SallyportError.from(signal.reason))
+    if (signal.aborted) return reject(withoutEffect(undefined, signal))
     const socket = new WebSocket(secure, [...protocols], {
       ...tls,
       headers: { ...headers },
@@ -37,7 +38,8 @@ export function openWebSocket(
     const received = receive(socket)
     socket.once('error', (cause) => {
       signal.removeEventListener('abort', abort)
-      reject(unreachable(cause))
+      // A server may have begun to run what was asked for, and then not have come to say so.
+      reject(mapError(cause, signal, false))
     })
     socket.once('unexpected-response', (_request, response: IncomingMessage) => {
       signal.removeEventListener('abort', abort)

@@ -32,7 +32,9 @@ export function createKubernetes(): Protocol<KubePlan> {
   let isClosed = false
 
   function poolsOf(target: Target, options: KubeOptions): Pools {
-    if (isClosed) throw new SallyportError('ERR_SHUTTING_DOWN', 'The gateway is shutting down.')
+    if (isClosed) {
+      throw new SallyportError('ERR_SHUTTING_DOWN', 'The gateway is shutting down.', { facts: { noEffect: true } })
+    }
     const key = JSON.stringify([target.name, endpointOf(options)])
     const known = pools.get(key)
     if (known !== undefined) return known
@@ -90,7 +92,9 @@ export function createKubernetes(): Protocol<KubePlan> {
     async *execute(call: Call, plan: KubePlan, permit: Permit, secret: Secret): AsyncGenerator<Chunk, void, undefined> {
       const { refused } = plan
       if (refused !== undefined) {
-        throw new SallyportError('ERR_DENIED', refused.message, { facts: { construct: refused.construct } })
+        throw new SallyportError('ERR_DENIED', refused.message, {
+          facts: { construct: refused.construct, noEffect: true },
+        })
       }
       const upstream = await upstreamOf(call.target, secret, permit.signal)
       if (plan.door === 'api') yield* runApi(call, plan, permit, upstream)

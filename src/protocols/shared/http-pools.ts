@@ -103,6 +103,7 @@ function authorities(file: string): string {
     return readFileSync(file, 'utf8')
   } catch (cause) {
     throw new SallyportError('ERR_CONFIG_INVALID', 'The file with authorities of this target cannot be read.', {
+      facts: { noEffect: true },
       detail: file,
       cause,
     })
