@@ -1,4 +1,5 @@
 import { spawn } from 'node:child_process'
+import { existsSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 
 /** What a command did. */
@@ -15,9 +16,7 @@ export interface RunOptions {
   readonly input?: string
 }
 
-const CLI = fileURLToPath(new URL('../../src/cli.ts', import.meta.url))
-const TSX = import.meta.resolve('tsx')
-const TSCONFIG = fileURLToPath(new URL('../../tsconfig.json', import.meta.url))
+const CLI = fileURLToPath(new URL('../../dist/src/cli.js', import.meta.url))
 
 /** Runs the command line as its own process, with nothing of our environment but what it needs to start. */
 export function sallyport(args: readonly string[], options: RunOptions = {}): Promise<Ran> {
@@ -35,9 +34,10 @@ export function sallyport(args: readonly string[], options: RunOptions = {}): Pr
 
 /** Starts the command line and leaves it running; whoever starts it ends it. */
 export function start(args: readonly string[], options: RunOptions = {}) {
-  return spawn(process.execPath, ['--import', TSX, CLI, ...args], {
+  if (!existsSync(CLI)) throw new Error('There is no build. Run: npm run build')
+  return spawn(process.execPath, [CLI, ...args], {
     cwd: options.cwd ?? '/',
-    env: { PATH: process.env['PATH'], HOME: '/nonexistent', TSX_TSCONFIG_PATH: TSCONFIG, ...options.env },
+    env: { PATH: process.env['PATH'], HOME: '/nonexistent', ...options.env },
     stdio: ['pipe', 'pipe', 'pipe'],
   })
 }
