@@ -132,7 +132,12 @@ async function openShared(directory: string, { master, ...options }: SharedStore
     await writeKeyFile(keyFile, found)
   }
   const keys = keysFrom(master)
-  return { keys, ownKeys: keysFrom(found.master), store: await openPostgresStore({ ...options, key: keys.store }) }
+  const store = await openPostgresStore({
+    ...options,
+    key: keys.store,
+    markFile: path.join(directory, 'store-seen.json'),
+  })
+  return { keys, ownKeys: keysFrom(found.master), store }
 }
 
 async function refuseStoreWithoutKeys(keyFile: string, storeFile: string): Promise<void> {

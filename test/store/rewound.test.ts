@@ -1,13 +1,17 @@
+import { rm, writeFile } from 'node:fs/promises'
+import path from 'node:path'
 import { expect, it } from 'vitest'
 import { insert } from '../../src/store/store.ts'
+import { temporaryDirectory } from './kit.ts'
 import { sharedPlace } from './shared.ts'
 
 it(
-  'a store that was put back from a backup is refused until the gateway is started anew',
+  'a store that was put back from a backup is refused, also after a restart, until somebody says that it is known',
   { timeout: 60_000 },
   async () => {
     const { database, open } = await sharedPlace()
-    const store = await open({ mirrored: ['tokens'] })
+    const markFile = path.join(await temporaryDirectory(), 'seen.json')
+    const store = await open({ mirrored: ['tokens'], markFile })
     await insert(store, 'tokens', 'old', { ok: true })
     const { admin } = database
     const { rows } = await admin.query<{ last: string }>('SELECT last_value AS last FROM sallyport.version')
@@ -31,7 +35,28 @@ it(
     await expect.poll(refusal, { timeout: 30_000 }).toContain('further back in time')
     await expect(store.commit([])).rejects.toMatchObject({ code: 'ERR_STORE_FAILED' })
     await expect(store.lease('l', 'h', 1_000)).rejects.toMatchObject({ code: 'ERR_STORE_FAILED' })
-    const anew = await open({ mirrored: ['tokens'] })
+    await store.close()
+    await expect(open({ mirrored: ['tokens'], markFile })).rejects.toMatchObject({
+      code: 'ERR_STORE_FAILED',
+      message: expect.stringContaining(`${markFile} is removed`) as string,
+    })
+    await rm(markFile)
+    const anew = await open({ mirrored: ['tokens'], markFile })
     expect(await anew.get('tokens', 'old')).toMatchObject({ value: { ok: true } })
   },
 )
+
+it('another store, and one that went on, are taken; a mark nobody can read is not', { timeout: 60_000 }, async () => {
+  const [first, second] = [await sharedPlace(), await sharedPlace()]
+  const markFile = path.join(await temporaryDirectory(), 'seen.json')
+  const store = await first.open({ markFile })
+  for (let n = 0; n < 5; n++) await insert(store, 'tokens', `t${n}`, {})
+  await store.close()
+  const again = await first.open({ markFile })
+  await again.close()
+  await (await second.open({ markFile })).close()
+  await writeFile(markFile, '{"format":1')
+  await expect(first.open({ markFile })).rejects.toMatchObject({
+    message: expect.stringContaining('damaged') as string,
+  })
+})

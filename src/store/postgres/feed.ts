@@ -44,6 +44,8 @@ export interface Feed {
   ageMs(): number
   /** What the clock of the store says now, in milliseconds since the epoch. */
   time(): number
+  /** The highest version of a document that was seen. */
+  reached(): number
   /** Resolves once everything that was durable when this was called has been told, or after `timeoutMs`. */
   caughtUp(timeoutMs: number): Promise<boolean>
   /** Calls what was told out of date until the next answer. */
@@ -116,6 +118,7 @@ export async function startFeed(options: FeedOptions): Promise<Feed> {
   return {
     ageMs: () => now() - confirmedAt,
     time: () => Math.round(now() + apart),
+    reached: () => reached.version,
     caughtUp(timeoutMs) {
       const since = now()
       return new Promise((resolve) => {

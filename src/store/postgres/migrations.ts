@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto'
 import type { ClientBase } from 'pg'
 import { SallyportError } from '../../core/errors.ts'
 
@@ -126,6 +127,7 @@ export async function migrate(client: ClientBase, proof: string): Promise<void> 
     }
     for (const [index, sql] of MIGRATIONS.entries()) if (index >= from) await apply(client, index + 1, sql)
     await checkProof(client, proof)
+    await client.query(`INSERT INTO sallyport.meta VALUES ('id', $1) ON CONFLICT DO NOTHING`, [randomUUID()])
   } finally {
     await client.query('SELECT pg_advisory_unlock($1)', [MIGRATION_LOCK])
   }
@@ -153,3 +155,9 @@ async function checkProof(client: ClientBase, proof: string): Promise<void> {
     'The key of the shared store is not the one it was made with. Give every instance the same store.key.',
   )
 }
+
+/** Which store this is, how far its documents have come, and how far the numbers that were given to them. */
+export const MARK = `
+SELECT (SELECT value FROM sallyport.meta WHERE name = 'id') AS store,
+  (SELECT coalesce(max(version), 0) FROM sallyport.document)::float8 AS version,
+  (SELECT last_value FROM sallyport.version)::float8 AS given`

@@ -20,7 +20,8 @@ import {
   type StoreTimes,
 } from './connection.ts'
 import { type Feed, type FeedRow, GAP_MAX_MS, startFeed, TIME } from './feed.ts'
-import { migrate } from './migrations.ts'
+import { type HighWater, type Mark, openHighWater } from './high-water.ts'
+import { MARK, migrate } from './migrations.ts'
 import { matches, Mirror, openDocument } from './mirror.ts'
 import { documentSeal, INDEXED_CHARS_MAX, indexedFields } from './sealed.ts'
 
@@ -35,6 +36,8 @@ export interface PostgresStoreOptions {
   /** How old a document read from memory may be; beyond it the database is asked. Default 1,000. */
   readonly staleMaxMs?: number
   readonly times?: Partial<StoreTimes>
+  /** Where it is kept how far the store had come, so that one that was put back is known as such after a restart, too. */
+  readonly markFile?: string
   /** Told when the connection that follows changes is lost, and when it is back. */
   readonly onConnection?: (event: { readonly isLost: boolean; readonly error?: unknown }) => void
 }
@@ -52,7 +55,7 @@ const OWN_CHANGE_MS = 1_000
  * @throws SallyportError `ERR_STORE_FAILED`, saying what to mend; `ERR_CONFIG_INVALID`.
  */
 export async function openPostgresStore(options: PostgresStoreOptions): Promise<Store> {
-  const { address, staleMaxMs = 1_000, mirrored = [], onConnection = () => undefined } = options
+  const { address, staleMaxMs = 1_000, mirrored = [], markFile, onConnection = () => undefined } = options
   const seal = documentSeal(options.key)
   const statements = await openStatements(address, options.password, { ...STORE_TIMES, ...options.times })
   const mirror = new Mirror(mirrored, seal)
@@ -60,6 +63,7 @@ export async function openPostgresStore(options: PostgresStoreOptions): Promise<
   let isLost = false
   let closing: Promise<void> | undefined
   let feed: Feed
+  let mark: HighWater | undefined
   try {
     await migrated(statements, seal.proof)
     feed = await startFeed({
@@ -74,7 +78,7 @@ export async function openPostgresStore(options: PostgresStoreOptions): Promise<
       },
       onChanges: announce,
       // Fail closed: what was used up since then looks unused, and what was revoked looks good.
-      onRewound: () => statements.refuse(rewound(address)),
+      onRewound: () => statements.refuse(rewound(address, markFile)),
       onLost(error) {
         if (!isLost) onConnection({ isLost: true, error })
         isLost = true
@@ -83,6 +87,13 @@ export async function openPostgresStore(options: PostgresStoreOptions): Promise<
   } catch (error) {
     await statements.close().catch(() => undefined)
     throw notOpened(address, error)
+  }
+  try {
+    mark = markFile === undefined ? undefined : await opened(markFile)
+  } catch (error) {
+    await feed.close()
+    await statements.close().catch(() => undefined)
+    throw error
   }
   const upkeep = setInterval(() => void tidy().catch(() => undefined), UPKEEP_MS)
   upkeep.unref()
@@ -203,9 +214,22 @@ export async function openPostgresStore(options: PostgresStoreOptions): Promise<
   async function end(): Promise<void> {
     clearInterval(upkeep)
     listeners.clear()
+    await mark?.close()
     await feed.close()
     // Waits for the statements under way.
     await statements.close()
+  }
+
+  async function opened(file: string): Promise<HighWater> {
+    const { rows } = await statements.query<Mark & { given: number }>('look how far its state has come', MARK, [])
+    const [found] = rows
+    if (found === undefined) throw new TypeError('a query for one row has one')
+    return openHighWater(
+      file,
+      found,
+      () => feed.reached(),
+      () => rewound(address, file),
+    )
   }
 
   function isFresh(collection: string): boolean {
@@ -236,11 +260,15 @@ export async function openPostgresStore(options: PostgresStoreOptions): Promise<
   }
 }
 
-function rewound(address: StoreAddress): SallyportError {
+function rewound(address: StoreAddress, markFile: string | undefined): SallyportError {
+  const until =
+    markFile === undefined
+      ? 'until this gateway is started anew'
+      : `until what it has forgotten is seen to, ${markFile} is removed, and this gateway is started anew`
   return new SallyportError(
     'ERR_STORE_FAILED',
     `The shared store at ${shownAddress(address)} is further back in time than this gateway has seen it: it was put back ` +
-      'from a backup, or its server gave way to one that was behind. Nothing is let through until this gateway is started anew.',
+      `from a backup, or its server gave way to one that was behind. Nothing is let through ${until}.`,
   )
 }
 
