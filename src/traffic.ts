@@ -105,22 +105,31 @@ class Counted implements AsyncGenerator<Chunk, void, undefined> {
     this.#counter = counter
   }
 
-  async next(): Promise<IteratorResult<Chunk, void>> {
-    if (this.#isOver) return { done: true, value: undefined }
-    const note = this.#begun()
+  /** No async function: one step fewer to wait for with each chunk. */
+  next(): Promise<IteratorResult<Chunk, void>> {
+    if (this.#isOver) return Promise.resolve({ done: true, value: undefined })
     try {
-      const next = await this.#chunks.next()
-      if (next.done === true) this.#end(note, { ending: 'done' })
-      else if (next.value.kind === 'exit' && next.value.masked !== undefined) {
-        note.facts = { ...note.facts, masked: next.value.masked }
-      }
-      return next
-    } catch (cause) {
-      const error = SallyportError.from(cause)
-      if (!this.#isOver) this.#counter.failed(error)
-      this.#end(note, { ending: endingOf(error), code: error.code })
-      throw cause
+      this.#begun()
+    } catch (error) {
+      return Promise.reject(SallyportError.from(error))
     }
+    return this.#chunks.next().then(this.#came, this.#failed)
+  }
+
+  readonly #came = (next: IteratorResult<Chunk, void>): IteratorResult<Chunk, void> => {
+    const note = this.#begun()
+    if (next.done === true) this.#end(note, { ending: 'done' })
+    else if (next.value.kind === 'exit' && next.value.masked !== undefined) {
+      note.facts = { ...note.facts, masked: next.value.masked }
+    }
+    return next
+  }
+
+  readonly #failed = (cause: unknown): never => {
+    const error = SallyportError.from(cause)
+    if (!this.#isOver) this.#counter.failed(error)
+    this.#end(this.#begun(), { ending: endingOf(error), code: error.code })
+    throw cause
   }
 
   async return(): Promise<IteratorResult<Chunk, void>> {

@@ -374,19 +374,47 @@ function withExcess(judged: Judged, excess: ReadonlyMap<string, ApprovalRequirem
   }
 }
 
+/** Somebody who is aborted with a signal. */
+interface Follower extends Member {
+  readonly controller: AbortController
+}
+
+/** Who follows each signal. One listener serves all: sessions and connections outlive very many calls. */
+const followers = new WeakMap<AbortSignal, Roster<Follower>>()
+
 /**
- * Aborts `controller` with whichever of `sources` aborts first, until the returned function is called. Unlike
+ * Aborts `controller` with whichever of the two aborts first, until the returned function is called. Unlike
  * `AbortSignal.any` it leaves nothing behind in a signal that outlives the call, such as its session's.
  */
-function follow(controller: AbortController, ...sources: readonly AbortSignal[]): () => void {
-  const abort = ({ target }: Event): void => controller.abort((target as AbortSignal).reason)
-  for (const source of sources) {
-    if (source.aborted) controller.abort(source.reason)
-    else source.addEventListener('abort', abort)
-  }
+function follow(controller: AbortController, one: AbortSignal, other: AbortSignal): () => void {
+  const ofOne: Follower = { controller, place: -1 }
+  const ofOther: Follower = { controller, place: -1 }
+  const forOne = enlist(ofOne, one)
+  const forOther = enlist(ofOther, other)
   return () => {
-    for (const source of sources) source.removeEventListener('abort', abort)
+    forOne?.remove(ofOne)
+    forOther?.remove(ofOther)
   }
+}
+
+function enlist(follower: Follower, source: AbortSignal): Roster<Follower> | undefined {
+  if (source.aborted) {
+    follower.controller.abort(source.reason)
+    return undefined
+  }
+  const roster = followers.get(source) ?? rosterOf(source)
+  roster.add(follower)
+  return roster
+}
+
+function rosterOf(source: AbortSignal): Roster<Follower> {
+  const roster = new Roster<Follower>()
+  followers.set(source, roster)
+  const abort = (): void => {
+    for (const { controller } of roster) controller.abort(source.reason)
+  }
+  source.addEventListener('abort', abort, { once: true })
+  return roster
 }
 
 function replayOf(result: AsyncIterable<Chunk>, judged: Judged, signal: AbortSignal, unfollow: () => void): Claim {

@@ -89,8 +89,7 @@ export function createSessions(
     throwIfClosing()
     const id = randomUUID()
     const controller = new AbortController()
-    // Every call that runs in the session follows its end and stops listening with its own (`follow` in permits.ts), so
-    // there are as many listeners as calls, which the doors and the policy bound: many are no leak.
+    // Doors listen for each stream and each connection of the session, which the doors bound: many are no leak.
     setMaxListeners(0, controller.signal)
     const recording = await recorder.open({ id, ...caller })
     const shared = sharedId === undefined ? {} : { sharedId }
@@ -227,9 +226,15 @@ function sharedIdOf(key: string): string {
   return createHash('sha256').update(key).digest('hex')
 }
 
+const spelled = new WeakMap<Principal, string>()
+
 function principalOf(principal: Principal): string {
+  const known = spelled.get(principal)
+  if (known !== undefined) return known
   const { groups, roles } = principal
-  return JSON.stringify([whoOf(principal), [...groups].sort(), [...roles].sort()])
+  const text = JSON.stringify([whoOf(principal), [...groups].sort(), [...roles].sort()])
+  spelled.set(principal, text)
+  return text
 }
 
 /** What of a principal can never change. The token is part of it: a session is never shared beyond its credential. */

@@ -81,8 +81,19 @@ export function stateOf(token: StoredToken, now: number): TokenState {
   return token.needsConfirmation === true && token.confirmedBy === undefined ? 'unconfirmed' : 'active'
 }
 
-/** The principal a token stands for. */
+const principals = new WeakMap<StoredToken, Principal>()
+
+/** The principal a token stands for: the very same one for as long as the token is what it is. */
 export function principalOf(id: string, token: StoredToken): Principal {
+  const known = principals.get(token)
+  // A document is never moved to another id, but nothing depends on it here.
+  if (known?.credentialId === id) return known
+  const made = makePrincipal(id, token)
+  principals.set(token, made)
+  return made
+}
+
+function makePrincipal(id: string, token: StoredToken): Principal {
   const { principal, kind, owner, groups, roles, actsFor } = token
   return {
     id: principal,

@@ -16,7 +16,7 @@ export class FormScan {
   readonly #forms: readonly Uint8Array[]
   readonly #placeholder: Buffer
   readonly #shortest: number
-  /** By pair of folded bytes: how far the window may move on when it ends with this pair. */
+  /** By pair of bytes as they come: how far the window may move on when it ends with this pair. */
   readonly #shift: Uint8Array
   /** By byte as it comes: whether a form begins with it. */
   readonly #begins: Uint8Array
@@ -26,15 +26,16 @@ export class FormScan {
     this.#forms = forms.map((form) => folded(Buffer.from(form, 'latin1'))).sort((a, b) => b.length - a.length)
     this.#placeholder = placeholder
     this.#shortest = Math.min(255, this.#forms.at(-1)?.length ?? 0)
-    this.#shift = new Uint8Array(65_536).fill(this.#shortest - 1)
+    const shift = new Uint8Array(65_536).fill(this.#shortest - 1)
     const first = new Set(this.#forms.map((form) => form[0]))
     this.#begins = FOLD.map((folded) => (first.has(folded) ? 1 : 0))
     for (const form of this.#forms) {
       for (let end = 1; end < this.#shortest; end++) {
         const pair = ((form[end - 1] ?? 0) << 8) | (form[end] ?? 0)
-        this.#shift[pair] = Math.min(this.#shift[pair] ?? 0, this.#shortest - 1 - end)
+        shift[pair] = Math.min(shift[pair] ?? 0, this.#shortest - 1 - end)
       }
     }
+    this.#shift = shift.map((_, pair) => shift[((FOLD[pair >> 8] ?? 0) << 8) | (FOLD[pair & 255] ?? 0)] ?? 0)
   }
 
   /**
@@ -66,8 +67,7 @@ export class FormScan {
     const width = this.#shortest
     let end = from + width - 1
     while (end < bytes.length) {
-      const pair = ((FOLD[bytes[end - 1] ?? 0] ?? 0) << 8) | (FOLD[bytes[end] ?? 0] ?? 0)
-      const step = shift[pair] ?? 0
+      const step = shift[((bytes[end - 1] ?? 0) << 8) | (bytes[end] ?? 0)] ?? 0
       if (step > 0) end += step
       else if (this.#isPossible(bytes, end - width + 1, isEnd)) return end - width + 1
       else end++

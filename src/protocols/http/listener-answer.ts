@@ -61,6 +61,9 @@ export async function writeAnswer(chunks: AsyncIterable<Chunk>, answering: Answe
 /** What may wait to be sent to one client. */
 const AHEAD_BYTES_MAX = 256 * 1024
 
+/** Up to here head and body are copied into one piece: two cost the kernel more. */
+const ONE_TEXT_BYTES_MAX = 16 * 1024
+
 /** Turns of the event loop in which the end of a short answer comes, if it is there: recording takes some of them. */
 const HELD_TURNS = 4
 
@@ -128,7 +131,9 @@ class Answer {
       ...this.#headers,
       ...(hasLength && { 'content-length': String(first?.length ?? 0) }),
     })
-    response.end(first)
+    if (first === undefined || first.length > ONE_TEXT_BYTES_MAX) response.end(first)
+    // A text goes out together with the head, in one piece; each of its characters is one byte.
+    else response.end(Buffer.from(first.buffer, first.byteOffset, first.length).toString('latin1'), 'latin1')
   }
 
   /** Forgets what was not sent. */

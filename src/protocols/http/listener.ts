@@ -5,6 +5,7 @@
  */
 import { randomUUID } from 'node:crypto'
 import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http'
+import type { Socket } from 'node:net'
 import type { Call } from '../../core/call.ts'
 import type { Chunk } from '../../core/chunk.ts'
 import { SallyportError } from '../../core/errors.ts'
@@ -51,22 +52,36 @@ export function createHttpListener(deps: HttpListenerDeps): RequestListener {
 }
 
 async function answer(request: IncomingMessage, response: ServerResponse, deps: HttpListenerDeps): Promise<void> {
-  const gone = new AbortController()
-  const leave = (): void => {
-    if (!response.writableFinished) gone.abort(new SallyportError('ERR_CANCELLED', 'The client went away.'))
-  }
-  response.on('close', leave)
-  response.on('error', leave)
+  const gone = goneWith(request.socket)
+  // It comes with the end of the connection, which is what is waited for.
+  response.on('error', ignore)
   const held: { now?: HeldFacts } = {}
   try {
-    await serve(request, response, deps, gone.signal, held)
+    await serve(request, response, deps, gone, held)
   } catch (cause) {
     const error = SallyportError.from(cause)
-    if (error.code === 'ERR_INTERNAL' && !gone.signal.aborted) deps.onFault(error)
+    if (error.code === 'ERR_INTERNAL' && !gone.aborted) deps.onFault(error)
     refuse(request, response, error, held.now)
-  } finally {
-    response.off('close', leave)
   }
+}
+
+/** Signals of connections: requests come one after the other, and making one for each costs as much as reading it. */
+const ends = new WeakMap<Socket, AbortSignal>()
+
+/** Aborts when the client at the other end of a connection goes away. */
+function goneWith(socket: Socket): AbortSignal {
+  const known = ends.get(socket)
+  if (known !== undefined) return known
+  const gone = new AbortController()
+  const leave = (): void => gone.abort(new SallyportError('ERR_CANCELLED', 'The client went away.'))
+  if (socket.destroyed) leave()
+  else socket.once('close', leave)
+  ends.set(socket, gone.signal)
+  return gone.signal
+}
+
+function ignore(): void {
+  // An error without a listener would end the process.
 }
 
 async function serve(
