@@ -1,10 +1,12 @@
 import { loadConfig } from '../config.ts'
 import { start } from '../main.ts'
 import { createLog, type Log } from '../telemetry/log.ts'
+import { collectLessOften } from './collector.ts'
 import { EXIT } from './exit-code.ts'
 
 /** Runs a gateway until SIGTERM or SIGINT. SIGHUP reads policies, key and certificate again. */
 export async function serve(options: { readonly config: string; readonly store?: string }): Promise<void> {
+  collectLessOften()
   const config = loadConfig(options.config, { store: options.store })
   const log = createLog({ level: config.log.level })
   watchFaults(log)

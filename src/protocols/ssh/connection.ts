@@ -4,7 +4,8 @@ import type { Secret } from '../../core/call.ts'
 import { SallyportError } from '../../core/errors.ts'
 import { algorithms, fingerprintOf } from './algorithms.ts'
 import { levelOf, notAccepted, reasonOf, unpinned, unreachable } from './errors.ts'
-import { countChannels, refuseTinyPackets } from './library.ts'
+import { countChannels, refuseTinyPackets, socketOf } from './library.ts'
+import { packFast } from './library-bulk.ts'
 import type { SshOptions } from './options.ts'
 
 /** Where to connect. */
@@ -63,6 +64,7 @@ export async function connect({ target, options }: Upstream, secret: Secret, sig
     client.setNoDelay(true)
     refuseTinyPackets(client, () => client.destroy())
     countChannels(client)
+    packFast(client, () => socketOf(client))
     await Promise.race([once(client, 'ready'), closed])
     if (signal.aborted) throw reasonOf(signal)
     return client

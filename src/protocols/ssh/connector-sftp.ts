@@ -11,6 +11,7 @@ import type { Chunk, ExitChunk } from '../../core/chunk.ts'
 import { SallyportError } from '../../core/errors.ts'
 import { reasonOf } from './errors.ts'
 import { socketOf, together, type Outlet } from './library.ts'
+import { writeAt } from './library-bulk.ts'
 import type { SshOptions } from './options.ts'
 import type { SshRequest } from './plan.ts'
 import { ask, SftpStatus, STATUS } from './sftp-channel.ts'
@@ -350,7 +351,9 @@ class Writing {
     together(this.#run.socket, () => {
       for (let from = 0; from < data.length; from += BLOCK_BYTES) {
         const length = Math.min(BLOCK_BYTES, data.length - from)
-        blocks.push(asked(this.#run, (done) => sftp.write(this.#handle, data, from, length, at + from, done)))
+        blocks.push(
+          asked(this.#run, (done) => writeAt(sftp, this.#handle, data.subarray(from, from + length), at + from, done)),
+        )
       }
     })
     await Promise.all(blocks)

@@ -6,10 +6,21 @@
  */
 import type { Client, Connection, SFTPWrapper } from 'ssh2'
 
-/** Keeps what the library throws over a malformed packet from ending more than its own connection. */
-export function guardParser(sftp: unknown, end: () => void): void {
-  const parser = sftp as { push(data: Buffer | null): unknown }
-  const push = parser.push.bind(parser)
+/** What reads the messages of a transfer. */
+export interface Parser {
+  push(data: Buffer | null): unknown
+}
+
+/**
+ * Keeps what the library throws over a malformed packet from ending more than its own connection.
+ *
+ * @param wrap what stands before the library's parser.
+ */
+export function guardParser(sftp: unknown, end: () => void, wrap?: (push: Parser['push']) => Parser): void {
+  const parser = sftp as Parser
+  const inner = parser.push.bind(parser)
+  const outer = wrap?.(inner)
+  const push = outer === undefined ? inner : outer.push.bind(outer)
   parser.push = (data) => {
     try {
       return push(data)

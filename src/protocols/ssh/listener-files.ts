@@ -2,6 +2,7 @@ import type { Call } from '../../core/call.ts'
 import type { Chunk } from '../../core/chunk.ts'
 import { SallyportError } from '../../core/errors.ts'
 import { placed } from './connector-sftp.ts'
+import { joined } from './library-bulk.ts'
 
 /** Starts the call an open file is. */
 export type Start = (more: Partial<Call>) => AsyncIterable<Chunk>
@@ -241,9 +242,7 @@ export class WriteFile {
         }
       }
       this.#taken.add(batch)
-      const [only] = data
-      const piece = data.length === 1 && only !== undefined ? only : Buffer.concat(data)
-      yield placed(piece, { at: first.offset, written })
+      yield placed(joined(data), { at: first.offset, written })
     }
   }
 

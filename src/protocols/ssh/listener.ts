@@ -20,6 +20,7 @@ import { Guard } from './listener-guard.ts'
 import { serveSftp } from './listener-sftp.ts'
 import { serveForward, type Wanted } from './listener-forward.ts'
 import { guardParser, refuseTinyPackets } from './library.ts'
+import { Gathering, packFast } from './library-bulk.ts'
 import { size, Typing } from './typed.ts'
 import { answerLogin, ATTEMPTS_MAX, type Logins } from './listener-login.ts'
 
@@ -73,6 +74,7 @@ export async function createSshListener(deps: SshListenerDeps): Promise<SshListe
     const door = new Door(connection, socket)
     open.add(door)
     refuseTinyPackets(connection, () => socket.destroy())
+    packFast(connection, () => socket)
     let failures = 0
     const onFailure = (): void => {
       guard.failed(address)
@@ -178,7 +180,11 @@ export async function createSshListener(deps: SshListenerDeps): Promise<SshListe
       if (isStarted) return
       isStarted = true
       const sftp = accept()
-      guardParser(sftp, () => door.socket.destroy())
+      guardParser(
+        sftp,
+        () => door.socket.destroy(),
+        (push) => new Gathering(sftp, push),
+      )
       transfer(door, sftp).catch((error: unknown) => {
         deps.onFault(error)
         door.socket.destroy()
