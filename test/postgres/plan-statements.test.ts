@@ -520,6 +520,27 @@ describe('statements with a name in the session', () => {
     expect(inSession('execute p', masked).refused?.construct).toBe('sql.stale_statement')
   })
 
+  it('C9: EXPLAIN looks at what a name stands for', () => {
+    const masks = [mask('ssn')]
+    const prepared = (sql: string): SessionView =>
+      afterEffect(EMPTY_SESSION, inSession(`prepare p as ${sql}`, EMPTY_SESSION, masks).session)
+    const touching = prepared('update customers set name = $1 where id = $2')
+    expect(inSession(`explain (analyze, wal) execute p ('x', 1)`, touching, masks).refused?.construct).toBe(
+      'sql.mask.explain',
+    )
+    const apart = prepared('select id from orders')
+    expect(inSession('explain (analyze, wal) execute p', apart, masks).refused).toBeUndefined()
+    expect(inSession('explain (serialize) execute p', apart).action.parts.map(({ verb }) => verb)).toContain(
+      'sql.unknown',
+    )
+    const cursor = 'explain (analyze, timing off) declare c cursor for select id from orders'
+    expect(inSession(cursor).action.parts).toContainEqual({
+      verb: 'sql.explain',
+      resource: { type: 'none' },
+      attributes: { analyze: true },
+    })
+  })
+
   it('tells which columns of a cursor are masked', () => {
     const masks = [mask('ssn')]
     const made = inSession('declare c cursor for select name, ssn from customers', EMPTY_SESSION, masks)

@@ -28,6 +28,8 @@ export interface Change {
   readonly verb: Verb
   /** Columns that are given values, by the statement or by a foreign key. */
   readonly columns: ReadonlySet<string>
+  /** What an UPDATE assigns to them; absent where that is not in the statement. */
+  readonly values?: Use['values']
 }
 
 /** Code that runs because a relation is read or written, by whoever made the relation what it is. */
@@ -61,7 +63,7 @@ export function effectsOf(catalog: Catalog, uses: readonly Use[]): Effects {
     reach.read(use.relation)
     for (const verb of use.writes) {
       const columns = verb === 'insert' ? use.inserted : use.updated
-      reach.write(use.relation, verb, columns)
+      reach.write(use.relation, verb, columns, use.values)
       if (use.relation.kind === 'view') reach.through({ relation: use.relation, verb, columns, hasWhere: use.hasWhere })
     }
   }
@@ -135,11 +137,11 @@ class Reach {
     }
   }
 
-  write(relation: Relation, verb: Verb, columns: ReadonlySet<string>): void {
+  write(relation: Relation, verb: Verb, columns: ReadonlySet<string>, values?: Use['values']): void {
     // A row of a parent lives in a child, so the children's triggers and keys count; a key may point at the parent too.
     const down = this.#family(relation, 'children')
     for (const member of down) {
-      this.#changes.push({ relation: member, verb, columns })
+      this.#changes.push({ relation: member, verb, columns, ...(values !== undefined && { values }) })
       this.functions(member.writeFunctions, 'default')
       this.functions(member.readFunctions, 'policy')
       if (member.hasRls) this.sideEffects(member, member.readFunctions, 'policy')

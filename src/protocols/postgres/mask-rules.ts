@@ -10,12 +10,13 @@ import { SallyportError } from '../../core/errors.ts'
 import type { Relation } from './catalog.ts'
 import type { Change, Effects, SideEffect } from './effects.ts'
 import type { UnmetMasks } from './mask-backing.ts'
+import { mayBeLong, SHORT_CHARS_MAX, type Lengths } from './lengths.ts'
 import { saidOfTrial } from './mask-trials.ts'
 import type { BoundMasks, RelationMasks } from './masks.ts'
 import { functionName, resourceName } from './names.ts'
 import type { Use } from './scope.ts'
 import { isShownByPolicy } from './mask-taint.ts'
-import { isSensitiveRead } from './sensitive-catalogs.ts'
+import { isSensitiveRead, showsCounters } from './sensitive-catalogs.ts'
 import type { CopyOut, Findings } from './walk/findings.ts'
 
 /** What an operator vouches for: it reads nothing a mask hides. */
@@ -31,7 +32,13 @@ export interface Trusted {
  *
  * @throws SallyportError `ERR_DENIED` with `facts.construct`
  */
-export function refuseUnderMasks(findings: Findings, effects: Effects, masks: BoundMasks, trusted: Trusted): void {
+export function refuseUnderMasks(
+  findings: Findings,
+  effects: Effects,
+  masks: BoundMasks,
+  trusted: Trusted,
+  lengths: Lengths,
+): void {
   if (masks.byRelation.size === 0) return
   for (const { fn, refusedUnderMasks, via } of [...findings.functions, ...effects.functions]) {
     if (!refusedUnderMasks || trusted.functions.has(functionName(fn))) continue
@@ -40,16 +47,8 @@ export function refuseUnderMasks(findings: Findings, effects: Effects, masks: Bo
       `${functionName(fn)}${via === '' ? '' : ` (${via})`} could read what this database masks.`,
     )
   }
-  if (
-    findings.explain?.measuresRows === true &&
-    effects.changes.some(({ relation }) => masks.byRelation.has(relation.oid))
-  ) {
-    refuse(
-      'sql.mask.explain',
-      'EXPLAIN (WAL) tells how long the rows are that it writes, masked columns included.',
-      'Leave WAL out.',
-    )
-  }
+  refuseExplain(findings, effects, masks)
+  refuseCounters(findings, masks)
   for (const { relation } of effects.through) {
     if (!masks.byRelation.has(relation.oid) && !masks.tainted.has(relation.oid)) continue
     const name = resourceName(relation)
@@ -67,7 +66,7 @@ export function refuseUnderMasks(findings: Findings, effects: Effects, masks: Bo
     if (use.role === 'read') refusePredicate(use, named)
   }
   for (const copy of findings.copies) refuseCopy(copy, masks)
-  for (const change of effects.changes) refuseTies(change, masks)
+  for (const change of effects.changes) refuseTies(change, masks, lengths)
   for (const { relation, columns } of effects.consulted) {
     const hidden = masks.byRelation.get(relation.oid)
     if (hidden === undefined || !columns.some((column) => hidden.has(column))) continue
@@ -81,6 +80,60 @@ export function refuseUnderMasks(findings: Findings, effects: Effects, masks: Bo
     if (hidden === undefined || ![...columns].some((column) => hidden.get(column)?.allowWrite === false)) continue
     refuse('sql.mask.update', `A foreign key would change a masked column of ${resourceName(relation)}.`)
   }
+}
+
+/** What EXPLAIN tells of rows besides what they show: where they lie, and how long they are. */
+function refuseExplain({ explain, uses }: Findings, effects: Effects, masks: BoundMasks): void {
+  if (explain === undefined) return
+  if (explain.measuresRows && effects.changes.some(({ relation }) => masks.byRelation.has(relation.oid))) {
+    refuse(
+      'sql.mask.explain',
+      'EXPLAIN (WAL) tells how long the rows are that it writes, masked columns included.',
+      'Leave WAL out.',
+    )
+  }
+  for (const { relation, read } of uses) {
+    const name = resourceName(relation)
+    // How many rows of each partition there are, or pages of a table, tells on which side of a bound a value lies.
+    if (masks.sorted.has(relation.oid)) {
+      const why = `The rows of ${name} lie where a masked column says, and EXPLAIN tells where they are found.`
+      refuse('sql.mask.explain', why, 'Run the statement without EXPLAIN.')
+    }
+    const measured = [...read].find((column) => isComputed(relation, column, masks))
+    if (measured === undefined) continue
+    // The mask is made of the value, which lies in the nodes below: their widths and their memory tell its length.
+    refuse(
+      'sql.mask.explain',
+      `EXPLAIN tells how long the values of ${name}.${measured} are, which is masked in part.`,
+      'Leave the column out.',
+    )
+  }
+}
+
+/** Where a masked column decides in which partition a row is, so does the partition whose counters move. */
+function refuseCounters({ uses, readsCounters }: Findings, masks: BoundMasks): void {
+  if (masks.pieces.size === 0) return
+  if (!readsCounters && !uses.some(({ relation }) => showsCounters(relation))) return
+  refuse(
+    'sql.mask.catalog',
+    'Counters of tables tell which partition a row is in, and a table of this database is partitioned by a masked column.',
+  )
+}
+
+/** Whether the mask of a column is made of its value, by the statement that is sent. */
+function isComputed({ oid }: Relation, column: string, masks: BoundMasks): boolean {
+  const mask = masks.byRelation.get(oid)?.get(column)
+  if (mask === undefined || mask.transform !== 'partial' || mask.isNull) return false
+  return masks.standIns.get(oid)?.has(column) !== true
+}
+
+/** What EXPLAIN would tell of a statement is looked at where the statement stands, not where it goes by a name. */
+export function refuseExplainedName(): never {
+  refuse(
+    'sql.mask.explain',
+    'EXPLAIN of a prepared statement that touches a table with masked columns.',
+    'EXPLAIN the statement itself.',
+  )
 }
 
 /**
@@ -248,7 +301,7 @@ function refuseCopy({ use }: CopyOut, masks: BoundMasks): void {
 }
 
 /** Whether a write succeeds must not depend on a masked value, of the rows it changes or of others. */
-function refuseTies(change: Change, masks: BoundMasks): void {
+function refuseTies(change: Change, masks: BoundMasks, lengths: Lengths): void {
   const { relation, verb, columns } = change
   if (verb === 'delete') return
   const name = resourceName(relation)
@@ -281,14 +334,40 @@ function refuseTies(change: Change, masks: BoundMasks): void {
       if (tie.kind !== 'unique' || !(tie.countsNull || masked.some(isGiven))) continue
       refuse('sql.mask.unique', `Whether inserting into ${name} succeeds would tell whether a masked value exists.`)
     }
-    if (tie.kind === 'index' && !tie.evaluates) continue
     const given = among(changed, new Set(tie.columns))
     if (given === undefined) continue
+    if (tie.kind === 'index' && !tie.evaluates) {
+      refuseLong(change, tie.columns, masked[0] ?? '', computed, lengths)
+      continue
+    }
     refuse(
       'sql.mask.constraint',
       `Whether changing ${name}.${given} succeeds would tell something of ${name}.${masked[0] ?? ''}, which is masked.`,
     )
   }
+}
+
+/** An index takes rows up to a length: how long the others of its columns are would show where one of them is long. */
+function refuseLong(
+  { relation, columns, values }: Change,
+  tied: readonly string[],
+  masked: string,
+  computed: ReadonlySet<string>,
+  lengths: Lengths,
+): void {
+  const long = relation.columns.find(
+    (column) =>
+      tied.includes(column.name) &&
+      mayBeLong(column) &&
+      (computed.has(column.name) || (columns.has(column.name) && !lengths.areShort(values?.get(column.name)))),
+  )
+  if (long === undefined) return
+  const name = resourceName(relation)
+  refuse(
+    'sql.mask.constraint',
+    `An index keeps ${name}.${long.name} beside ${name}.${masked}, which is masked: whether a long value fits would tell how long that one is.`,
+    `Give ${long.name} a value of at most ${SHORT_CHARS_MAX} characters, written out or as a parameter.`,
+  )
 }
 
 /** Columns that are computed from any of those. */

@@ -24,6 +24,8 @@ export interface StatementRequest {
 export interface Request extends StatementRequest {
   readonly params: readonly Param[]
   readonly isUnbound?: true
+  /** Whether they come with another statement (EXECUTE), so that this one is never planned with them. */
+  readonly areUnseen?: true
 }
 
 /** Reads what came, which is not yet trusted. */

@@ -11,8 +11,9 @@ import type { CatalogFunction } from './catalog.ts'
 import { effectsOf, type Effects } from './effects.ts'
 import { hasFixedOrder } from './fixed-order.ts'
 import { isBuiltin } from './functions.ts'
+import { Lengths } from './lengths.ts'
 import { LiteralWatch, watching } from './literal-watch.ts'
-import { refuseDump, refuseLock, refuseUnderMasks, type Trusted } from './mask-rules.ts'
+import { refuseDump, refuseExplainedName, refuseLock, refuseUnderMasks, type Trusted } from './mask-rules.ts'
 import { bindMasks, type BoundMasks } from './masks.ts'
 import { functionName } from './names.ts'
 import { parse, type Parsed } from './parse.ts'
@@ -43,6 +44,7 @@ import { relationName } from './statements/objects.ts'
 import { changed } from './statements/setting.ts'
 import { ACCESS_SHARE } from './statements/transaction.ts'
 import { refuseAlone, refuseUtility, relationsOf } from './statements/under-masks.ts'
+import { explainOptions } from './walk/explain.ts'
 import type { Findings, SettingChange } from './walk/findings.ts'
 import { intoOf, walk, walkUtility } from './walk/walk.ts'
 
@@ -98,7 +100,8 @@ interface Reading extends Planning {
 
 /** Whether a plan says the same whatever the session holds and whichever door asks. */
 function isTimeless(plan: PostgresPlan): boolean {
-  return plan.refused === undefined && plan.session === undefined && TIMELESS.has(plan.kind)
+  const isAlike = plan.refused === undefined && plan.session === undefined && plan.readsParams === undefined
+  return isAlike && TIMELESS.has(plan.kind)
 }
 
 const TIMELESS = new Set<StatementKind>(['select', 'insert', 'update', 'delete', 'merge', 'show'])
@@ -164,11 +167,12 @@ function planQueryStatement(reading: Reading, type: string, fields: Ast, kind: S
   if (findings.settings.some(({ isLocal }) => !isLocal)) setting.needsSession = 'the setting would be gone with it'
   const refusedHere = setting.refused ?? refusedAtDoor(under, setting, 'set_config')
   if (refusedHere !== undefined) return refusedBy(refusedHere, plan)
+  const lengths = new Lengths(request)
   let sql: string
   try {
     if (into !== undefined) refuseUtility('SELECT INTO', 'unmasked', findings, [], masks)
     refuseUtility('set_config', setting.underMasks, findings, [], masks)
-    refuseUnderMasks(findings, effects, masks, trustedBy(under))
+    refuseUnderMasks(findings, effects, masks, trustedBy(under), lengths)
     sql = rewrite(request.sql, reading.parsed.bytes, reading.node, findings, masks)
   } catch (error) {
     return refusedPlan(error, plan)
@@ -189,6 +193,7 @@ function planQueryStatement(reading: Reading, type: string, fields: Ast, kind: S
       changesCatalog: true,
     }),
     ...(into !== undefined && { definesObjects: true }),
+    ...(lengths.readsParams && { readsParams: true }),
   }
 }
 
@@ -309,19 +314,20 @@ function planUtility(reading: Reading, type: string, fields: Ast, explain?: Ast)
   const draft = understand(catalog, under.session ?? EMPTY_SESSION, type, fields)
   if (draft === undefined) return notUnderstood(reading, [], [`${type} is not understood`])
   const walked = walkUtility(catalog, type, fields, draft.rowNames)
-  const findings = { ...walked, functions: [...walked.functions, ...draft.calls()] }
+  const explained = explain && explainOptions(explain)
+  const findings = {
+    ...walked,
+    functions: [...walked.functions, ...draft.calls()],
+    ...(explained !== undefined && { explain: explained }),
+  }
   const effects = effectsOf(catalog, findings.uses)
   const ran = draft.runs === undefined ? undefined : planKept(reading, draft)
-  const parts: Part[] = [
-    ...draft.parts,
-    ...partsOf(findings, effects, false),
-    ...(explain === undefined ? [] : [explainPart(explain)]),
-    ...(ran?.parts ?? []),
-  ]
+  const parts: Part[] = [...draft.parts, ...partsOf(findings, effects, false), ...(ran?.parts ?? [])]
   const statement = explain === undefined ? wordOf(type, parts) : 'explain'
   const unknowns = [
     ...draft.unknowns,
     ...findings.unknowns,
+    ...(explained?.unknowns ?? []),
     ...unknownCursors(findings, under),
     ...underMovedPath(reading, parts, [...findings.functions, ...effects.functions]),
     ...(ran?.unknowns ?? []),
@@ -344,7 +350,8 @@ function planUtility(reading: Reading, type: string, fields: Ast, explain?: Ast)
       if (fields['mode'] === ACCESS_SHARE) refuseDump(named, masks)
       refuseLock(named, masks)
     }
-    refuseUnderMasks(findings, effects, masks, trustedBy(under))
+    refuseUnderMasks(findings, effects, masks, trustedBy(under), new Lengths(undefined))
+    if (explain !== undefined && ran?.plan?.touchesMasked === true) refuseExplainedName()
     if (findings.uses.length > 0) sql = rewrite(request.sql, reading.parsed.bytes, reading.node, findings, masks)
   } catch (error) {
     return refusedPlan(error, plan)
@@ -376,12 +383,6 @@ const OWN_PARAMETERS = new Set(['CreateFunctionStmt', 'PrepareStmt', 'RuleStmt',
 function wordOf(type: string, parts: readonly Part[]): string {
   if (type === 'CallStmt') return 'call'
   return parts[0]?.verb.replace(/^sql\./, '') ?? 'unknown'
-}
-
-function explainPart(fields: Ast): Part {
-  // Any mention counts, also `analyze off`: the last of several wins, and spellings are many.
-  const analyze = JSON.stringify(fields['options'] ?? '').includes('"analyze"')
-  return { verb: 'sql.explain', resource: { type: 'none' }, attributes: { analyze } }
 }
 
 /** A door without a session, or without a way to leave the transaction, cannot run everything. */
@@ -426,7 +427,7 @@ function planKept(planning: Planning, { runs, session }: Draft): Ran {
   }
   const plan = planOne({
     ...(runs?.kind === 'cursor' ? asDeclared(planning, known) : planning),
-    request: { sql: known.text, params: [], isUnbound: true },
+    request: { sql: known.text, params: [], isUnbound: true, areUnseen: true },
     under: { ...planning.under, door: 'session', session: EMPTY_SESSION },
   })
   const parts = plan.action.parts.filter(({ verb }) => verb !== 'sql.prepare' && verb !== 'sql.cursor')

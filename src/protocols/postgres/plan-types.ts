@@ -69,6 +69,8 @@ export interface PostgresPlan extends Plan {
   readonly definesObjects?: true
   /** Sent as its client wrote it, because the policy lets everything through: nobody knows what its session holds then. */
   readonly asWritten?: true
+  /** Whether other values of its parameters may make it another plan. */
+  readonly readsParams?: true
   /** The backend runs it only outside a transaction block, such as VACUUM. */
   readonly outsideTransaction?: true
   /**

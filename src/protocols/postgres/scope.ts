@@ -30,6 +30,8 @@ export interface Use {
   readonly inserted: Set<string>
   /** Columns an UPDATE assigns. */
   readonly updated: Set<string>
+  /** What it assigns to each, as far as that is an expression of its own. */
+  readonly values: Map<string, unknown[]>
   /** Names of system columns read (`ctid`, `xmin` …). */
   readonly system: Set<string>
   /** Verbs of a write, in the words of the taxonomy. */

@@ -57,6 +57,7 @@ export function walkFunctionCall(walk: Walker, fields: Ast): void {
     }
   }
   if (verdict.unknown !== undefined) walk.unknown(verdict.unknown)
+  if (last.startsWith('pg_stat_get_')) walk.readsCounters = true
   if (makesJson(last)) callJson(walk, [])
   if (makesRows(last)) for (const fn of indexOf(walk.catalog).typeFunctions) walk.call(fn, 'type')
   for (const fn of verdict.calls) {

@@ -87,8 +87,10 @@ export interface Findings {
   /** Highest `$n`. */
   readonly paramsMax: number
   /** EXPLAIN around it, with what it says of ANALYZE. */
-  readonly explain?: { readonly analyze: boolean; readonly measuresRows: boolean }
+  readonly explain?: Explained
   readonly mayWrite: boolean
+  /** Whether it calls functions that tell how many rows of a table were read and written. */
+  readonly readsCounters: boolean
   /** Settings it changes by calls of `set_config` that name them. */
   readonly settings: readonly SettingChange[]
   /** Cursors of the session it speaks of (`WHERE CURRENT OF`). */
@@ -102,4 +104,12 @@ export interface Findings {
 export interface Origin {
   readonly use: Use
   readonly column: string
+}
+
+/** What EXPLAIN tells of a statement. */
+export interface Explained {
+  /** Whether the statement runs. */
+  readonly analyze: boolean
+  /** Whether it says how much WAL was written, and so how long rows are. */
+  readonly measuresRows: boolean
 }

@@ -1,5 +1,6 @@
 import { asList, text, unwrap, words, type Ast } from '../ast.ts'
 import { spoken } from '../names.ts'
+import { noteValue } from '../lengths.ts'
 import { derivedItem, relationItem, type Item, type Level, type Output, type Role, type Use } from '../scope.ts'
 import type { Relation, RelationKind } from '../catalog.ts'
 import { baseOf } from '../view-base.ts'
@@ -55,11 +56,17 @@ export function assignments(walk: Walker, use: Use, into: Set<string>, list: unk
   for (const entry of asList(list)) {
     const fields = asFields(unwrap(entry)?.fields)
     assigned(walk, use, into, fields)
+    if (into === use.updated) noteValue(use.values, text(fields['name']), wholeValue(fields))
     walk.nodes(fields['indirection'], context)
     // Part of a value is replaced, so the rest of it is read.
     if (asList(fields['indirection']).length > 0) use.read.add(text(fields['name']))
     walk.node(fields['val'], context)
   }
+}
+
+/** What an assignment makes of the whole column; undefined where it replaces part of what is there. */
+function wholeValue(fields: Ast): unknown {
+  return asList(fields['indirection']).length > 0 ? undefined : fields['val']
 }
 
 /** One column that is given a value. */

@@ -6,6 +6,7 @@ import { spoken } from '../names.ts'
 import { step, type Cte, type Output, type Role, type Use } from '../scope.ts'
 import type { Context } from './context.ts'
 import type {
+  Explained,
   CopyOut,
   Findings,
   FunctionUse,
@@ -50,7 +51,8 @@ export class Walker {
   onObject: ((ref: Ast) => void) | undefined
   paramsMax = 0
   mayWrite = false
-  explain: { readonly analyze: boolean; readonly measuresRows: boolean } | undefined
+  readsCounters = false
+  explain: Explained | undefined
   origins: readonly (Origin | undefined)[] | undefined
   readonly #visitors: Visitors
   readonly #functions = new Map<string, FunctionUse>()
@@ -76,6 +78,7 @@ export class Walker {
       paramsMax: this.paramsMax,
       ...(this.explain !== undefined && { explain: this.explain }),
       mayWrite: this.mayWrite,
+      readsCounters: this.readsCounters,
       settings: this.settings,
       cursors: [...this.cursors],
       output,
@@ -129,6 +132,7 @@ export class Walker {
       consulted: new Set(),
       inserted: new Set(),
       updated: new Set(),
+      values: new Map(),
       system: new Set(),
       writes: new Set(),
       hasWhere: false,

@@ -1,0 +1,115 @@
+/**
+ * Whether values that a statement assigns are surely short.
+ *
+ * An index takes rows up to a length, all its columns together. Who makes one of them as long as the index just takes
+ * learns from success or failure how long the others are, masked or not.
+ *
+ * @packageDocumentation
+ */
+import { asList, unwrap, type Ast } from './ast.ts'
+import type { CatalogColumn } from './catalog.ts'
+import type { Request } from './plan-request.ts'
+
+/**
+ * Longest value, in UTF-16 units, that tells nothing: a row of a B-tree may have 2,704 bytes (`BTMaxItemSize`), so only
+ * masked values of far more than a thousand bytes could meet that limit beside it.
+ */
+export const SHORT_CHARS_MAX = 256
+
+/** Looks at the values of one request. */
+export class Lengths {
+  /** Whether the plan is made of what the parameters hold. */
+  readsParams = false
+  readonly #params: Request['params'] | undefined
+  readonly #isUnbound: boolean
+
+  /** @param request undefined for a statement whose parameters are not those of the call, such as PREPARE. */
+  constructor(request: Request | undefined) {
+    this.#params = request?.areUnseen === true ? undefined : request?.params
+    this.#isUnbound = request?.isUnbound === true && request.areUnseen !== true
+  }
+
+  /** Whether every one of those expressions yields a short value. */
+  areShort(values: readonly unknown[] | undefined): boolean {
+    return values?.every((value) => this.#isShort(value)) === true
+  }
+
+  /** Fail closed: what is neither written out nor a parameter may be of any length. */
+  #isShort(value: unknown): boolean {
+    const one = unwrap(value)
+    switch (one?.type) {
+      case 'SetToDefault':
+        return true
+      case 'A_Const':
+        return isShortConstant(one.fields)
+      case 'ParamRef':
+        return this.#isShortParam(one.fields['number'])
+      case 'MultiAssignRef':
+        return this.#isShort(partOf(one.fields))
+      default:
+        return false
+    }
+  }
+
+  #isShortParam(number: unknown): boolean {
+    this.readsParams = true
+    // Nothing runs before the statement is planned again with its values.
+    if (this.#isUnbound) return true
+    const param = typeof number === 'number' ? this.#params?.[number - 1] : undefined
+    return param !== undefined && (param === null || param.length <= SHORT_CHARS_MAX)
+  }
+}
+
+/** What `(a, b) = ('x', 'y')` gives one of its columns; undefined where the row is no list of expressions. */
+function partOf({ source, colno }: Ast): unknown {
+  const row = unwrap(source)
+  if (row?.type !== 'RowExpr' || typeof colno !== 'number') return undefined
+  return asList(row.fields['args'])[colno - 1]
+}
+
+function isShortConstant(fields: Ast): boolean {
+  const { sval, bsval } = fields as { readonly sval?: { sval?: string }; readonly bsval?: { bsval?: string } }
+  return (sval?.sval?.length ?? bsval?.bsval?.length ?? 0) <= SHORT_CHARS_MAX
+}
+
+/** Whether values of a column may be longer than that. */
+export function mayBeLong({ baseType, type, typeKind }: CatalogColumn): boolean {
+  if (typeKind === 'e') return false
+  const name = typeKind === 'd' ? baseType : type
+  const [, length] = /\((\d+)(?:,-?\d+)?\)$/u.exec(name) ?? []
+  if (length !== undefined && Number(length) <= SHORT_CHARS_MAX) return false
+  // `timestamp(3) with time zone` has its modifier in the middle.
+  return !FIXED.has(name.replace(/\(\d+\)/u, ''))
+}
+
+/** Types whose values all have about the same, small size. */
+const FIXED = new Set([
+  'bigint',
+  'boolean',
+  '"char"',
+  'cidr',
+  'date',
+  'double precision',
+  'inet',
+  'integer',
+  'interval',
+  'macaddr',
+  'macaddr8',
+  'money',
+  'name',
+  'oid',
+  'real',
+  'smallint',
+  'time without time zone',
+  'time with time zone',
+  'timestamp without time zone',
+  'timestamp with time zone',
+  'uuid',
+])
+
+/** Adds what one more assignment gives a column. */
+export function noteValue(into: Map<string, unknown[]>, column: string, value: unknown): void {
+  const known = into.get(column)
+  if (known === undefined) into.set(column, [value])
+  else known.push(value)
+}
