@@ -9,6 +9,7 @@ import { SallyportError } from '../../core/errors.ts'
 import { isJsonObject } from '../../core/json.ts'
 import type { PreviewContext } from '../../core/preview.ts'
 import type { Target } from '../../core/target.ts'
+import { PlanMemory } from '../shared/plan-memory.ts'
 import { loginOf } from './connect-login.ts'
 import { Pools } from './connect-pool.ts'
 import { Discovery, evictionVersion } from './connect-discovery.ts'
@@ -29,6 +30,7 @@ const METADATA_ONLY = 'application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s
 export function createKubernetes(): Protocol<KubePlan> {
   const pools = new Map<string, Pools>()
   const discoveries = new Map<string, Discovery>()
+  const plans = new PlanMemory<KubePlan>()
   let isClosed = false
 
   function poolsOf(target: Target, options: KubeOptions): Pools {
@@ -80,11 +82,17 @@ export function createKubernetes(): Protocol<KubePlan> {
   return {
     name: 'kubernetes',
 
-    async plan(call: Call, context: PlanContext) {
+    plan(call: Call, context: PlanContext) {
       const { masks, fields = [] } = context
       const under = { masks, fields, streams: call.input !== undefined }
-      if (readPayload(call.payload)?.kind === 'api') return planApi(call.payload, under)
-      return planTool(call.payload, (call.target.options as KubeOptions).namespace, under, lookupsFor(call, context))
+      const payload = readPayload(call.payload)
+      if (payload?.kind !== 'api') {
+        const { namespace } = call.target.options as KubeOptions
+        return planTool(call.payload, namespace, under, lookupsFor(call, context))
+      }
+      // A body may be large, and is seldom the same again.
+      if (under.streams || payload.body !== undefined) return planApi(payload, under)
+      return plans.plan(JSON.stringify([payload, fields]), masks, () => planApi(payload, under))
     },
 
     withoutValues,
