@@ -1,6 +1,6 @@
 /** A gateway process before a real control plane, and a kubectl that only knows the gateway. */
 import { spawn } from 'node:child_process'
-import { copyFile, writeFile } from 'node:fs/promises'
+import { copyFile, readFile, writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import { openKube, type TestKube } from '../services/kube.ts'
 import { openHttpWorld, type HttpWorld } from './http-world.ts'
@@ -40,10 +40,12 @@ export async function openKubeWorld(policy: string, more = ''): Promise<KubeWorl
     server: ${kube.server}
     tls: {ca: kube-ca.crt}
     auth: token
-    credential: {file: kube.token}`
+    credential: {file: kube.token}
+${['certificate', 'kubeconfig', 'program'].map((way) => targetBy(way, kube)).join('\n')}`
     const world = await openHttpWorld(target, policy, more, 'kubernetes: "127.0.0.1:0"', async (dir) => {
       await copyFile(kube.caFile, path.join(dir, 'kube-ca.crt'))
       await writeFile(path.join(dir, 'kube.token'), kube.token, { mode: 0o600 })
+      await writeLogins(dir, kube)
     })
     const kubeconfig = async (name: string, token: string): Promise<string> => {
       await writeFile(path.join(world.dir, `${name}.token`), token, { mode: 0o600 })
@@ -68,6 +70,36 @@ export async function openKubeWorld(policy: string, more = ''): Promise<KubeWorl
   } catch (error) {
     await kube.close()
     throw error
+  }
+}
+
+/** The same cluster as one more target, whose credential is of another kind. */
+function targetBy(way: string, { server }: TestKube): string {
+  const auth = way === 'certificate' ? 'client_certificate' : 'kubeconfig'
+  return `  by-${way}: {protocol: kubernetes, server: "${server}", tls: {ca: kube-ca.crt}, auth: ${auth}, credential: {file: by-${way}.secret}}`
+}
+
+async function writeLogins(dir: string, { admin }: TestKube): Promise<void> {
+  const [cert, key] = await Promise.all([readFile(admin.certFile), readFile(admin.keyFile)])
+  const data = { 'client-certificate-data': cert.toString('base64'), 'client-key-data': key.toString('base64') }
+  const program = {
+    exec: { apiVersion: 'client.authentication.k8s.io/v1', command: 'touch', args: [`${dir}/was-run`] },
+  }
+  const config = (user: object): string =>
+    JSON.stringify({
+      apiVersion: 'v1',
+      kind: 'Config',
+      clusters: [{ name: 'c', cluster: { server: 'https://elsewhere.example:6443' } }],
+      users: [{ name: 'u', user }],
+      contexts: [{ name: 'here', context: { cluster: 'c', user: 'u' } }],
+      'current-context': 'here',
+    })
+  for (const [way, text] of [
+    ['certificate', `${cert.toString()}${key.toString()}`],
+    ['kubeconfig', config(data)],
+    ['program', config(program)],
+  ] as const) {
+    await writeFile(path.join(dir, `by-${way}.secret`), text, { mode: 0o600 })
   }
 }
 

@@ -1,4 +1,7 @@
 /** kubectl, untouched, through the Kubernetes door to a real API server: under the policy, masked, recorded. */
+import { existsSync } from 'node:fs'
+import { readFile, writeFile } from 'node:fs/promises'
+import path from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { has } from '../setup/needs.ts'
 import { describeClients, forwarded } from './kube-door-clients.ts'
@@ -7,7 +10,7 @@ import { describeKinds } from './kube-door-kinds.ts'
 import { describeStrangers } from './kube-door-strangers.ts'
 import { describeTyped } from './kube-door-typed.ts'
 import { openKubeWorld, type KubeWorld } from './kube-door-world.ts'
-import { furnished, running, settled } from './kube-settled.ts'
+import { furnished, HOPE, running, settled, type ShownTicket } from './kube-settled.ts'
 import { callTool } from './world.ts'
 
 const POLICY = `
@@ -25,6 +28,9 @@ rules:
   - {id: ports, effect: allow, principals: [group:agents], actions: [k8s.portforward], resources: [{kind: core/pods, namespaces: [shop]}], when: "part.ports == ['80']"}
   - {id: no-vault, effect: deny, actions: [k8s.portforward], resources: [{kind: core/pods, names: [vault]}]}
   - {id: careful, effect: require_approval, principals: [group:agents], actions: [k8s.delete], resources: [{kind: apps/deployments, namespaces: [shop]}], approvers: {any_of: [group:lead]}}
+  - {id: other-ways, effect: allow, targets: [by-certificate, by-kubeconfig, by-program], principals: [group:agents], actions: ["bundle:k8s.discovery", k8s.get, k8s.exec], resources: ["**"]}
+  - {id: ports-short, effect: allow, principals: [group:agents], actions: [k8s.portforward], resources: [{kind: core/pods, namespaces: [shop]}], when: "part.ports == ['82']", limits: {bytes: 1KiB}}
+  - {id: seen-first, effect: require_approval, principals: [group:agents], actions: [k8s.patch], resources: [{kind: core/configmaps, namespaces: [shop], names: [asked]}, {kind: core/secrets, namespaces: [shop], names: [asked]}], approvers: {any_of: [group:lead]}}
 budgets:
   - {id: metered, per: [principal], principals: [id:meter], actions: [k8s.list], max: 4, window: 1h}
 loops:
@@ -132,6 +138,34 @@ spec:
     })
   })
 
+  it.each([
+    ['configmap', { data: { mode: 'fast' } }, { data: { mode: 'slow' } }, /- +mode: fast\n\+ +mode: slow/u],
+    [
+      'secret',
+      { stringData: { pin: SECRET_VALUE } },
+      { stringData: { pin: '4711-Very' } },
+      /data\.pin: the value changes/u,
+    ],
+  ])(
+    'C14: what a held change of a %s would do is shown before anybody approves it',
+    async (kind, before, change, shown) => {
+      const { api } = world.kube
+      const at = `/api/v1/namespaces/shop/${kind}s`
+      expect(await api('POST', at, { metadata: { name: 'asked' }, ...before })).toMatchObject({ status: 201 })
+      const { body: there } = await api('GET', `${at}/asked`)
+      const command = ['patch', kind, 'asked', '-n', 'shop', '--type=merge', '-p', JSON.stringify(change)]
+      const first = await world.kubectl(command)
+      const [, ticket = ''] = /Ticket: (\S+?)\./u.exec(first.stderr) ?? []
+      const { preview } = await world.operator.get<ShownTicket>(`/v1/approvals/${ticket}`)
+      expect(preview?.sections.map(({ text }) => text)).toEqual([expect.stringMatching(shown)])
+      expect(JSON.stringify(preview)).not.toMatch(/Very|VmVye/u)
+      expect((await api('GET', `${at}/asked`)).body).toEqual(there)
+      await world.approve(ticket)
+      expect(await run(command)).toContain('patched')
+      expect((await api('GET', `${at}/asked`)).body).not.toEqual(there)
+    },
+  )
+
   describeTyped(() => world, run)
   describeFiles(() => world, run)
   describeKinds(() => world, run)
@@ -209,6 +243,36 @@ spec:
     expect(world.recorded().match(/knock-knock/gu)).toHaveLength(2)
     const other = new AbortController()
     expect(await forwarded(world, ':81', other)).toBe('')
+  })
+
+  it('cuts what comes through a port where its rule says, and the recording says that it was cut', async () => {
+    world.kube.node.ports.set(82, () => Buffer.alloc(100_000, 'z'))
+    const cuts = (): number =>
+      world
+        .recorded()
+        .split('\n')
+        .filter((line) => line.includes('"type":"end"') && line.includes('"truncated":true')).length
+    const before = cuts()
+    const said = await forwarded(world, ':82', new AbortController())
+    expect(said.length).toBeLessThanOrEqual(1024)
+    await expect.poll(cuts, HOPE).toBe(before + 1)
+  })
+
+  it.each(['certificate', 'kubeconfig'])(
+    'is known to the API server by a %s, also where it opens streams',
+    async (way) => {
+      const file = path.join(world.dir, `by-${way}.kubeconfig`)
+      const config = await readFile(path.join(world.dir, 'agent.kubeconfig'), 'utf8')
+      await writeFile(file, config.replaceAll('/cluster', `/by-${way}`), { mode: 0o600 })
+      const ran = await world.kubectl(['exec', 'till', '-n', 'shop', '--', 'echo', way], { kubeconfig: file })
+      expect(ran).toMatchObject({ code: 0, stdout: `${way}\n` })
+    },
+  )
+
+  it('runs no program that a kubeconfig names', async () => {
+    const denied = await world.kubectl(['get', '--raw', '/by-program/api/v1/namespaces/shop/pods/till'])
+    expect(denied).toMatchObject({ code: 1, stderr: expect.stringContaining('whose user runs a program') })
+    expect(existsSync(path.join(world.dir, 'was-run'))).toBe(false)
   })
 
   describeClients(() => world, SECRET_VALUE)

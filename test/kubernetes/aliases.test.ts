@@ -5,8 +5,13 @@ import { partOf } from '../../src/protocols/kubernetes/part.ts'
 import { readRequest } from '../../src/protocols/kubernetes/read-request.ts'
 
 /** Whether a deny and an allow for a kind meet a request. */
-function meets(kind: string, method: string, path: string): { deny: boolean; allow: boolean } {
-  const pattern = compileResource({ kind })
+function meets(
+  kind: string,
+  method: string,
+  path: string,
+  namespaces?: readonly string[],
+): { deny: boolean; allow: boolean } {
+  const pattern = compileResource({ kind, ...(namespaces !== undefined && { namespaces }) })
   if (typeof pattern === 'string') throw new Error(pattern)
   const view = viewOf(partOf(readRequest({ method, path })).resource)
   return { deny: pattern.touches(view), allow: pattern.covers(view) }
@@ -58,5 +63,21 @@ describe('one object under several names', () => {
     expect(renamed('/apis/events.k8s.io/v1/events')).toBe(true)
     expect(renamed('/apis/extensions/v1beta1/ingresses')).toBe(true)
     expect(renamed('/api/v1/events')).toBe(false)
+  })
+})
+
+describe('rules that name namespaces', () => {
+  const KUBE = ['kube-*']
+
+  it.each([
+    ['an object of one of them', '/api/v1/namespaces/kube-system/pods/p', true, true],
+    ['an object of another one', '/api/v1/namespaces/web/pods/p', false, false],
+    ['a list over all of them', '/api/v1/pods', true, false],
+    // Who may delete a namespace deletes what is in it, and a node has pods of each.
+    ['an object that has none', '/api/v1/nodes/n', true, false],
+    ['a namespace itself', '/api/v1/namespaces/kube-system', true, false],
+    ['another namespace', '/api/v1/namespaces/web', true, false],
+  ])('as a deny and an allow, meet %s', (_what, path, deny, allow) => {
+    expect(meets('*/*', 'DELETE', path, KUBE)).toEqual({ deny, allow })
   })
 })
