@@ -28,7 +28,8 @@ rules:
   - {id: ports, effect: allow, principals: [group:agents], actions: [k8s.portforward], resources: [{kind: core/pods, namespaces: [shop]}], when: "part.ports == ['80']"}
   - {id: no-vault, effect: deny, actions: [k8s.portforward], resources: [{kind: core/pods, names: [vault]}]}
   - {id: careful, effect: require_approval, principals: [group:agents], actions: [k8s.delete], resources: [{kind: apps/deployments, namespaces: [shop]}], approvers: {any_of: [group:lead]}}
-  - {id: other-ways, effect: allow, targets: [by-certificate, by-kubeconfig, by-program], principals: [group:agents], actions: ["bundle:k8s.discovery", k8s.get, k8s.exec], resources: ["**"]}
+  - {id: other-ways, effect: allow, targets: [by-certificate, by-kubeconfig, by-program], principals: [group:agents], actions: [k8s.get, k8s.exec], resources: ["**"]}
+  - {id: ask-around-there, effect: allow, targets: [by-certificate, by-kubeconfig], principals: [group:agents], actions: ["bundle:k8s.discovery"]}
   - {id: ports-short, effect: allow, principals: [group:agents], actions: [k8s.portforward], resources: [{kind: core/pods, namespaces: [shop]}], when: "part.ports == ['82']", limits: {bytes: 1KiB}}
   - {id: seen-first, effect: require_approval, principals: [group:agents], actions: [k8s.patch], resources: [{kind: core/configmaps, namespaces: [shop], names: [asked]}, {kind: core/secrets, namespaces: [shop], names: [asked]}], approvers: {any_of: [group:lead]}}
 budgets:
