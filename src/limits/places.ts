@@ -15,7 +15,7 @@ import type { Store } from '../store/store.ts'
 /** The places this instance holds. */
 export interface Places {
   /**
-   * Takes a place, or resolves `undefined` when none is free and none became free within {@link WAIT_MS}.
+   * Takes a place, or resolves `undefined` when none is free and none became free in a moment ({@link WAIT_MS}).
    *
    * @param max left out, the call is only counted.
    * @throws SallyportError `ERR_STORE_FAILED`
@@ -38,6 +38,8 @@ export interface PlaceOptions {
   readonly instance: string
   /** Milliseconds that only go forward, while the machine sleeps, too. */
   readonly now: () => number
+  /** How long to wait for a place that is just being given back; {@link WAIT_MS} unless told. */
+  readonly waitMs?: number
 }
 
 /** The collection of ledgers. */
@@ -107,6 +109,7 @@ class Key {
   readonly #document: string
   readonly #options: PlaceOptions
   readonly #onUnused: () => void
+  readonly #waitMs: number
   readonly #held = new Set<Held>()
   #waiting: Waiting[] = []
   /** By our clock: until then the ledger surely has what we hold. */
@@ -118,12 +121,13 @@ class Key {
   constructor(document: string, options: PlaceOptions, onUnused: () => void) {
     this.#document = document
     this.#options = options
+    this.#waitMs = options.waitMs ?? WAIT_MS
     this.#onUnused = onUnused
   }
 
   take(max: number | undefined): Promise<Place | undefined> {
     return new Promise((resolve, reject) => {
-      const timer = setTimeout(() => this.settle(), WAIT_MS + 1)
+      const timer = setTimeout(() => this.settle(), this.#waitMs + 1)
       timer.unref()
       this.#waiting.push({ max, since: performance.now(), timer, resolve, reject })
       this.settle()
@@ -200,7 +204,7 @@ class Key {
     // Held only once it stands in the ledger.
     for (const waiting of admitted) this.#answer(waiting, this.#hold())
     for (const waiting of this.#waiting) {
-      if (performance.now() - waiting.since >= WAIT_MS) this.#answer(waiting, undefined)
+      if (performance.now() - waiting.since >= this.#waitMs) this.#answer(waiting, undefined)
     }
   }
 
