@@ -174,7 +174,7 @@ describe.each(ERAS)('a call that waits for a person, in the %s', (_, connect) =>
 describe('a held call whose client leaves', () => {
   it('is detached from its waiter at once', async () => {
     const detached = deferred<unknown>()
-    const held = deferred<void>()
+    const held = deferred()
     gateway = await startGateway({
       // oxlint-disable-next-line require-yield
       run: async function* (one: Call): AsyncGenerator<Chunk> {
