@@ -195,7 +195,7 @@ export function catalogRows(
     rows: {
       ...head,
       searchPath: answers.searchPath[0] ?? [],
-      relations: relations(answers, types),
+      relations: relations(answers, types, counted),
       functions: answers.functions.map((row) =>
         row.oid < FIRST_USER_OID
           ? once(BUILTIN_FUNCTIONS, row, (own) => functionOf(own, types))
@@ -209,12 +209,11 @@ export function catalogRows(
   }
 }
 
-function relations(answers: CatalogAnswers, types: ReadonlyMap<number, TypeRow>): Relation[] {
+function relations(answers: CatalogAnswers, types: ReadonlyMap<number, TypeRow>, counted: Counted): Relation[] {
   const by = groups(answers)
-  const columns = columnsOf(answers, types)
+  const columns = columnsOf(answers, types, counted)
   const opaque = opaqueViews(answers)
   const ownCalls = builtinCalls(answers)
-  const counted = countedBuiltins(answers)
   const stored = groupBy(answers.storedBuiltins, ({ relation, via }) => `${relation} ${via}`)
   const builtinsOf = (oid: number, via: 'policy' | 'write'): readonly number[] =>
     (stored.get(`${oid} ${via}`) ?? []).flatMap((row) => counted(row.function))
@@ -300,9 +299,11 @@ function groups(answers: CatalogAnswers) {
 /** Users' views that reach data through something of PostgreSQL itself that says nothing of what it reads. */
 function opaqueViews(answers: CatalogAnswers): ReadonlySet<number> {
   const hasJsonCasts = answers.casts.some(isJsonCast)
+  const stored = new Set(answers.viewBuiltins.map(({ oid }) => oid))
   const functions = new Set(
     answers.functions
       .filter(({ oid, name, volatility }) => {
+        if (!stored.has(oid)) return false
         const fn = { oid, name, volatility: VOLATILITIES[volatility] ?? 'volatile' }
         return mayReadAnything(fn) || (hasJsonCasts && oid < FIRST_USER_OID && makesJson(name))
       })
@@ -320,10 +321,12 @@ function opaqueViews(answers: CatalogAnswers): ReadonlySet<number> {
 
 /** Functions of PostgreSQL itself that do something when a user's view is read, by view. */
 function builtinCalls(answers: CatalogAnswers): ReadonlyMap<number, readonly number[]> {
+  const stored = new Set(answers.viewBuiltins.map(({ oid }) => oid))
   const functions = new Set(
     answers.functions
-      .filter(({ oid, name, volatility }) =>
-        hasEffect({ oid, name, volatility: VOLATILITIES[volatility] ?? 'volatile' }),
+      .filter(
+        ({ oid, name, volatility }) =>
+          stored.has(oid) && hasEffect({ oid, name, volatility: VOLATILITIES[volatility] ?? 'volatile' }),
       )
       .map(({ oid }) => oid),
   )
@@ -333,11 +336,14 @@ function builtinCalls(answers: CatalogAnswers): ReadonlyMap<number, readonly num
   )
 }
 
+/** By OID, what a function of PostgreSQL itself comes to where it is stored. */
+type Counted = (oid: number) => readonly number[]
+
 /**
  * What a function of PostgreSQL itself comes to where it is stored with a table or a domain: itself where it counts, and
  * the casts of users it looks for.
  */
-function countedBuiltins(answers: CatalogAnswers): (oid: number) => readonly number[] {
+function countedBuiltins(answers: CatalogAnswers): Counted {
   const jsonCasts = answers.casts.filter(isJsonCast).map(({ functionOid }) => functionOid)
   const known = new Map(
     answers.functions
@@ -360,10 +366,14 @@ function used(rows: readonly UseRow[], via: readonly UseRow['via'][], what: 'use
   return [...found]
 }
 
-function columnsOf(answers: CatalogAnswers, types: ReadonlyMap<number, TypeRow>): Map<number, CatalogColumn[]> {
+function columnsOf(
+  answers: CatalogAnswers,
+  types: ReadonlyMap<number, TypeRow>,
+  counted: Counted,
+): Map<number, CatalogColumn[]> {
   const sources = groupBy(answers.generated, ({ relation, attnum }) => `${relation}.${attnum}`)
   const columns = new Map<number, CatalogColumn[]>()
-  const functionsIn = typeFunctions(answers, types)
+  const functionsIn = typeFunctions(answers, types, counted)
   const made = ({ relation, ...row }: ColumnRow): CatalogColumn => {
     const layers = domainLayers(row.typeOid, types)
     return {
@@ -390,12 +400,12 @@ function columnsOf(answers: CatalogAnswers, types: ReadonlyMap<number, TypeRow>)
 function typeFunctions(
   answers: CatalogAnswers,
   types: ReadonlyMap<number, TypeRow>,
+  counted: Counted,
 ): (oid: number) => readonly number[] {
   const rows = groupBy(
     answers.columns.filter(({ relation }) => relation >= FIRST_USER_OID),
     ({ relation }) => relation,
   )
-  const counted = countedBuiltins(answers)
   const own = (type: TypeRow): readonly number[] => (isTrusted(type.extension) ? [] : codeOf(type, counted))
   const all = [...new Set(answers.types.flatMap(own))]
   const known = new Map<number, readonly number[]>()

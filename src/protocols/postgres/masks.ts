@@ -203,7 +203,8 @@ const DERIVED: BoundMask = { transform: 'null', allowWrite: false, comparesMask:
 
 /** Columns computed from a masked one, and columns that hold whole rows of a masked relation, become NULL (R5). */
 function maskDerivedColumns(catalog: Catalog, byRelation: Building, standIns: StandIns): void {
-  for (let grew = true; grew;) {
+  // Nothing is made of what is not masked, and a server brings thousands of columns.
+  for (let grew = byRelation.size > 0; grew;) {
     grew = false
     for (const relation of catalog.relations) {
       const named = byRelation.get(relation.oid)
