@@ -279,7 +279,7 @@ async function build(config: Config, log: Log, closers: Closers): Promise<Buildi
     loops: createLoops({ now: monotonic }),
     suspend: async ({ session }, by, reason, forMs) => {
       await recorder.admin({ by, act: 'suspend', subject: session.principal.id, facts: { reason, for_ms: forMs } })
-      await control.freeze({ kind: 'principal', name: session.principal.id }, by, reason, forMs)
+      await control.suspend({ kind: 'principal', name: session.principal.id }, by, reason, forMs)
     },
     barred: async ({ session, target }) =>
       (await control.barred(session.principal.id, target.name)) ?? (await shared?.stale()),

@@ -38,6 +38,8 @@ export interface Control {
   barred(principal: string, target: string): Promise<SallyportError | undefined>
   /** Freezes, or changes the freeze there is. Resolves once no instance that works lets a new call through. */
   freeze(subject: Subject, by: string, reason: string, forMs?: number): Promise<FreezeFacts>
+  /** Freezes for a while. A freeze that holds for as long, or until somebody lifts it, stays as it is. */
+  suspend(subject: Subject, by: string, reason: string, forMs: number): Promise<void>
   /** @throws SallyportError `ERR_INVALID_INPUT` when it is not frozen. */
   unfreeze(subject: Subject): Promise<void>
   list(): Promise<readonly FreezeFacts[]>
@@ -79,23 +81,12 @@ export function createControl(options: ControlOptions): Control {
       return undefined
     },
 
-    async freeze({ kind, name }, by, reason, forMs) {
-      const value: Freeze = {
-        kind,
-        name,
-        by,
-        reason,
-        since: now(),
-        ...(forMs !== undefined && { until: now() + forMs }),
-      }
-      for (;;) {
-        const read = await store.get(FREEZES, idOf(value))
-        const write = { collection: FREEZES, id: idOf(value), expect: read?.version ?? 0 }
-        if (!(await store.commit([{ kind: 'put', ...write, value }]))) continue
-        // Here at once; the others hear of it from the store.
-        options.onFreeze(value, frozen(value))
-        return factsOf(value)
-      }
+    freeze: async (subject, by, reason, forMs) => factsOf(await put(freezeOf(subject, by, reason, forMs))),
+
+    async suspend(subject, by, reason, forMs) {
+      const value = freezeOf(subject, by, reason, forMs)
+      // What an operator stopped must not come free because it also went in circles.
+      await put(value, (standing) => standing.until === undefined || standing.until >= (value.until ?? Infinity))
     },
 
     async unfreeze(subject) {
@@ -115,6 +106,23 @@ export function createControl(options: ControlOptions): Control {
     },
 
     close: leaveFreezes,
+  }
+
+  function freezeOf({ kind, name }: Subject, by: string, reason: string, forMs: number | undefined): Freeze {
+    return { kind, name, by, reason, since: now(), ...(forMs !== undefined && { until: now() + forMs }) }
+  }
+
+  /** Puts a freeze in force, unless `stays` says of the one that is that it remains. Returns the one in force then. */
+  async function put(value: Freeze, stays: (standing: Freeze) => boolean = () => false): Promise<Freeze> {
+    for (;;) {
+      const read = await store.get<Freeze>(FREEZES, idOf(value))
+      if (read !== undefined && isInForce(read.value) && stays(read.value)) return read.value
+      const write = { collection: FREEZES, id: idOf(value), expect: read?.version ?? 0 }
+      if (!(await store.commit([{ kind: 'put', ...write, value }]))) continue
+      // Here at once; the others hear of it from the store.
+      options.onFreeze(value, frozen(value))
+      return value
+    }
   }
 
   function isInForce({ until }: Freeze): boolean {

@@ -104,7 +104,11 @@ export function createPermits(rooms: PermitRooms): Permits {
       const verdict = rooms.loops?.look(call, judged) ?? NO_LOOP
       try {
         // Also for what is denied anyway: a caller may go on asking for what it does not get.
-        if (verdict.kind === 'stop' && verdict.limit.approval === undefined) await suspend(call, verdict)
+        if (verdict.kind === 'stop' && verdict.limit.approval === undefined) {
+          // Whoever is frozen already is told that, and not of a suspension that ends sooner.
+          await admit(call)
+          await suspend(call, verdict)
+        }
         const claim = await taken(call, judged, judgeAgain, recording, verdict, preview)
         if (claim.replay !== undefined || watch === undefined) return claim
         return {

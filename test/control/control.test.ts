@@ -63,6 +63,22 @@ describe('a freeze', () => {
     await expect(control.unfreeze(BOT)).rejects.toMatchObject({ code: 'ERR_INVALID_INPUT' })
   })
 
+  it('is not shortened or lifted by a suspension: what holds longer stays as it was', async () => {
+    let now = 1_700_000_000_000
+    const { control } = instance(await alone(() => now), () => now)
+    await control.freeze(BOT, 'oscar', 'it was stolen')
+    await control.suspend(BOT, 'loop:stuck', 'the same call again', 60_000)
+    now += 60_000
+    expect((await control.barred('bot', 't'))?.message).toContain('frozen by oscar until an operator lifts it')
+    await control.freeze(BOT, 'oscar', 'for an hour', 3_600_000)
+    await control.suspend(BOT, 'loop:stuck', 'the same call again', 60_000)
+    expect((await control.barred('bot', 't'))?.message).toContain('for an hour')
+    now += 3_590_000
+    await control.suspend(BOT, 'loop:stuck', 'the same call again', 60_000)
+    now += 20_000
+    expect((await control.barred('bot', 't'))?.message).toContain('by loop:stuck')
+  })
+
   it('holds on every instance at once, and cancels there what is under way', async () => {
     const { open } = await sharedPlace()
     const [here, there] = [instance(await open({ mirrored: [FREEZES] })), instance(await open({ mirrored: [FREEZES] }))]

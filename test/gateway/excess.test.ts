@@ -113,6 +113,14 @@ describe('a caller that goes in circles', () => {
     expect(ran()).toBe(2)
   })
 
+  it('is told of the freeze when an operator stopped it before the loop breaker could', async () => {
+    const { run, frozen, suspended } = await place(LOOP('on_stop: suspend'))
+    for (let n = 0; n < 2; n++) await run('-')
+    frozen.set('loop', new SallyportError('ERR_DENIED', 'It is frozen until an operator lifts it.'))
+    expect((await errorOf(run('-'))).message).toBe('It is frozen until an operator lifts it.')
+    expect(suspended).toEqual([])
+  })
+
   it('is not stopped again by what it met while it was suspended', async () => {
     const { run, frozen, suspended } = await place(LOOP('errors: {warn: 2, stop: 3}'))
     for (let n = 0; n < 3; n++) await run('a').catch(() => undefined)
