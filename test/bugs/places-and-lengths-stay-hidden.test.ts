@@ -78,6 +78,9 @@ describe('C9: a value beside a masked one in an index', () => {
   it.each([
     `UPDATE people SET plan = ${long}`,
     `UPDATE people SET plan = '${'x'.repeat(257)}'`,
+    `UPDATE people SET plan = ${'1234567890'.repeat(26)}`,
+    'UPDATE people SET plan = 1e2650',
+    `UPDATE people SET plan = B'${'01'.repeat(130)}'`,
     'UPDATE people SET plan = plan || plan',
     `UPDATE people SET (id, plan) = (SELECT id, note FROM plain)`,
     `WITH w AS (UPDATE people SET plan = ${long} RETURNING id) SELECT * FROM w`,

@@ -6,7 +6,7 @@
  *
  * @packageDocumentation
  */
-import { asList, unwrap, type Ast } from './ast.ts'
+import { asList, text, unwrap, type Ast } from './ast.ts'
 import type { CatalogColumn } from './catalog.ts'
 import type { Request } from './plan-request.ts'
 
@@ -67,9 +67,11 @@ function partOf({ source, colno }: Ast): unknown {
   return asList(row.fields['args'])[colno - 1]
 }
 
+/** A number may be written into a text, digit by digit; one with an exponent has more of them than it shows. */
 function isShortConstant(fields: Ast): boolean {
-  const { sval, bsval } = fields as { readonly sval?: { sval?: string }; readonly bsval?: { bsval?: string } }
-  return (sval?.sval?.length ?? bsval?.bsval?.length ?? 0) <= SHORT_CHARS_MAX
+  const { sval, bsval, fval } = fields as { readonly [kind in 'sval' | 'bsval' | 'fval']?: Ast }
+  const written = [sval?.['sval'], bsval?.['bsval'], fval?.['fval']].map((value) => text(value))
+  return written.every((value) => value.length <= SHORT_CHARS_MAX) && !/e/iu.test(text(fval?.['fval']))
 }
 
 /** Whether values of a column may be longer than that. */
