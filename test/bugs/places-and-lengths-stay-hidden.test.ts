@@ -22,6 +22,7 @@ const schema = (ssn: string): string => `
   CREATE INDEX kind_ssn ON people (kind, ssn);
   INSERT INTO people VALUES (1, 'p', repeat('${ssn}', 3), now(), 'k');
   CREATE TABLE plain (id int PRIMARY KEY, note text);
+  CREATE VIEW counted AS SELECT relname, n_tup_del FROM pg_stat_xact_user_tables;
   ANALYZE;`
 
 let world: Copies
@@ -58,6 +59,13 @@ describe('C9: what EXPLAIN and counters tell besides rows', () => {
     `SELECT pg_catalog.pg_stat_get_numscans('placed_a'::regclass)`,
   ])('refuses %s where a masked column decides on the partition', async (sql) => {
     expect(await world.ask(sql)).toEqual(['refused sql.mask.catalog', 'refused sql.mask.catalog'])
+  })
+
+  it('refuses a view over counters', async () => {
+    expect(await world.ask('SELECT * FROM counted')).toEqual([
+      'refused sql.view_over_mask',
+      'refused sql.view_over_mask',
+    ])
   })
 
   it.each([

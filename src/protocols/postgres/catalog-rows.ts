@@ -20,7 +20,7 @@ import type {
 import { FIRST_USER_OID } from './catalog.ts'
 import { countsWhereStored, hasEffect, makesJson, mayReadAnything } from './functions.ts'
 import { isJsonCast, isTrusted } from './indexes.ts'
-import { isSensitiveName } from './sensitive-catalogs.ts'
+import { isCountersName, isSensitiveName } from './sensitive-catalogs.ts'
 
 /** The answers, one array per query, as their JSON says. */
 export interface CatalogAnswers {
@@ -310,7 +310,9 @@ function opaqueViews(answers: CatalogAnswers): ReadonlySet<number> {
       .map(({ oid }) => oid),
   )
   const relations = new Set(
-    answers.relations.filter(({ oid, name }) => oid < FIRST_USER_OID && isSensitiveName(name)).map(({ oid }) => oid),
+    answers.relations
+      .filter(({ oid, name }) => oid < FIRST_USER_OID && (isSensitiveName(name) || isCountersName(name)))
+      .map(({ oid }) => oid),
   )
   const found = new Set<number>()
   for (const { relation, isRelation, oid } of answers.viewBuiltins) {

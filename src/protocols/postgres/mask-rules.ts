@@ -16,7 +16,7 @@ import type { BoundMasks, RelationMasks } from './masks.ts'
 import { functionName, resourceName } from './names.ts'
 import type { Use } from './scope.ts'
 import { isShownByPolicy } from './mask-taint.ts'
-import { isSensitiveRead, showsCounters } from './sensitive-catalogs.ts'
+import { isCountersName, isSensitiveRead } from './sensitive-catalogs.ts'
 import type { CopyOut, Findings } from './walk/findings.ts'
 
 /** What an operator vouches for: it reads nothing a mask hides. */
@@ -113,7 +113,7 @@ function refuseExplain({ explain, uses }: Findings, effects: Effects, masks: Bou
 /** Where a masked column decides in which partition a row is, so does the partition whose counters move. */
 function refuseCounters({ uses, readsCounters }: Findings, masks: BoundMasks): void {
   if (masks.pieces.size === 0) return
-  if (!readsCounters && !uses.some(({ relation }) => showsCounters(relation))) return
+  if (!readsCounters && !uses.some(({ relation }) => relation.builtin && isCountersName(relation.name))) return
   refuse(
     'sql.mask.catalog',
     'Counters of tables tell which partition a row is in, and a table of this database is partitioned by a masked column.',

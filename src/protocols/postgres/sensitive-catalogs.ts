@@ -53,9 +53,9 @@ const SENSITIVE_ANYWHERE = new Set([
 
 const COUNTERS = /^pg_stat(?:io)?_(?:xact_)?(?:all|sys|user)_(?:tables|indexes)$/u
 
-/** Whether a relation tells how many rows of each table were read and written, to the last one. */
-export function showsCounters({ builtin, name }: Relation): boolean {
-  return builtin && COUNTERS.test(name)
+/** Whether a relation of PostgreSQL itself tells how many rows of each table were read and written, to the last one. */
+export function isCountersName(name: string): boolean {
+  return COUNTERS.test(name)
 }
 
 /** Whether a relation of PostgreSQL itself with that name is one of these, or has such a column. */
