@@ -217,13 +217,15 @@ export function createPermits(rooms: PermitRooms): Permits {
           state: consent.kind,
           ...(consent.kind === 'granted' && { by: consent.by }),
         })
-        const now = await judgeAnew()
+        const now = await underTicket(consent.ticket, judgeAnew)
         await admit(call)
         if (consent.kind === 'executed') {
           live.remove(entry)
           return replayOf(consent.result(now), now, cancelled, unfollow)
         }
-        reservation = await rooms.limits.reserve(call, now.decision, new Set(excess.keys()))
+        reservation = await underTicket(consent.ticket, () => {
+          return rooms.limits.reserve(call, now.decision, new Set(excess.keys()))
+        })
         // Written before the claim, not after: nothing may fail between the claim and the first byte upstream.
         await recording.approval({ ticket: consent.ticket, state: 'claiming', by: consent.by })
         throwIfAborted({ signal: cancelled })
@@ -359,6 +361,21 @@ export function withWarning(error: SallyportError, warning: string): SallyportEr
     ...(detail !== undefined && { detail }),
     cause: error,
   })
+}
+
+/** Runs what comes after persons agreed: a caller that is refused there should know which agreement still stands. */
+async function underTicket<T>(ticket: string, work: () => T | Promise<T>): Promise<T> {
+  try {
+    return await work()
+  } catch (error) {
+    if (!(error instanceof SallyportError) || error.facts.ticket !== undefined) throw error
+    const { code, message, facts, detail } = error
+    throw new SallyportError(code, message, {
+      facts: { ...facts, ticket },
+      ...(detail !== undefined && { detail }),
+      cause: error,
+    })
+  }
 }
 
 /** A decision that also asks for what budgets that are used up ask for. What is denied stays denied. */

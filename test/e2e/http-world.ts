@@ -20,7 +20,8 @@ export interface HttpWorld {
   /** What the gateway process wrote so far. */
   output: string
   tool(args: Readonly<Record<string, unknown>>, token?: string, signal?: AbortSignal): Promise<ToolResult>
-  approve(ticket: string): Promise<void>
+  /** The lead's vote. */
+  approve(ticket: string, decision?: 'approve' | 'deny'): Promise<void>
   token(principal: string, groups: readonly string[]): Promise<string>
   cli(args: readonly string[], token?: string): ReturnType<typeof run>
   /** Every line of every recording. */
@@ -68,10 +69,10 @@ export async function openHttpWorld(
     operator: adminClient('http://127.0.0.1:1', 'none'),
     output: '',
     tool: (args, token = tokens.agent, signal) => callTool(world.urls.mcp, token, 'http_request', args, signal),
-    async approve(ticket) {
+    async approve(ticket, decision = 'approve') {
       const client = adminClient(world.urls.admin, tokens.lead)
       const { digest } = await client.get<{ digest: string }>(`/v1/approvals/${ticket}`)
-      await client.post(`/v1/approvals/${ticket}/vote`, { decision: 'approve', digest })
+      await client.post(`/v1/approvals/${ticket}/vote`, { decision, digest })
     },
     async token(principal, groups) {
       const isPerson = groups.includes('lead')

@@ -16,6 +16,8 @@ rules:
   - {id: read, effect: allow, principals: [group:agents], actions: [http.get, http.head], resources: [{path: "/**"}]}
   - {id: guarded, effect: require_approval, principals: [group:agents], actions: [http.get], resources: [{path: "/guarded/**"}], approvers: {any_of: [group:lead]}}
   - {id: order, effect: require_approval, principals: [group:agents], actions: [http.post], resources: [{path: "/orders"}], approvers: {any_of: [group:lead]}}
+  - {id: pay, effect: require_approval, principals: [group:agents], actions: [http.post], resources: [{path: "/pay/**"}], approvers: {any_of: [group:lead]}}
+  - {id: seldom, effect: require_approval, principals: [group:agents], actions: [http.post], resources: [{path: "/pay/seldom"}], approvers: {any_of: [group:lead]}, limits: {rate: 1/h}}
   - {id: nothing-forbidden, effect: deny, actions: ["http.*"], resources: [{path: "/forbidden/**"}], reason: That is forbidden.}
 masks:
   - {fields: ["**.ssn"], transform: redact}
@@ -49,7 +51,9 @@ describe.runIf(has('curl'))('HTTP, end to end', () => {
         response.writeHead(200, { 'content-type': 'text/event-stream' })
         response.write('data: {"ssn":"777-11","n":1}\n\n')
         streams.add(() => response.write('data: {"ssn":"777-12","n":2}\n\n'))
-      } else json({ ssn: '123-45-6789', mail: 'ada@example.com', echo: headers.authorization, got: body, n: 1.5 })
+      } else if (url === '/base/pay/broken') response.destroy()
+      else if (url === '/base/pay/long') json({ paid: 'yes '.repeat(75_000) })
+      else json({ ssn: '123-45-6789', mail: 'ada@example.com', echo: headers.authorization, got: body, n: 1.5 })
     })
     if (has('nginx')) nginx = await startNginx({ 'a.json': '{"ssn":"123-45-6789","x":1}', 'b.txt': 'ada@example.com' })
     const target = (name: string, url: string): string =>
@@ -170,6 +174,77 @@ describe.runIf(has('curl'))('HTTP, end to end', () => {
     })
     expect([byTool.structuredContent?.status, asked('/orders')]).toEqual(['ok', 1])
     expect(byTool.structuredContent).toMatchObject({ replayed: true })
+  })
+
+  describe('a request that was answered with a ticket', () => {
+    const post = (path: string, n = 1): Promise<Response> =>
+      fetch(at(path), {
+        method: 'POST',
+        headers: { ...bearer(), 'content-type': 'application/json' },
+        body: `{"n":${n}}`,
+      })
+    const held = async (path: string, n?: number): Promise<string> => {
+      const answer = await post(path, n)
+      const ticket = answer.headers.get('sallyport-ticket') ?? ''
+      expect([answer.status, answer.headers.get('retry-after')]).toEqual([202, '5'])
+      expect(await answer.json()).toMatchObject({
+        code: 'ERR_APPROVAL_PENDING',
+        ticket,
+        approvers: ['group:lead'],
+        expires_at: expect.stringMatching(/^\d{4}-/u) as string,
+        next: expect.stringContaining('very same request') as string,
+      })
+      return ticket
+    }
+
+    it('C12: is answered 409 once it ran, and not as if it were whole, when its answer was too long to keep', async () => {
+      await world.approve(await held('/pay/long'))
+      expect((await (await post('/pay/long')).text()).length).toBe(300_011)
+      // The answer may be complete a moment before its ticket is settled.
+      const again = await vi.waitFor(async () => {
+        const answer = await post('/pay/long')
+        expect(answer.status).toBe(409)
+        return answer
+      }, 30_000)
+      expect(await again.json()).toMatchObject({
+        code: 'ERR_APPROVAL_CONFLICT',
+        detail: expect.stringContaining('already ran under ticket') as string,
+      })
+      expect(asked('/pay/long')).toBe(1)
+    })
+
+    it('is answered 429 with rule and ticket when persons agreed and a limit has no room', async () => {
+      await world.approve(await held('/pay/seldom', 1))
+      expect((await post('/pay/seldom', 1)).status).toBe(200)
+      const ticket = await held('/pay/seldom', 2)
+      await world.approve(ticket)
+      const answer = await post('/pay/seldom', 2)
+      expect([answer.status, answer.headers.get('sallyport-ticket')]).toEqual([429, ticket])
+      expect(Number(answer.headers.get('retry-after'))).toBeGreaterThan(0)
+      expect(await answer.json()).toMatchObject({ code: 'ERR_LIMIT_RATE', rules: ['seldom'], ticket })
+      expect(asked('/pay/seldom')).toBe(1)
+    })
+
+    it('C12: is answered 500 and sent to nobody again when the service broke off', async () => {
+      await world.approve(await held('/pay/broken'))
+      const broken = await post('/pay/broken')
+      expect([broken.status, await broken.json()]).toMatchObject([502, { code: 'ERR_UPSTREAM_LOST' }])
+      const again = await vi.waitFor(async () => {
+        const answer = await post('/pay/broken')
+        expect(answer.status).toBe(500)
+        return answer
+      }, 30_000)
+      expect(await again.json()).toMatchObject({ code: 'ERR_OUTCOME_UNKNOWN' })
+      expect(asked('/pay/broken')).toBe(1)
+    })
+
+    it('is answered 403 when its approver refuses it', async () => {
+      const ticket = await held('/pay/refused')
+      await world.approve(ticket, 'deny')
+      const answer = await post('/pay/refused')
+      expect([answer.status, await answer.json()]).toMatchObject([403, { code: 'ERR_APPROVAL_REFUSED', ticket }])
+      expect(asked('/pay/refused')).toBe(0)
+    })
   })
 
   it('C2: cuts a stream when the policy no longer allows it, masked until then', async () => {

@@ -7,8 +7,6 @@ import { text } from 'node:stream/consumers'
 import { promisify } from 'node:util'
 import { request as undiciRequest } from 'undici'
 import { afterEach, describe, expect, it } from 'vitest'
-import type { Approvals, ClaimedTicket } from '../../src/approval/approvals.ts'
-import { SallyportError } from '../../src/core/errors.ts'
 import { startRaw, startService, type Answering, type TestService } from '../services/http.ts'
 import { httpKit, SECRET, TOKEN, type HttpKit } from './kit.ts'
 
@@ -29,7 +27,6 @@ interface Door {
 interface More {
   readonly policy?: string
   readonly settings?: object
-  readonly consent?: Approvals['consent']
 }
 
 async function open(answer: Answering, more: More = {}): Promise<Door> {
@@ -42,7 +39,6 @@ async function before(server: TestService, more: More = {}): Promise<Door> {
   const kit = httpKit({
     settings: { base_url: `${server.url}/base`, allow_addresses: ['127.0.0.1'], auth: 'bearer', ...more.settings },
     policy: more.policy ?? ALLOW,
-    ...(more.consent !== undefined && { consent: more.consent }),
   })
   closers.push(() => kit.close())
   const door: Server = createServer(
@@ -167,67 +163,6 @@ describe('a request that is refused', () => {
     expect([answer.status, answer.headers.get('retry-after')]).toEqual([202, '5'])
     expect(await answer.json()).toMatchObject({ code: 'ERR_APPROVAL_PENDING' })
     expect(server.connections()).toBe(0)
-  })
-
-  const HELD = { ticket: 'apr_7', approvers: ['group:lead'], expiresAt: '2026-01-01T00:00:00.000Z' }
-
-  it('names its ticket, whom it waits for and how long, in head and body', async () => {
-    const { url } = await open((_, response) => void response.end(), {
-      policy: DENY,
-      async consent({ hold }) {
-        hold.onHeld?.(HELD)
-        throw new SallyportError('ERR_APPROVAL_PENDING', 'Nobody answers here.', { facts: { ticket: HELD.ticket } })
-      },
-    })
-    const answer = await fetch(`${url}/v1/x`, { method: 'POST', headers: bearer, body: 'x' })
-    expect([answer.status, answer.headers.get('sallyport-ticket')]).toEqual([202, 'apr_7'])
-    expect(await answer.json()).toMatchObject({
-      ticket: 'apr_7',
-      approvers: ['group:lead'],
-      expires_at: HELD.expiresAt,
-      next: expect.stringContaining('very same request') as string,
-    })
-  })
-
-  it('C12: is answered 409, and not as if it were whole, when its stored answer is gone', async () => {
-    const { url, server } = await open((_, response) => void response.end('again'), {
-      policy: DENY,
-      consent: async () => ({
-        kind: 'executed',
-        ticket: HELD.ticket,
-        async *result() {
-          yield { kind: 'notice', severity: 'NOTICE', text: 'This call already ran under ticket apr_7.' }
-          yield { kind: 'exit', status: '200', truncated: true, replayed: true }
-        },
-      }),
-    })
-    const answer = await fetch(`${url}/v1/x`, { method: 'POST', headers: bearer, body: 'x' })
-    expect([answer.status, await answer.json()]).toEqual([
-      409,
-      expect.objectContaining({
-        code: 'ERR_APPROVAL_CONFLICT',
-        detail: 'This call already ran under ticket apr_7.',
-      }),
-    ])
-    expect(server.connections()).toBe(0)
-  })
-
-  it('is answered 429 with rule and ticket when persons agreed and a limit has no room', async () => {
-    const { url, server } = await open((_, response) => void response.end('ran'), {
-      policy: `rules:
-  - {id: ask, effect: require_approval, principals: ["*"], actions: [http.post], resources: ["**"], approvers: {any_of: [group:lead]}, limits: {rate: 1/min}}`,
-      async consent({ hold }) {
-        hold.onHeld?.(HELD)
-        const claim = async (): Promise<ClaimedTicket> => ({ shown: () => undefined, end: async () => undefined })
-        return { kind: 'granted', ticket: HELD.ticket, by: ['lead'], claim }
-      },
-    })
-    const post = (): Promise<Response> => fetch(`${url}/v1/x`, { method: 'POST', headers: bearer, body: 'x' })
-    expect((await post()).status).toBe(200)
-    const answer = await post()
-    expect([answer.status, answer.headers.get('sallyport-ticket')]).toEqual([429, 'apr_7'])
-    expect(await answer.json()).toMatchObject({ code: 'ERR_LIMIT_RATE', rules: ['ask'], ticket: 'apr_7' })
-    expect(server.seen.length).toBe(1)
   })
 
   it('is answered 429 with the time to wait when there were too many', async () => {
