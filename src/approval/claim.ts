@@ -15,7 +15,8 @@ import { isRequestedBy, isSatisfied, progressOf } from './eligibility.ts'
 import { blobOf, readRequest } from './requests.ts'
 import { keepResult, masksOf, type ResultKeeper } from './results.ts'
 import { seal } from './seal.ts'
-import { moved, type Outcome, type Ticket } from './ticket.ts'
+import { settleWhenEnded } from './settle-ended.ts'
+import { isLeftOpen, moved, type Outcome, type Ticket } from './ticket.ts'
 import { TICKETS, unknownTicket } from './tickets.ts'
 import { countableVotes } from './votes.ts'
 
@@ -29,7 +30,12 @@ export async function claimTicket(desk: Desk, id: string, call: Call, judged: Ju
   if (decision.effect === 'deny')
     throw new SallyportError('ERR_DENIED', decision.reason, { facts: { rules: decision.rules } })
   const digest = digestOf(
-    { principal: call.session.principal, target: call.target, exact: plan.exact },
+    {
+      principal: call.session.principal,
+      target: call.target,
+      exact: plan.exact,
+      inTransaction: call.hold.inTransaction?.id,
+    },
     desk.keys.digest,
   )
   for (;;) {
@@ -57,7 +63,7 @@ export async function claimTicket(desk: Desk, id: string, call: Call, judged: Ju
       },
     )
     if (await swapOrUndo(desk, read, executing, still)) {
-      return inUse(desk, executing, call.target.endpoint, stored.preview?.guard)
+      return inUse(desk, executing, call, stored.preview?.guard)
     }
   }
 }
@@ -144,7 +150,9 @@ function stale(ticket: Ticket, message: string): SallyportError {
   return new SallyportError('ERR_APPROVAL_STALE', message, { facts: { ticket: ticket.id } })
 }
 
-function inUse(desk: Desk, ticket: Ticket, endpoint: string, guard: string | undefined): ClaimedTicket {
+function inUse(desk: Desk, ticket: Ticket, call: Call, guard: string | undefined): ClaimedTicket {
+  const { endpoint } = call.target
+  const { inTransaction } = call.hold
   const kept = keepResult(desk.settings.resultBytesMax)
   let ended = false
   return {
@@ -164,7 +172,10 @@ function inUse(desk: Desk, ticket: Ticket, endpoint: string, guard: string | und
     async end(ending, error, isStopped) {
       if (ended) return
       ended = true
-      const attempt = (): Promise<void> => settle(desk, ticket, kept, ending, error, isStopped)
+      const attempt = async (): Promise<void> => {
+        const after = await settle(desk, ticket, kept, ending, error, isStopped)
+        if (inTransaction !== undefined && isLeftOpen(after)) settleWhenEnded(desk, after, inTransaction.ended())
+      }
       try {
         await attempt()
       } catch (failure) {
@@ -178,22 +189,28 @@ function inUse(desk: Desk, ticket: Ticket, endpoint: string, guard: string | und
 
 async function settle(
   desk: Desk,
-  { id }: Ticket,
+  { id, inTransaction }: Ticket,
   kept: ResultKeeper,
   ending: Ending,
   error: SallyportError | undefined,
   isStopped?: boolean,
-): Promise<void> {
+): Promise<Ticket> {
   const hasExit = kept.hasExit()
   const state = settledState(hasExit, ending, error, isStopped)
   const until = desk.now() + desk.settings.resultMs
   const outcome: Outcome = { at: desk.now(), ...(error !== undefined && { code: error.code, message: error.message }) }
-  const result = state === 'done' ? { kept: await storeResult(desk, id, kept), until } : undefined
-  await desk.tickets.change(id, (ticket) => {
+  // What ran inside a transaction is nobody's to be shown again: no other call has its digest.
+  const isKept = state === 'done' && inTransaction !== true
+  const result = isKept ? { kept: await storeResult(desk, id, kept), until } : { kept: 'status' as const, until }
+  return desk.tickets.change(id, (ticket) => {
     const known = hasExit ? state : byProof(ticket, state)
     if (!maySettle(ticket, desk.instance) || ticket.state === known) return ticket
+    // It may still be rolled back: only the end of its transaction says whether it was done.
+    if (known === 'done' && inTransaction === true && ticket.proof !== undefined) {
+      return ticket.state === 'executing' ? { ...ticket, ranAt: desk.now() } : ticket
+    }
     const move = { at: desk.now(), by: 'gateway', ...(error !== undefined && { why: error.code }) }
-    return moved(ticket, known, move, { outcome, ...(known === 'done' && result !== undefined && { result }) })
+    return moved(ticket, known, move, { outcome, ...(known === 'done' && { result }) })
   })
 }
 

@@ -17,7 +17,7 @@ import { approversOf, isSatisfied, progressOf } from './eligibility.ts'
 import { blobOf, storeRequest } from './requests.ts'
 import { keptChunks, masksOf } from './results.ts'
 import { unseal } from './seal.ts'
-import { deadlineOf, isFinal, moved, type Ticket } from './ticket.ts'
+import { deadlineOf, grantUntil, isFinal, moved, type Ticket } from './ticket.ts'
 import { FILING, newTicketId, put, STANDING, standingKey } from './tickets.ts'
 import { countableVotes } from './votes.ts'
 
@@ -39,8 +39,26 @@ export function consenting(desk: Desk): Approvals['consent'] {
     const { id: requester } = call.session.principal
     // One at a time per requester: fifty identical calls in one moment then join one ticket instead of racing for it.
     const id = await inTurn(filing, requester, () => fileOrJoin(desk, call, judged, preview))
-    return waitFor(desk, handed, id, call)
+    if (call.hold.inTransaction === undefined) return waitFor(desk, handed, id, call)
+    return waitFor(desk, handed, id, call).catch(async (error: unknown) => {
+      await withdraw(desk, id)
+      throw error
+    })
   }
+}
+
+/** Ends a ticket whose call waits no more and could never come back for it. */
+async function withdraw(desk: Desk, id: string): Promise<void> {
+  const why = 'the transaction it was asked in waits no more'
+  const attempt = async (): Promise<void> => {
+    await desk.tickets.change(id, (ticket) =>
+      ticket.state === 'pending' || ticket.state === 'approved'
+        ? moved(ticket, 'cancelled', { at: desk.now(), by: 'gateway', why })
+        : ticket,
+    )
+  }
+  // The caller is to hear why its call ended; a store that does not answer just now is told later.
+  await attempt().catch(() => void desk.unsettled.set(`${id}.withdrawn`, attempt))
 }
 
 /** Builds `standing()`. */
@@ -98,7 +116,7 @@ async function fileOrJoin(desk: Desk, call: Call, judged: Judged, preview?: Prev
       if (id !== undefined) return id
     }
     // Before a preview, which costs the target something: a flood of requests ends here.
-    await throwIfTooMany(desk, call.session.principal.id)
+    await throwIfTooMany(desk, call.session.principal.id, call.hold.inTransaction !== undefined)
     previewed ??= { preview: await preview?.() }
     const bare = newTicket(desk, call, judged, digest, newRequest, followed(standing.ticket?.value))
     const terms = termsOf(desk, call, judged, previewed.preview)
@@ -146,7 +164,8 @@ function followed(standing: Ticket | undefined): string | undefined {
 }
 
 function keyOf(desk: Desk, call: Call, { plan }: Judged) {
-  const bound = { principal: call.session.principal, target: call.target, exact: plan.exact }
+  const { id: inTransaction } = call.hold.inTransaction ?? {}
+  const bound = { principal: call.session.principal, target: call.target, exact: plan.exact, inTransaction }
   const digest = digestOf(bound, desk.keys.digest)
   const newRequest = call.newRequest?.toLowerCase()
   return { digest, newRequest, key: standingKey({ digest, ...(newRequest !== undefined && { newRequest }) }) }
@@ -183,7 +202,7 @@ async function refreshRequirements(desk: Desk, standing: Ticket, { decision }: J
     const refreshed: Ticket = { ...bare, requirements: wanted, rules, decisionReason: reason, policyVersion }
     if (!isSatisfied(progressOf({ ...refreshed, votes }, wanted))) return refreshed
     const move = { at: desk.now(), by: 'gateway', why: 'the votes given satisfy the changed policy' }
-    return moved(refreshed, 'approved', move, { grantUntil: desk.now() + desk.settings.grantMs })
+    return moved(refreshed, 'approved', move, { grantUntil: grantUntil(refreshed, desk.now(), desk.settings.grantMs) })
   })
 }
 
@@ -197,7 +216,9 @@ function newTicket(
 ): Ticket {
   const { id, kind, owner, actsFor } = call.session.principal
   const now = desk.now()
-  const waitMs = Math.min(EXPIRES_MAX_MS, ...decision.approvals.map(({ expiresMs }) => expiresMs))
+  const isInTransaction = call.hold.inTransaction !== undefined
+  const maxMs = isInTransaction ? call.hold.waitMs : EXPIRES_MAX_MS
+  const waitMs = Math.min(maxMs, ...decision.approvals.map(({ expiresMs }) => expiresMs))
   return {
     id: newTicketId(),
     digest,
@@ -215,6 +236,7 @@ function newTicket(
     policyVersion: decision.policyVersion,
     requirements: decision.approvals,
     votes: [],
+    ...(isInTransaction && { inTransaction: true }),
     createdAt: now,
     expiresAt: now + waitMs,
     history: [{ at: now, to: 'pending', by: id }],
@@ -234,7 +256,7 @@ async function file(
   const { id: requester } = ticket.requester
   // Read before counting: if anything else is filed for this requester in between, the commit fails and we count again.
   const guard = await desk.store.get(FILING, requester)
-  if (ticket.state === 'pending') await throwIfTooMany(desk, requester)
+  if (ticket.state === 'pending') await throwIfTooMany(desk, requester, ticket.inTransaction === true)
   await forgetOldest(desk, requester)
   await storeRequest(desk, ticket.id, call, judged, preview)
   let filed = false
@@ -250,11 +272,22 @@ async function file(
   return filed
 }
 
-async function throwIfTooMany(desk: Desk, requester: string): Promise<void> {
+/** Each of them holds the locks of a transaction. */
+const IN_TRANSACTION_MAX = 3
+
+async function throwIfTooMany(desk: Desk, requester: string, isInTransaction: boolean): Promise<void> {
   const pending = await desk.tickets.list({ state: 'pending', requestedBy: requester })
   // Reading a ticket whose time has run out is what expires it.
   const waiting = pending.filter(({ value }) => value.state === 'pending')
   const { pendingMax } = desk.settings
+  const inside = waiting.filter(({ value }) => value.inTransaction === true).length
+  if (isInTransaction && inside >= IN_TRANSACTION_MAX) {
+    throw new SallyportError(
+      'ERR_LIMIT_CONCURRENCY',
+      `${inside} requests of ${requester} wait inside a transaction already, and ${IN_TRANSACTION_MAX} may. ` +
+        'Wait for an answer to them, or send this one by itself.',
+    )
+  }
   if (waiting.length < pendingMax) return
   throw new SallyportError(
     'ERR_LIMIT_CONCURRENCY',

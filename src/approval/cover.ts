@@ -43,6 +43,8 @@ export function termsOf(desk: Desk, call: Call, judged: Judged, preview: Preview
 
 /** What calls that one approval may cover have in common; `undefined` for a call that none may cover. */
 function coverKey({ keys }: Desk, call: Call, { plan, decision, alike }: Judged): string | undefined {
+  // Neither way: what was agreed to inside a transaction was agreed to with all that it had done before.
+  if (call.hold.inTransaction !== undefined) return undefined
   const { effect, approvals } = decision
   if (effect !== 'require_approval' || approvals.length === 0 || plan.refused !== undefined) return undefined
   if (call.input !== undefined || approvals.some(({ covers }) => covers === undefined)) return undefined

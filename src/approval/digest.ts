@@ -10,6 +10,8 @@ export interface Bound {
   readonly target: Pick<Target, 'name' | 'endpoint' | 'protocol'>
   /** `Plan.exact`: text, parameters and types, settings, object identities: whatever decides what happens. */
   readonly exact: Canonical
+  /** Set for a call that waits inside its client's transaction: then no other call has this digest (C14). */
+  readonly inTransaction?: string | undefined
 }
 
 /**
@@ -21,13 +23,14 @@ export interface Bound {
  *
  * @throws SallyportError `ERR_INVALID_INPUT` when the call has no canonical form.
  */
-export function digestOf({ principal, target, exact }: Bound, key: Uint8Array): string {
+export function digestOf({ principal, target, exact, inTransaction }: Bound, key: Uint8Array): string {
   const text = canonicalJson({
     digest: 1,
     principal: principal.id,
     acts_for: principal.actsFor ?? null,
     target: { name: target.name, endpoint: target.endpoint, protocol: target.protocol },
     exact,
+    ...(inTransaction !== undefined && { in_transaction: inTransaction }),
   })
   return createHmac('sha256', key).update(text).digest('hex')
 }

@@ -1,7 +1,8 @@
 import type { Desk, ReadTicket } from './desk.ts'
 import { leaseOf } from './desk.ts'
 import { blobOf } from './requests.ts'
-import { isFinal, moved, resolved, type Ticket } from './ticket.ts'
+import { settleByBackend } from './settle-ended.ts'
+import { isFinal, isLeftOpen, moved } from './ticket.ts'
 
 /** Held by the instance that tidies up for all. */
 const UPKEEP_LEASE = 'approvals.upkeep'
@@ -64,23 +65,15 @@ export function housekeeping(desk: Desk): Housekeeping {
     await eraseOrphans()
   }
 
-  /** Settles unknown outcomes for which the executor left a proof: the backend knows what became of them. */
+  /**
+   * Settles unknown outcomes for which the executor left a proof, and what ran in a transaction of its client: the backend
+   * knows what became of them.
+   */
   async function askBackends(): Promise<void> {
-    if (desk.outcomeOf === undefined) return
-    for (const { id, value } of await tickets.list({ state: 'outcome_unknown' })) {
-      if (value.proof === undefined) continue
-      // A backend that does not answer is asked again with the next sweep, or a person says it first.
-      const proven = await desk.outcomeOf(value).catch(() => 'unknown' as const)
-      if (proven !== 'took_effect' && proven !== 'no_effect') continue
-      await tickets.change(id, (ticket) => byProof(ticket, proven === 'took_effect'))
+    const executing = (await tickets.list({ state: 'executing' })).filter(({ value }) => isLeftOpen(value))
+    for (const { value } of [...(await tickets.list({ state: 'outcome_unknown' })), ...executing]) {
+      await settleByBackend(desk, value)
     }
-  }
-
-  function byProof(ticket: Ticket, tookEffect: boolean): Ticket {
-    if (ticket.state !== 'outcome_unknown') return ticket
-    const said = tookEffect ? 'committed' : 'rolled back'
-    const reason = `the database says that transaction ${ticket.proof?.xid ?? ''} was ${said}`
-    return resolved(ticket, 'gateway', tookEffect, reason, { at: desk.now(), resultMs: settings.resultMs })
   }
 
   async function erase(read: ReadTicket): Promise<void> {

@@ -22,7 +22,7 @@ import {
 } from './eligibility.ts'
 import { readRequest } from './requests.ts'
 import { signVote } from './seal.ts'
-import { moved, resolved, type Ticket, type Vote } from './ticket.ts'
+import { moved, resolved, type Ticket, type Vote, grantUntil } from './ticket.ts'
 import { unknownTicket } from './tickets.ts'
 import { isOpen, type TicketView, viewOf } from './view.ts'
 import { countableVotes } from './votes.ts'
@@ -222,7 +222,7 @@ export function createInbox(desk: Desk): Inbox {
     if (decision === 'deny') return moved(voted, 'denied', move)
     const votes = await countableVotes(desk, voted)
     if (voted.state !== 'pending' || !isSatisfied(progressOf({ ...voted, votes }, voted.requirements))) return voted
-    return moved(voted, 'approved', move, { grantUntil: at + desk.settings.grantMs })
+    return moved(voted, 'approved', move, { grantUntil: grantUntil(voted, at, desk.settings.grantMs) })
   }
 
   /** Checks an answer against the ticket as it is now. Returns the reason to keep. */

@@ -116,6 +116,10 @@ export interface Ticket {
   readonly coverKey?: string
   /** The ticket whose approval covers this call, so that nobody was asked about it, and who gave that. */
   readonly coveredBy?: { readonly ticket: string; readonly by: readonly string[] }
+  /** Set for a call that waits, and then runs, inside a transaction of its client. */
+  readonly inTransaction?: true
+  /** When it ran there. It is done, or has failed, once that transaction has ended. */
+  readonly ranAt?: number
   readonly createdAt: number
   /** Until when it may wait for votes. */
   readonly expiresAt: number
@@ -171,7 +175,12 @@ export function moved(ticket: Ticket, to: TicketState, move: Omit<Move, 'to'>, c
   return { ...ticket, ...changes, state: to, history: [...ticket.history, { ...move, to }] }
 }
 
-/** Returns a ticket whose outcome was unknown after somebody, or the backend itself, said what it was. */
+/** Whether only the end of a transaction, which its backend knows, says what became of the call. */
+export function isLeftOpen({ state, ranAt, proof }: Ticket): boolean {
+  return state === 'executing' && ranAt !== undefined && proof !== undefined
+}
+
+/** Returns a ticket of which it was not known what became, after somebody, or the backend itself, said it. */
 export function resolved(
   ticket: Ticket,
   by: string,
@@ -190,6 +199,11 @@ export function deadlineOf(ticket: Ticket): number | undefined {
   if (ticket.state === 'pending') return ticket.expiresAt
   if (ticket.state === 'approved') return ticket.grantUntil
   return undefined
+}
+
+/** Until when an approval may be used that is given now. Inside a transaction nobody comes back for it. */
+export function grantUntil({ inTransaction, expiresAt }: Ticket, now: number, grantMs: number): number {
+  return inTransaction === true ? Math.min(now + grantMs, expiresAt) : now + grantMs
 }
 
 /** Whether time has run out on a ticket that waits for votes or for its claim. */

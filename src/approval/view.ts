@@ -35,6 +35,10 @@ export interface TicketView {
   readonly covers?: CoversView
   /** The ticket whose approval covers this call: nobody was asked about it. */
   readonly coveredBy?: string
+  /** Set for a call inside a transaction of its client, which decides in the end whether anything of it stays. */
+  readonly inTransaction?: true
+  /** When it ran there; RFC 3339. */
+  readonly ranAt?: string
   /** The agent's own words. They are a claim, not a fact. */
   readonly agentSays?: string
   readonly requirements: readonly RequirementView[]
@@ -128,6 +132,8 @@ export function viewOf(
     ...(ticket.follows !== undefined && { follows: ticket.follows }),
     ...(ticket.cover !== undefined && { covers: coversView(ticket, ticket.cover, now, barred === undefined) }),
     ...(ticket.coveredBy !== undefined && { coveredBy: ticket.coveredBy.ticket }),
+    ...(ticket.inTransaction === true && { inTransaction: true }),
+    ...(ticket.ranAt !== undefined && { ranAt: time(ticket.ranAt) }),
     ...(stored?.reason !== undefined && { agentSays: visible(stored.reason) }),
     requirements: progress.map(({ requirement, by, isMet }) => ({ ...requirement, by, isMet })),
     votes: ticket.votes.map(({ approver, decision, reason, at }) => ({

@@ -34,6 +34,10 @@ export function showTicket(terminal: Terminal, ticket: TicketView): void {
     say('covers', `${covers.text} (${covers.used} of ${covers.uses} so far; ${now})`)
   }
   if (ticket.coveredBy !== undefined) say('covered', `by the approval of ${ticket.coveredBy}; nobody was asked`)
+  if (ticket.inTransaction === true) {
+    const ran = ticket.ranAt === undefined ? '' : `; it ran there at ${ticket.ranAt}`
+    say('inside', `a transaction of its client, which stays open and may still be rolled back${ran}`)
+  }
   if (ticket.agentSays !== undefined) say('it says', JSON.stringify(ticket.agentSays))
   for (const { rule, anyOf, count, reasonRequired, by } of ticket.requirements) {
     const why = reasonRequired ? ', with a reason' : ''

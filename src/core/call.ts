@@ -10,6 +10,7 @@
 import type { Action, AttributeValue, Part } from './action.ts'
 import type { Chunk } from './chunk.ts'
 import type { ColumnMask, Decision, FieldMask, MaskingMode, Obligations } from './decision.ts'
+import type { SallyportError } from './errors.ts'
 import type { Preview, PreviewContext } from './preview.ts'
 import type { Principal } from './principal.ts'
 import type { Target } from './target.ts'
@@ -72,14 +73,35 @@ export interface Call {
 export interface Hold {
   /** After this long the call ends with `ERR_APPROVAL_PENDING`. 0 answers at once. */
   readonly waitMs: number
-  /** Why this call may not wait at all, such as an open transaction (C14). An approval is then a refusal that says so. */
-  readonly refused?: string
+  /**
+   * Why this call may not wait at all, such as an open transaction (C14). An approval is then a refusal that says so, or
+   * this very error where the target itself would say something else.
+   */
+  readonly refused?: string | SallyportError
+  /** Set together with `refused` where the call may wait all the same, if every rule that asks says so (C14). */
+  readonly inTransaction?: HeldInTransaction
   /** Told once, when the call starts to wait. */
   readonly onHeld?: (held: {
     readonly ticket: string
     readonly approvers: readonly string[]
     readonly expiresAt: string
   }) => void
+}
+
+/** A call inside the open transaction of its caller, which holds locks while persons think. */
+export interface HeldInTransaction {
+  /** Nobody else's, and of no other call: whatever is agreed to holds for this one while it waits, and for nothing else. */
+  readonly id: string
+  /** Aborts when the transaction is gone while the call waits. */
+  readonly signal: AbortSignal
+  /**
+   * Makes sure that this call can wait in its transaction, and resolves with for how many milliseconds.
+   *
+   * @throws SallyportError `ERR_DENIED` where it cannot.
+   */
+  ready(plan: Plan): Promise<number>
+  /** Resolves when the transaction has ended, whichever way. */
+  ended(): Promise<void>
 }
 
 /** A JSON value with one canonical form (RFC 8785), so that a digest over it is well defined. */

@@ -111,6 +111,8 @@ export interface ApprovalRequirement {
   readonly reasonRequired: boolean
   /** Set where an approval may cover further calls of the same kind, and this call is of a kind that may be covered. */
   readonly covers?: Covers
+  /** Set where a call inside the open transaction of its caller may wait for them (C14). */
+  readonly inTransaction?: true
 }
 
 /** How far an approval may reach beyond the call it was asked for. */

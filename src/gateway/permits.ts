@@ -207,9 +207,9 @@ export function createPermits(rooms: PermitRooms): Permits {
         // Nothing is set aside while persons think.
         reservation?.release({ ran: false })
         reservation = undefined
-        throwIfNotHeld(call, entry.judged.decision)
         const asked = entry.judged
-        const consent = await rooms.approvals.consent({ ...call, signal: cancelled }, asked, () =>
+        const waiting = await heldAs({ ...call, signal: cancelled }, asked)
+        const consent = await rooms.approvals.consent(waiting, asked, () =>
           preview === undefined ? Promise.resolve(undefined) : preview(asked),
         )
         await recording.approval({
@@ -488,10 +488,20 @@ function throwIfDenied(decision: Decision): void {
   })
 }
 
-/** C14: where waiting would hold locks, nobody is asked. */
-function throwIfNotHeld({ hold }: Call, { rules }: Decision): void {
-  if (hold.refused === undefined) return
-  throw new SallyportError('ERR_DENIED', `The call needs an approval. ${hold.refused}`, { facts: { rules } })
+/**
+ * The call as it may wait. C14: where waiting would hold locks nobody is asked, unless every rule and limit that asks says
+ * that it may be (C5), and then for no longer than its door can answer for.
+ */
+async function heldAs(call: Call, { plan, decision: { rules, approvals } }: Judged): Promise<Call> {
+  const { hold, signal } = call
+  const { refused, inTransaction } = hold
+  if (refused === undefined) return call
+  if (refused instanceof SallyportError) throw refused
+  if (inTransaction === undefined || !approvals.every((approval) => approval.inTransaction === true)) {
+    throw new SallyportError('ERR_DENIED', `The call needs an approval. ${refused}`, { facts: { rules } })
+  }
+  const waitMs = Math.min(hold.waitMs, await inTransaction.ready(plan))
+  return { ...call, hold: { ...hold, waitMs }, signal: AbortSignal.any([signal, inTransaction.signal]) }
 }
 
 function throwIfAborted(call: { readonly signal: AbortSignal }): void {

@@ -52,8 +52,8 @@ export function approvalsOf(
   return requirements.map(forThisCallOnly)
 }
 
-function forThisCallOnly({ rule, anyOf, count, expiresMs, reasonRequired }: ApprovalRequirement): ApprovalRequirement {
-  return { rule, anyOf, count, expiresMs, reasonRequired }
+function forThisCallOnly({ covers: _, ...requirement }: ApprovalRequirement): ApprovalRequirement {
+  return requirement
 }
 
 /** The rules that matched any part, once each, in the policy's order. */

@@ -90,7 +90,7 @@ export function compileBudget(spec: BudgetSpec, path: ValuePath, site: Site): Bu
   if (!asks && spec.approvers !== undefined) {
     site.error(path, '`approvers` belongs to on_exceed: require_approval only.', 'approvers')
   }
-  if (spec.approvers?.covers !== undefined) site.error(path, COVERS_NOTHING, 'approvers')
+  checkApprovers(spec, path, site)
   if (targets === undefined || verbs === undefined) return undefined
   const per = [...new Set(spec.per)].sort(compare)
   const id = `budget:${spec.id}`
@@ -123,7 +123,7 @@ export function compileLoop(spec: LoopSpec, path: ValuePath, site: Site): LoopRu
   if (!asks && spec.approvers !== undefined) {
     site.error(path, '`approvers` belongs to on_stop: require_approval only.', 'approvers')
   }
-  if (spec.approvers?.covers !== undefined) site.error(path, COVERS_NOTHING, 'approvers')
+  checkApprovers(spec, path, site)
   const { repeats, cycles, errors, empty } = spec
   if ([repeats, cycles, errors, empty].every((sign) => sign === undefined)) {
     site.error(path, `Loop "${spec.id}" looks for nothing: give it repeats, cycles, errors or empty.`)
@@ -145,4 +145,12 @@ export function compileLoop(spec: LoopSpec, path: ValuePath, site: Site): LoopRu
   return { targets, principals, unless: spec.unless ?? [], verbs, loop, source: site.sourceOf(path) }
 }
 
+/** What only the approvers of a rule may say. */
+function checkApprovers({ approvers }: BudgetSpec | LoopSpec, path: ValuePath, site: Site): void {
+  if (approvers?.covers !== undefined) site.error(path, COVERS_NOTHING, 'approvers')
+  if (approvers?.approve_in_tx !== undefined) site.error(path, NOT_IN_TRANSACTION, 'approvers')
+}
+
+const NOT_IN_TRANSACTION =
+  '`approve_in_tx` belongs to the approvers of a rule: a call beyond a limit does not wait inside a transaction.'
 const COVERS_NOTHING = '`covers` belongs to the approvers of a rule: a call beyond a limit is asked about each time.'

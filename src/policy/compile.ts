@@ -192,11 +192,30 @@ function checkKeys(spec: RuleSpec, path: ValuePath, site: Site): void {
       site.error([...path, 'approvers'], message, 'covers')
     }
   }
+  if (spec.approvers?.approve_in_tx === true) checkInTransaction(spec, path, site)
   for (const key of ['limits', 'as'] as const) {
     if (spec.effect === 'deny' && spec[key] !== undefined) {
       site.error(path, `\`${key}\` has no meaning in a rule that denies.`, key)
     }
   }
+}
+
+/** Only a session of the PostgreSQL door has transactions that calls are sent in. */
+function checkInTransaction(spec: RuleSpec, path: ValuePath, site: Site): void {
+  const at = [...path, 'approvers']
+  const isOfSql = spec.actions.some((entry) => {
+    const selected = selectVerbs(entry, site.vocabulary)
+    return 'verbs' in selected && selected.verbs.some((verb) => verb.startsWith('sql.'))
+  })
+  if (!isOfSql) {
+    site.error(at, 'Only SQL statements are sent inside a transaction; none of these actions is one.', 'approve_in_tx')
+    return
+  }
+  site.warn(
+    at,
+    `Rule "${spec.id}" lets a statement wait inside its client's transaction: what that has locked stays locked while persons think, for up to 60 s.`,
+    'approve_in_tx',
+  )
 }
 
 /** Reports rules that fit none of their targets, and warns of those that can never match. */
@@ -311,6 +330,7 @@ export function requirement(id: string, approvers: NonNullable<RuleSpec['approve
     ...(approvers.covers !== undefined && {
       covers: { forMs: approvers.covers.for, uses: approvers.covers.uses },
     }),
+    ...(approvers.approve_in_tx === true && { inTransaction: true }),
   }
 }
 

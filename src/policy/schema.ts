@@ -84,6 +84,7 @@ const approvers = z.strictObject({
     .refine((value) => value <= APPROVAL_EXPIRES_MAX_MS, 'An approval waits at most 7d.')
     .default(15 * 60_000),
   reason_required: z.boolean().default(false),
+  approve_in_tx: z.boolean().optional(),
   covers: covers.optional(),
 })
 

@@ -38,6 +38,7 @@ import { encodeReadyForQuery } from './messages/session-facts.ts'
 import { violation } from './messages/violation.ts'
 import type { PostgresPlan } from './plan-types.ts'
 import { ByName } from './by-name.ts'
+import { ClientTransactions, HOLD_INSIDE_MAX_MS } from './listener-transaction.ts'
 import { isParserLoaded, loadParser } from './parse.ts'
 import { splitStatements } from './split.ts'
 import { Asides } from './wire/asides.ts'
@@ -128,6 +129,7 @@ export class ClientSession {
     ...this.#holding,
     refused: 'A call inside an open transaction cannot wait for an approval; send it by itself.',
   }
+  readonly #transactions: ClientTransactions
   readonly #input = (): AsyncIterable<Uint8Array> => copyData(this.#client)
   #ticket: string | undefined
   #isDraining = false
@@ -140,6 +142,7 @@ export class ClientSession {
     this.#backend = backend
     this.#rooms = rooms
     this.#limits = limits
+    this.#transactions = new ClientTransactions(backend)
     this.#state = new SessionState(backend, () => rooms.isOpen(session.principal, target))
     this.#asides = new Asides({
       client,
@@ -158,7 +161,10 @@ export class ClientSession {
     const end = (): void => this.#client.interrupt()
     signal.addEventListener('abort', end)
     this.#client.gone.addEventListener('abort', () => this.#running?.abort(goneAway()))
-    this.#backend.onLost(() => this.#client.interrupt())
+    this.#backend.onLost((why) => {
+      this.#transactions.lost(why)
+      this.#client.interrupt()
+    })
     this.#backend.events = this.#asides
     try {
       await this.#loop()
@@ -169,6 +175,7 @@ export class ClientSession {
       for (const name of this.#portals.keys()) await this.#endPortal(name, 'abandoned')
       this.#client.end()
       this.#backend.close()
+      this.#transactions.ended()
     }
   }
 
@@ -574,7 +581,10 @@ export class ClientSession {
   #tellReady(): Promise<void> | undefined {
     const { status } = this.#backend
     if (status !== 'T') this.#ended.clear()
-    if (status === 'I') this.#state.transactionEnded()
+    if (status === 'I') {
+      this.#state.transactionEnded()
+      this.#transactions.ended()
+    }
     this.#asides.tellWaiting()
     this.#client.write(encodeReadyForQuery(status))
     return this.#client.flush()
@@ -584,6 +594,8 @@ export class ClientSession {
   #took(plan: PostgresPlan | undefined): void {
     if (plan === undefined) return
     this.#isUnderMasks = isUnderMasks(plan)
+    // With AND CHAIN the next one is open already.
+    if (plan.session?.does === 'commit' || plan.session?.does === 'rollback') this.#transactions.ended()
     if (this.#state.took(plan)) this.#forgetSent()
   }
 
@@ -647,10 +659,18 @@ export class ClientSession {
     return this.#controller
   }
 
-  /** Where a transaction is open, that of a pipeline or of a text with several statements too, waiting would hold locks. */
+  /**
+   * Where a transaction is open, that of a pipeline or of a text with several statements too, waiting would hold locks. In
+   * one that its client has begun, a call may wait all the same where the policy says so, if it is sent by itself.
+   */
   #hold({ isPart }: WireCall): Call['hold'] {
     const { status, hasRun } = this.#backend
-    return status === 'I' && !hasRun && !isPart ? this.#holding : this.#notHolding
+    // The server would say the same.
+    if (status === 'E') return { ...this.#notHolding, refused: transactionAborted() }
+    if (hasRun || isPart) return this.#notHolding
+    if (status === 'I') return this.#holding
+    const waitMs = Math.min(HOLD_INSIDE_MAX_MS, this.#limits.idleInTransactionMs)
+    return { ...this.#notHolding, waitMs, inTransaction: this.#transactions.held() }
   }
 
   #onHeld({ ticket, approvers, expiresAt }: Parameters<NonNullable<Call['hold']['onHeld']>>[0]): void {

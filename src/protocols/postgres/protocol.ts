@@ -9,6 +9,7 @@ import type { Call, DescribedTable, Permit, PlanContext, Protocol, Secret, Prove
 import type { Chunk } from '../../core/chunk.ts'
 import type { ColumnMask } from '../../core/decision.ts'
 import { SallyportError } from '../../core/errors.ts'
+import type { Preview } from '../../core/preview.ts'
 import type { Target } from '../../core/target.ts'
 import { CatalogKeeper, type LoadedCatalog } from './catalog-load.ts'
 import type { Catalog, Relation } from './catalog.ts'
@@ -24,13 +25,15 @@ import type { PlanUnder, PostgresPlan } from './plan-types.ts'
 import { loadParser, refusal } from './plan.ts'
 import { isParserLoaded } from './parse.ts'
 import { Pool } from './pool.ts'
-import { guardSql, readGuard } from './preview/guard.ts'
+import { guardSql, lockSql, readGuard } from './preview/guard.ts'
+import { previewInside } from './preview/inside.ts'
 import { readMeaning } from './preview/meaning.ts'
 import { previewWrite, type PreviewSession } from './preview/preview.ts'
 import { withoutValues } from './shown.ts'
 import { UpstreamConnection } from './connection.ts'
 import { WireBackend } from './wire/backend.ts'
 import { executeWire, type WireTarget } from './wire/execute.ts'
+import type { HeldInside } from './wire/run.ts'
 import { typesOf, WireCall } from './wire/payload.ts'
 import { planAsWritten, planWire } from './wire/plan-wire.ts'
 import { isReadableValue } from './wire/values.ts'
@@ -354,6 +357,7 @@ export function postgresProtocol(planner: Planner): PostgresProtocol {
       return executeWire(call, payload, plan, permit, {
         ...target,
         ...(guard !== undefined && { comparison: (of: PostgresPlan) => comparison(of, guard) }),
+        ...(permit.prove !== undefined && call.hold.inTransaction !== undefined && { inside: heldInside(guard) }),
       })
     },
 
@@ -374,6 +378,12 @@ export function postgresProtocol(planner: Planner): PostgresProtocol {
       const of = { target: call.target.name, options, pool, plan, catalog, masks, secret: used, signal }
       const { payload } = call
       if (!(payload instanceof WireCall)) return previewWrite(of)
+      if (call.hold.inTransaction !== undefined) {
+        const paramTypes = readableTypes(payload)
+        if (paramTypes === undefined) return UNREAD
+        const look = (): Promise<LoadedCatalog> => catalogNow(backend, plan.masks, async () => used, signal)
+        return previewInside({ ...of, session: { paramTypes }, backend: payload.backend, look })
+      }
       // What writes nothing needs no session to say so.
       const session = plan.readOnly ? NO_SESSION : await sessionOf(payload)
       if (typeof session === 'string') return { sections: [], missing: `There is no preview: ${session}.` }
@@ -408,15 +418,32 @@ export function postgresProtocol(planner: Planner): PostgresProtocol {
 const NO_SESSION: PreviewSession = { settings: {}, paramTypes: [] }
 
 /** What of a client's session its preview needs, or why there can be none. */
-async function sessionOf({ backend, portal }: WireCall): Promise<PreviewSession | string> {
-  const settings = readMeaning(await backend.meaning())
+async function sessionOf(wire: WireCall): Promise<PreviewSession | string> {
+  const settings = readMeaning(await wire.backend.meaning())
   if (settings === undefined) return 'the settings of the session could not be read'
-  if (portal === undefined) return { settings, paramTypes: [] }
+  const paramTypes = readableTypes(wire)
+  return paramTypes === undefined ? UNREAD_WHY : { settings, paramTypes }
+}
+
+const UNREAD_WHY = 'a parameter is in a binary form that is not known here'
+const UNREAD: Preview = { sections: [], missing: `There is no preview: ${UNREAD_WHY}.` }
+
+/** Types of its parameters; `undefined` where one of them could not be tried as the very value it is. */
+function readableTypes({ portal }: WireCall): readonly number[] | undefined {
+  if (portal === undefined) return []
   const paramTypes = typesOf(portal.statement)
   const { params, paramFormats } = portal.bind
-  // What is tried must be the very value: a binary one is only text where its type says how.
-  const isUnread = params.some((value, at) => !isReadableValue(value, paramFormats, paramTypes, at))
-  return isUnread ? 'a parameter is in a binary form that is not known here' : { settings, paramTypes }
+  // A binary one is only text where its type says how.
+  return params.every((value, at) => isReadableValue(value, paramFormats, paramTypes, at)) ? paramTypes : undefined
+}
+
+/** What holds an approved statement inside its client's transaction to what its approvers saw, if they saw anything. */
+function heldInside(guard: string | undefined): HeldInside {
+  const read = guard === undefined ? undefined : readGuard(guard)
+  return {
+    locks: ({ sql, params }) => (read === undefined ? [] : lockSql(sql, params.length, read)),
+    count: read?.count,
+  }
 }
 
 /** SQL that fails unless the plan would do what its approvers saw. */

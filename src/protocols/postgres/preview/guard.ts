@@ -5,6 +5,7 @@
  * @packageDocumentation
  */
 import type { RunStep } from '../exchange.ts'
+import { quoteIdentifier } from '../names.ts'
 import type { Param } from '../plan-types.ts'
 import { affectedBy, type Affected } from './affected.ts'
 import { follow, type KeyStep } from './keys.ts'
@@ -14,6 +15,8 @@ import { settingsHold } from './meaning.ts'
 export interface RowGuard {
   readonly settings: Readonly<Record<string, string>>
   readonly compared: readonly Compared[]
+  /** How many rows the statement changes. Compared where it runs under another snapshot than the comparison. */
+  readonly count?: number
 }
 
 /** The rows of one table, as approvers saw them. */
@@ -25,6 +28,10 @@ export interface Compared {
   readonly count: number
   /** SHA-256 over those columns of every row. */
   readonly digest: string
+  /** The table they are in. */
+  readonly oid?: number
+  /** Set where they are locked before they are compared, because the statement runs under another snapshot. */
+  readonly lock?: true
 }
 
 /** A preview of more rows than this has no guard: each of them would be compared. */
@@ -40,10 +47,11 @@ export function writeGuard(guard: RowGuard): string | undefined {
 
 /** Reads a guard back; `undefined` for one that is not ours. */
 export function readGuard(text: string): RowGuard | undefined {
-  const { v, settings, compared } = JSON.parse(text) as { readonly v?: unknown } & Partial<RowGuard>
+  const { v, settings, compared, count } = JSON.parse(text) as { readonly v?: unknown } & Partial<RowGuard>
   if (v !== 2 || settings === undefined || compared === undefined) return undefined
-  const isWhole = compared.every(({ count, digest }) => Number.isSafeInteger(count) && /^[0-9a-f]{64}$/.test(digest))
-  return isWhole ? { settings, compared } : undefined
+  const isWhole = compared.every((one) => Number.isSafeInteger(one.count) && /^[0-9a-f]{64}$/.test(one.digest))
+  if (!isWhole || (count !== undefined && !Number.isSafeInteger(count))) return undefined
+  return { settings, compared, ...(count !== undefined && { count }) }
 }
 
 /** Counts rows and hashes what is compared of them, in no order: two result columns. */
@@ -81,6 +89,27 @@ export function guardSql(sql: string, count: number, guard: RowGuard): string | 
   const holds = [...settingsHold(guard.settings), ...same].join('\n  AND ')
   const unnamed = mentioned(affected ?? { params: new Set() }, Array.from({ length: count }))
   return `SELECT 1 OPERATOR(pg_catalog./) CASE WHEN ${holds === '' ? 'true' : holds} THEN 1 ELSE 0 END${unnamed}`
+}
+
+/**
+ * Statements that lock the rows approvers saw, as they are now, and fail with a division by zero unless there are as many. They
+ * take the parameters of the statement they stand before.
+ *
+ * @param count of those parameters.
+ */
+export function lockSql(sql: string, count: number, guard: RowGuard): readonly string[] {
+  const affected = affectedBy(sql)
+  if (affected === undefined) return []
+  const unnamed = mentioned(affected, Array.from({ length: count }))
+  return guard.compared
+    .filter(({ lock }) => lock === true)
+    .map((one) => {
+      const by = follow(affected, one.keys)
+      const name = quoteIdentifier(by.alias)
+      const rows = `${by.select(`${name}.tableoid AS o, ${name}.ctid AS c`)} FOR UPDATE OF ${name}`
+      return `SELECT 1 OPERATOR(pg_catalog./) CASE WHEN pg_catalog.count(DISTINCT ROW(met.o, met.c))
+        OPERATOR(pg_catalog.=) ${one.count}::pg_catalog.int8 THEN 1 ELSE 0 END${unnamed} FROM (${rows}) AS met`
+    })
 }
 
 function sameRows(affected: Affected, { keys, list, count, digest }: Compared): string {

@@ -15,7 +15,6 @@ import type { Preview, PreviewSection } from '../../../core/preview.ts'
 import type { LoadedCatalog } from '../catalog-load.ts'
 import { FINGERPRINT_GUARD_SQL } from '../catalog-sql.ts'
 import type { Catalog, Relation } from '../catalog.ts'
-import type { UpstreamConnection } from '../connection.ts'
 import { lost, rejected, sqlstateOf } from '../errors.ts'
 import type { Outcome, Step } from '../exchange.ts'
 import { pinned, quoteIdentifier, resourceName } from '../names.ts'
@@ -34,22 +33,41 @@ import { columnOf as column, Readable } from './readable.ts'
 export interface PreviewOf {
   readonly target: string
   readonly options: PostgresOptions
-  readonly pool: Pool
   readonly plan: PostgresPlan
   readonly catalog: LoadedCatalog
   /** Masks nobody is excepted from. */
   readonly masks: readonly ColumnMask[]
-  readonly secret: Secret
   readonly signal: AbortSignal
   /** Set for a statement of a client that has a session of its own. */
   readonly session?: PreviewSession
+  /** Set for one that is tried in the open transaction of its client. */
+  readonly inside?: Inside
+}
+
+/** Where a preview gets a connection of its own. */
+export interface PreviewOn {
+  readonly pool: Pool
+  readonly secret: Secret
 }
 
 /** What of a client's session decides what its statement would do. */
 export interface PreviewSession {
-  /** See `meaning.ts`. */
-  readonly settings: Readonly<Record<string, string>>
+  /** See `meaning.ts`. Left out where the session itself is what the statement is tried in. */
+  readonly settings?: Readonly<Record<string, string>>
   readonly paramTypes: readonly number[]
+}
+
+/** Where a statement is tried that is not on a connection of its own. */
+export interface Inside {
+  /** Whether each statement of the transaction sees what others have committed before it. */
+  readonly isReadCommitted: boolean
+  /** Makes sure that the catalog still is the one it was planned with. */
+  look(): Promise<void>
+}
+
+/** What runs the steps of a trial. */
+export interface Runner {
+  run(script: readonly Step[]): Promise<Outcome>
 }
 
 /** Less than what the gateway waits, so that the backend says itself that it takes too long. */
@@ -61,12 +79,12 @@ const SAMPLE_COLUMNS = 12
 const PORTAL = 'preview'
 
 /** Tries the statement and takes it back. @throws SallyportError when it could not be tried. */
-export async function previewWrite(of: PreviewOf): Promise<Preview> {
+export async function previewWrite(of: PreviewOf & PreviewOn): Promise<Preview> {
   const understood = understand(of.plan, of.catalog.catalog)
   if (understood.kind === 'nothing') return { sections: [], touched: {} }
   if (understood.kind === 'none') return missing(understood.why)
   const { connection } = await of.pool.lease(of.secret, of.signal)
-  const isMoved = of.session !== undefined && !isPinned(of.session.settings, of.options)
+  const isMoved = of.session?.settings !== undefined && !isPinned(of.session.settings, of.options)
   if (isMoved) connection.letMove()
   const abort = (): void => void (cancelling = connection.cancel(of.signal.reason))
   let cancelling: Promise<void> | undefined
@@ -87,14 +105,14 @@ function isPinned(settings: Readonly<Record<string, string>>, options: PostgresO
   return Object.entries(pinnedSettings(options)).every(([name, value]) => (settings[name] ?? value) === value)
 }
 
-function missing(why: string): Preview {
+export function missing(why: string): Preview {
   return { sections: [], missing: `There is no preview: ${why}.` }
 }
 
-/** One statement on trial. */
-class Trial {
+/** One statement on trial. Whoever runs it takes back what it did. */
+export class Trial {
   readonly #of: PreviewOf
-  readonly #connection: UpstreamConnection
+  readonly #connection: Runner
   readonly #catalog: Catalog
   readonly #target: Extract<Understood, { kind: 'understood' }>['target']
   readonly #understood: Extract<Understood, { kind: 'understood' }>
@@ -105,7 +123,7 @@ class Trial {
   /** Those the trial was made under. */
   #settings: Readonly<Record<string, string>> | undefined
 
-  constructor(of: PreviewOf, understood: Extract<Understood, { kind: 'understood' }>, connection: UpstreamConnection) {
+  constructor(of: PreviewOf, understood: Extract<Understood, { kind: 'understood' }>, connection: Runner) {
     this.#of = of
     this.#connection = connection
     this.#catalog = of.catalog.catalog
@@ -135,13 +153,18 @@ class Trial {
       await this.#section(count, before),
       ...changes.map(([what, number]) => ({ title: `${what}: ${rows(number)}` })),
     ]
+    const unlocked = await this.#lock(found, passed)
     const guard = this.#guardOf(list, found, passed, count)
+    const said = [
+      ...(guard.why === undefined ? [] : [`The execution is not held to these rows: ${guard.why}.`]),
+      ...(guard.why === undefined && unlocked !== undefined ? [unlocked] : []),
+    ]
     const own = `${plan.kind.toUpperCase()} ${resourceName(this.#relation)}`
     return {
       sections,
       ...(guard.why === undefined && { touched: Object.fromEntries([[own, count], ...changes]) }),
       ...(guard.text !== undefined && { guard: guard.text }),
-      ...(guard.why !== undefined && { missing: `The execution is not held to these rows: ${guard.why}.` }),
+      ...(said.length > 0 && { missing: said.join(' ') }),
     }
   }
 
@@ -157,19 +180,46 @@ class Trial {
     // Fail closed: the settings decide what the values in a text stand for.
     if (this.#settings === undefined) return { why: 'the settings of the session could not be read' }
     const own = found === undefined || list === undefined ? [] : [{ keys: [], list, ...found }]
-    const text = writeGuard({ settings: this.#settings, compared: [...own, ...passed.compared] })
+    const all = [...own, ...passed.compared].map((one): Compared => (this.#isLocked ? { ...one, lock: true } : one))
+    const held = this.#of.inside === undefined ? {} : { count }
+    const text = writeGuard({ settings: this.#settings, compared: all, ...held })
     return text === undefined ? { why: 'there is too much to compare' } : { text }
+  }
+
+  /** Whether the rows are locked before they are compared. */
+  #isLocked = false
+
+  /**
+   * Between a comparison and the statement others may change rows where the two see different snapshots. What the execution
+   * has locked they cannot. Returns what is left for them, in words for approvers.
+   */
+  async #lock(found: Found | undefined, { compared }: FoundPassed): Promise<string | undefined> {
+    const { inside, plan } = this.#of
+    if (inside?.isReadCommitted !== true) return undefined
+    const between = 'Until it has run, others may still change what it reads after that was compared'
+    if (plan.kind === 'insert') return this.#understood.readsOthers ? `${between}.` : undefined
+    if (found === undefined) return undefined
+    const oids = [this.#relation.oid, ...compared.map(({ oid }) => oid ?? 0)]
+    const [row] = await this.#ask(
+      `SELECT pg_catalog.bool_and(pg_catalog.has_any_column_privilege(o, 'UPDATE'))::pg_catalog.text
+       FROM pg_catalog.unnest($1::pg_catalog.oid[]) AS o`,
+      { params: [`{${[...new Set(oids)].join(',')}}`] },
+    )
+    this.#isLocked = row?.[0] === 'true'
+    if (!this.#isLocked) return `${between}: the database role may not lock the rows.`
+    return this.#understood.readsOthers ? `${between} of other tables.` : undefined
   }
 
   /** Takes the locks of the statement, and makes sure that it still means what it was planned as. */
   async #open(): Promise<void> {
-    const { plan, options, session } = this.#of
+    const { plan, options, session, inside } = this.#of
+    if (inside !== undefined) return this.#openInside(inside)
     const timeoutMs = Math.min(TIMEOUT_MS, options.statementTimeoutMs)
     const steps: Step[] = [
       { do: 'run', sql: 'BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE' },
       wholePinGuard(options, timeoutMs, plan),
       { do: 'run', sql: `SELECT pg_catalog.set_config('lock_timeout', '${LOCK_TIMEOUT_MS}', true)` },
-      ...(session === undefined ? [] : [{ do: 'run', ...meaningSet(session.settings) } as const]),
+      ...(session?.settings === undefined ? [] : [{ do: 'run', ...meaningSet(session.settings) } as const]),
       { do: 'run', sql: MEANING_SQL, onRow: ([json]) => (this.#settings = readMeaning(json)) },
       { do: 'open', portal: PORTAL, sql: plan.sql, ...this.#given, onFields: () => undefined },
       { do: 'run', sql: FINGERPRINT_GUARD_SQL, params: [plan.fingerprint] },
@@ -184,6 +234,20 @@ class Trial {
     if (JSON.stringify(settings) !== JSON.stringify(this.#settings)) {
       throw new SallyportError('ERR_UPSTREAM_REJECTED', 'the session has settings nobody can try the statement under.')
     }
+  }
+
+  /** In the session that is to run it, whose settings are what they are; the savepoint before it takes these back. */
+  async #openInside({ look }: Inside): Promise<void> {
+    const timeoutMs = Math.min(TIMEOUT_MS, this.#of.options.statementTimeoutMs)
+    const limits = [`'statement_timeout', '${timeoutMs}'`, `'lock_timeout', '${LOCK_TIMEOUT_MS}'`]
+    const outcome = await this.#connection.run([
+      { do: 'run', sql: `SELECT ${limits.map((limit) => `pg_catalog.set_config(${limit}, true)`).join(', ')}` },
+      { do: 'run', sql: MEANING_SQL, onRow: ([json]) => (this.#settings = readMeaning(json)) },
+      { do: 'open', portal: PORTAL, sql: this.#of.plan.sql, ...this.#given, onFields: () => undefined },
+    ])
+    this.#throwFailure(outcome)
+    // It has its locks, so what it was planned with is not changed after this.
+    await look()
   }
 
   /** A default that leaves something behind, such as a number of a sequence. */
@@ -233,7 +297,7 @@ class Trial {
       if (found === undefined || found.count > GUARDED_ROWS_MAX) {
         return { compared, why: `more than ${GUARDED_ROWS_MAX} rows of ${resourceName(relation)} change too` }
       }
-      compared.push({ keys, list, ...found })
+      compared.push({ keys, list, oid: relation.oid, ...found })
     }
     return { compared }
   }

@@ -21,6 +21,7 @@ import { SESSION_PATH_SQL } from '../catalog-sql.ts'
 import { MEANING_SQL } from '../preview/meaning.ts'
 import { XID_SQL } from '../connector.ts'
 import { FUNCTION_SQL } from './function-call.ts'
+import { IDLE_LIMITS_SQL, innermost, OPEN_XIDS_SQL, readIdleLimit } from './open-transaction.ts'
 import { decodeReport, type Report } from '../messages/report.ts'
 import {
   decodeNotification,
@@ -49,6 +50,8 @@ const QUESTIONS = new Map([
   ['sallyport_function', FUNCTION_SQL],
   ['sallyport_meaning', MEANING_SQL],
   ['sallyport_xid', XID_SQL],
+  ['sallyport_open_xids', OPEN_XIDS_SQL],
+  ['sallyport_idle_limits', IDLE_LIMITS_SQL],
 ])
 const OWN_STATEMENTS = [
   'sallyport_snapshot',
@@ -324,6 +327,22 @@ export class WireBackend {
   async transactionId(): Promise<string | undefined> {
     const [xid] = await this.#askAll(['sallyport_xid'])
     return xid ?? undefined
+  }
+
+  /**
+   * Asks which number the innermost subtransaction has that wrote anything: of what it did that number tells the end, also
+   * when a savepoint of the client's is gone back to and the rest of the transaction is committed.
+   */
+  async innermostTransactionId(): Promise<string | undefined> {
+    const [said] = await this.#askAll(['sallyport_open_xids'])
+    return innermost(said ?? '')
+  }
+
+  /** Asks for how many milliseconds from now the server leaves the open transaction idle. */
+  async idleLimit(): Promise<number> {
+    await this.sync()
+    const [said] = await this.#askAll(['sallyport_idle_limits'])
+    return readIdleLimit(said ?? '')
   }
 
   /** Asks questions of the gateway's own; resolves with the first cell of each answer. */

@@ -5,7 +5,7 @@ import type { LoadedCatalog } from '../catalog-load.ts'
 import { NotOpened, StaleCatalog, type GuardKind } from '../connector.ts'
 import { refusal, type PostgresPlan } from '../plan.ts'
 import type { WireCall } from './payload.ts'
-import { startRun, type Run } from './run.ts'
+import { startRun, type HeldInside, type Run } from './run.ts'
 
 /** What running a wire call needs of its target. */
 export interface WireTarget {
@@ -19,6 +19,8 @@ export interface WireTarget {
   readonly plan: (catalog: LoadedCatalog, masks: PostgresPlan['masks']) => Promise<PostgresPlan>
   /** What the plan is compared by, when persons approved it by what it would do. */
   readonly comparison?: (plan: PostgresPlan) => string
+  /** Set for what they approved inside the open transaction of its client. */
+  readonly inside?: HeldInside
   /** What a call that failed ends with. */
   readonly ended: (error: unknown) => unknown
   readonly meansTheSame: (judged: PostgresPlan, again: PostgresPlan) => boolean
@@ -47,8 +49,8 @@ export async function* executeWire(
       const catalog = target.latest() ?? (await target.look())
       const { plan } = attempts
       const guard = target.guardOf(catalog, plan)
-      const { look, comparison } = target
-      run = startRun({ call, wire, plan, permit, catalog, guard, look, comparison })
+      const { look, comparison, inside } = target
+      run = startRun({ call, wire, plan, permit, catalog, guard, look, comparison, inside })
       await run.open()
       // One generator for all of it: each more that a chunk passes through costs as much as reading it.
       for (;;) {

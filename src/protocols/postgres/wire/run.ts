@@ -20,6 +20,7 @@ import { encodeBind, type Bind } from '../messages/bind.ts'
 import { BIND_COMPLETE, FLUSH, PARSE_COMPLETE, SYNC } from '../messages/control.ts'
 import { encodeDescribe } from '../messages/describe.ts'
 import type { BackendMessage } from '../messages/backend.ts'
+import { rowsOfTag } from '../messages/command-complete.ts'
 import { encodeExecute } from '../messages/execute.ts'
 import { encodeParse } from '../messages/parse.ts'
 import { encodeQuery } from '../messages/query.ts'
@@ -31,6 +32,7 @@ import type { WireBackend } from './backend.ts'
 import { CopyFeed } from './copy-feed.ts'
 import { typesOf, type PortalCommand, type PortalRequest, type Statement, type WireCall } from './payload.ts'
 import { isUnderMasks, reportedError } from './reported.ts'
+import { Savepoint } from './savepoint.ts'
 
 /** What one execution needs. */
 export interface WireExecution {
@@ -44,6 +46,16 @@ export interface WireExecution {
   readonly look: () => Promise<LoadedCatalog>
   /** SQL that fails with a division by zero unless the plan would do what its approvers saw, where they saw anything. */
   readonly comparison?: ((plan: PostgresPlan) => string) | undefined
+  /** Set for what persons approved inside the open transaction of its client. */
+  readonly inside?: HeldInside | undefined
+}
+
+/** What holds an execution to what its approvers saw where it is no transaction of its own. */
+export interface HeldInside {
+  /** Statements that lock the rows they saw, and fail with a division by zero where those are others by now. */
+  locks(plan: PostgresPlan): readonly string[]
+  /** How many rows it is to change; absent where nobody could say. */
+  readonly count: number | undefined
 }
 
 const GUARD_PORTAL = 'sallyport_guard'
@@ -174,9 +186,9 @@ class QueryRun implements StoppableRun {
   }
 
   async open(): Promise<void> {
-    const { plan, wire, comparison } = this.#execution
+    const { plan, wire, comparison, inside } = this.#execution
     // Fail closed: nothing can be compared before what runs by itself.
-    if (comparison !== undefined) throw inTransaction()
+    if (comparison !== undefined || inside !== undefined) throw inTransaction()
     if (needsGuard(plan)) {
       // As near before it as can be: whatever changes the catalog in between, the names that are sent are pinned.
       const { catalog } = await this.#execution.look()
@@ -286,6 +298,10 @@ class PortalRun implements StoppableRun {
   #wasAnswered = true
   /** What its client had asked for when it began. */
   #asked: readonly PortalCommand[] = []
+  /** Whether anything was handed on. */
+  #hasShown = false
+  /** Stands before what runs under an approval inside the transaction of its client. */
+  #savepoint: Savepoint | undefined
   #feeding: CopyFeed | undefined
 
   constructor(execution: WireExecution, answer: Answer, portal: PortalRequest, hidden = '') {
@@ -298,6 +314,7 @@ class PortalRun implements StoppableRun {
 
   shift(): Chunk | undefined {
     const chunk = this.#answer.shift()
+    if (chunk !== undefined) this.#hasShown = true
     if (chunk !== undefined && this.#next === 'answered' && !this.#answer.isReady) this.#done()
     return chunk
   }
@@ -333,9 +350,9 @@ class PortalRun implements StoppableRun {
   async open(): Promise<void> {
     const { plan, comparison } = this.#execution
     const { statement } = this.#portal
-    if (this.#isApproved) await this.#beginOwn()
+    if (this.#isApproved) await this.#begin()
     const isHeld = comparison !== undefined
-    if (isHeld) await this.#isolate()
+    if (isHeld && this.#savepoint === undefined) await this.#isolate()
     // Inside a transaction or a pipeline a guard that fails would undo what the client did before.
     const isFirst = this.#backend.status === 'I' && !this.#backend.isOpen
     const isGuarded = needsGuard(plan) && isFirst
@@ -362,7 +379,10 @@ class PortalRun implements StoppableRun {
       const { catalog } = await this.#execution.look()
       if (catalog.fingerprint !== plan.fingerprint) throw new StaleCatalog(true)
     }
-    if (isHeld) await this.#compare(comparison(plan))
+    if (isHeld) {
+      for (const sql of this.#execution.inside?.locks(plan) ?? []) await this.#compare(sql)
+      await this.#compare(comparison(plan))
+    }
     if (isLooking || isHeld) {
       const more: Buffer[] = []
       this.#addCommands(more)
@@ -383,8 +403,16 @@ class PortalRun implements StoppableRun {
     return this.#execution.permit.prove !== undefined
   }
 
-  /** What was approved is a transaction of its own: of nothing else could be said what became of it. */
-  async #beginOwn(): Promise<void> {
+  /**
+   * What was approved is a transaction of its own, or what its approvers were told: a part of that of its client. Of nothing
+   * else could be said what became of it.
+   */
+  async #begin(): Promise<void> {
+    if (this.#execution.inside !== undefined) {
+      if (this.#backend.status !== 'T') throw inTransaction()
+      this.#savepoint = await Savepoint.open(this.#backend)
+      return
+    }
     if (this.#backend.status !== 'I' || this.#backend.hasRun) throw inTransaction()
     // A Parse or a Describe may have opened one, with a snapshot that is older than the approval.
     await this.#backend.sync()
@@ -427,26 +455,29 @@ class PortalRun implements StoppableRun {
       await this.#answer.settled()
       this.#answer.throwIfStopped()
       const code = this.#answer.report?.get('C')
-      if (code === DIVISION_BY_ZERO || code === SERIALIZATION_FAILURE) return this.#asksAgain()
+      // Inside a transaction that has one snapshot for all of it, a conflict stays one.
+      const isConflict = code === SERIALIZATION_FAILURE && this.#savepoint === undefined
+      if (code === DIVISION_BY_ZERO || isConflict) return this.#asksAgain()
       throw refusedBy(this.#answer.report ?? new Map(), this.#execution)
     }
   }
 
-  /** Ends the transaction, of which nothing is left, so that the call can begin anew at once. */
+  /** Ends the transaction, or takes back its part of it, of which nothing is left, so that the call can begin anew at once. */
   async #asksAgain(): Promise<never> {
-    if (this.#answer.holdsBack) {
+    if (this.#answer.holdsBack || (this.#savepoint !== undefined && !this.#hasShown)) {
       this.#answer.forget()
       this.#portal.statement.isAnswered = this.#wasAnswered
       this.#portal.isOpened = false
       this.#portal.commands.splice(0, this.#portal.commands.length, ...this.#asked)
     }
-    await this.#backend.sync()
+    if (this.#savepoint === undefined) await this.#backend.sync()
+    else await this.#savepoint.undo()
     throw notAsSeen()
   }
 
   /** Whether others changed a row after it was compared. */
   get #isOvertaken(): boolean {
-    const isHeld = this.#execution.comparison !== undefined
+    const isHeld = this.#execution.comparison !== undefined && this.#savepoint === undefined
     return isHeld && this.#answer.stopped === undefined && this.#answer.report?.get('C') === SERIALIZATION_FAILURE
   }
 
@@ -643,6 +674,7 @@ class PortalRun implements StoppableRun {
     if (end === undefined) throw new TypeError('Nothing has ended.')
     this.#next = 'command'
     this.#isBusy = false
+    if (this.#savepoint !== undefined) return this.#settleInside(end, this.#savepoint)
     if (!this.#isProven) await this.#prove()
     permit.signal.throwIfAborted()
     this.#answer.throwIfStopped()
@@ -652,13 +684,33 @@ class PortalRun implements StoppableRun {
     this.#executed(end)
   }
 
+  /**
+   * Leaves it to the transaction of its client, which decides what becomes of it. Should any of this fail, its client's
+   * transaction fails with it: nothing of it stays.
+   */
+  async #settleInside(end: BackendMessage, savepoint: Savepoint): Promise<void> {
+    const { permit, plan, inside } = this.#execution
+    if (!this.#isProven) {
+      // How many rows it changed is only said when all that it returns was taken.
+      if (end.letter === 's' && !plan.readOnly) throw takenAtOnce()
+      const { count } = inside ?? {}
+      if (count !== undefined && rowsOfTag(this.#answer.tag) !== count) return this.#asksAgain()
+      permit.signal.throwIfAborted()
+      this.#answer.throwIfStopped()
+      await this.#prove()
+      await savepoint.release()
+    }
+    this.#executed(end)
+  }
+
   async #prove(): Promise<void> {
     this.#isProven = true
     const { plan } = this.#execution
+    const isInside = this.#savepoint !== undefined
     // What only reads has nothing to be asked about; on a standby it could not even have a number. Of what commits by
-    // itself the last transaction is not all.
-    if (plan.readOnly || mayCommit(plan)) return
-    const xid = await this.#backend.transactionId()
+    // itself the last transaction is not all; inside another one it cannot.
+    if (plan.readOnly || (mayCommit(plan) && !isInside)) return
+    const xid = await (isInside ? this.#backend.innermostTransactionId() : this.#backend.transactionId())
     if (xid === undefined) throw new TypeError('a transaction that writes has a number')
     try {
       await this.#execution.permit.prove?.({ kind: 'postgres.xid', xid })
@@ -685,6 +737,14 @@ class PortalRun implements StoppableRun {
     this.#sent--
     this.#isBusy = this.#sent > 0
   }
+}
+
+function takenAtOnce(): SallyportError {
+  return new SallyportError(
+    'ERR_DENIED',
+    'What was approved inside a transaction hands on what it returns all at once; execute it without a limit of rows.',
+    { facts: { noEffect: true, sqlstate: '0A000' } },
+  )
 }
 
 /** Approved by itself, and now about to run as a part of something larger. Nothing of it is sent. */
