@@ -52,8 +52,9 @@ export function approvalsOf(
   return requirements.map(forThisCallOnly)
 }
 
-function forThisCallOnly({ covers: _, ...requirement }: ApprovalRequirement): ApprovalRequirement {
-  return requirement
+function forThisCallOnly(requirement: ApprovalRequirement): ApprovalRequirement {
+  const { covers: _, ...narrow } = requirement
+  return narrow
 }
 
 /** The rules that matched any part, once each, in the policy's order. */

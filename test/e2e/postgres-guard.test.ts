@@ -10,6 +10,7 @@ import { encodeDescribe } from '../../src/protocols/postgres/messages/describe.t
 import { encodeExecute } from '../../src/protocols/postgres/messages/execute.ts'
 import { encodeParse } from '../../src/protocols/postgres/messages/parse.ts'
 import { encodeQuery } from '../../src/protocols/postgres/messages/query.ts'
+import { ApproverDesk, type Ticket } from './approver-desk.ts'
 import { RawClient, type Heard } from './raw-postgres.ts'
 import { callTool, openWorld, type World } from './world.ts'
 
@@ -37,18 +38,9 @@ rules:
   - {id: ask-code, effect: require_approval, principals: [group:agents], actions: [sql.do], resources: ["-"], approvers: {any_of: [group:dba], expires: 5m}}
 `
 
-interface Ticket {
-  readonly id: string
-  readonly state: string
-  readonly digest: string
-  readonly follows?: string
-  readonly preview?: { readonly sections: readonly { readonly title: string }[]; readonly missing?: string }
-}
-
 let world: World
 let agent = ''
-let dba = ''
-const seen = new Set<string>()
+let desk: ApproverDesk
 
 beforeAll(async () => {
   world = await openWorld({
@@ -59,37 +51,22 @@ beforeAll(async () => {
     config: 'approvals: {hold: 50ms}\n',
   })
   agent = await world.token({ principal: 'loop', kind: 'agent', owner: 'sam', groups: ['agents'], roles: ['caller'] })
-  dba = await world.token({ principal: 'dora', kind: 'person', owner: 'dora', groups: ['dba'], roles: ['approver'] })
+  const dba = await world.token({
+    principal: 'dora',
+    kind: 'person',
+    owner: 'dora',
+    groups: ['dba'],
+    roles: ['approver'],
+  })
+  desk = new ApproverDesk(world, dba)
 }, 60_000)
 afterAll(() => world?.close())
 beforeEach(() => world.db.admin.query(ROWS))
 
-/** The next ticket nobody has seen; resolves when it waits. */
-async function asked(previewed = true): Promise<Ticket> {
-  let found: { readonly id: string } | undefined
-  await expect
-    .poll(
-      async () => {
-        const { approvals } = await world.admin(dba).get<{ approvals: readonly Ticket[] }>('/v1/approvals')
-        found = approvals.find(({ id }) => !seen.has(id))
-        return found !== undefined
-      },
-      { timeout: 30_000, interval: 20 },
-    )
-    .toBe(true)
-  const ticket = await ticketOf(found?.id ?? '')
-  seen.add(ticket.id)
-  expect(ticket.preview?.missing === undefined).toBe(previewed)
-  return ticket
-}
-
-const ticketOf = (id: string): Promise<Ticket> => world.admin(dba).get<Ticket>(`/v1/approvals/${id}`)
-
-async function approve({ id, digest }: Ticket): Promise<void> {
-  await world.admin(dba).post(`/v1/approvals/${id}/vote`, { decision: 'approve', digest })
-}
-
-const settled = (id: string) => expect.poll(async () => (await ticketOf(id)).state, { timeout: 30_000, interval: 20 })
+const asked = (previewed = true): Promise<Ticket> => desk.asked(previewed)
+const ticketOf = (id: string): Promise<Ticket> => desk.ticketOf(id)
+const approve = (ticket: Ticket): Promise<void> => desk.answer(ticket, 'approve')
+const settled = (id: string) => desk.settled(id)
 
 async function count(where: string): Promise<number> {
   const { rows } = await world.db.admin.query<{ n: number }>(`SELECT count(*)::int AS n FROM public.${where}`)

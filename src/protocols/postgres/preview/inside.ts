@@ -44,7 +44,7 @@ async function tried(of: PreviewInside, understood: Extract<Understood, { kind: 
   const abort = (): void => void (cancelling = backend.cancel().catch(() => undefined))
   signal.addEventListener('abort', abort, { once: true })
   try {
-    const inside = { isReadCommitted: await isReadCommitted(backend), look: () => unchanged(of) }
+    const inside = { isReadCommitted: await isReadCommitted(backend), look: () => throwIfChanged(of) }
     return await new Trial({ ...of, inside }, understood, { run: (script) => runScript(backend, script) }).run()
   } finally {
     signal.removeEventListener('abort', abort)
@@ -63,8 +63,8 @@ async function isReadCommitted(backend: WireBackend): Promise<boolean> {
   return level !== 'repeatable read' && level !== 'serializable'
 }
 
-async function unchanged({ plan, look }: PreviewInside): Promise<void> {
-  const { catalog } = await look()
-  if (catalog.fingerprint === plan.fingerprint) return
+async function throwIfChanged(of: PreviewInside): Promise<void> {
+  const { catalog } = await of.look()
+  if (catalog.fingerprint === of.plan.fingerprint) return
   throw new SallyportError('ERR_UPSTREAM_REJECTED', 'the schema changed while it was made.')
 }

@@ -237,7 +237,7 @@ export class Trial {
   }
 
   /** In the session that is to run it, whose settings are what they are; the savepoint before it takes these back. */
-  async #openInside({ look }: Inside): Promise<void> {
+  async #openInside(inside: Inside): Promise<void> {
     const timeoutMs = Math.min(TIMEOUT_MS, this.#of.options.statementTimeoutMs)
     const limits = [`'statement_timeout', '${timeoutMs}'`, `'lock_timeout', '${LOCK_TIMEOUT_MS}'`]
     const outcome = await this.#connection.run([
@@ -247,7 +247,7 @@ export class Trial {
     ])
     this.#throwFailure(outcome)
     // It has its locks, so what it was planned with is not changed after this.
-    await look()
+    await inside.look()
   }
 
   /** A default that leaves something behind, such as a number of a sequence. */

@@ -464,7 +464,8 @@ class PortalRun implements StoppableRun {
 
   /** Ends the transaction, or takes back its part of it, of which nothing is left, so that the call can begin anew at once. */
   async #asksAgain(): Promise<never> {
-    if (this.#answer.holdsBack || (this.#savepoint !== undefined && !this.#hasShown)) {
+    const isUnheard = this.#savepoint !== undefined && this.#portal.isOpened && !this.#hasShown
+    if (this.#answer.holdsBack || isUnheard) {
       this.#answer.forget()
       this.#portal.statement.isAnswered = this.#wasAnswered
       this.#portal.isOpened = false
