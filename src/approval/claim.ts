@@ -16,7 +16,7 @@ import { blobOf, readRequest } from './requests.ts'
 import { keepResult, masksOf, type ResultKeeper } from './results.ts'
 import { seal } from './seal.ts'
 import { settleWhenEnded } from './settle-ended.ts'
-import { isLeftOpen, moved, type Outcome, type Ticket } from './ticket.ts'
+import { isLeftOpen, leavesProof, moved, type Outcome, type Ticket } from './ticket.ts'
 import { TICKETS, unknownTicket } from './tickets.ts'
 import { countableVotes } from './votes.ts'
 
@@ -215,9 +215,9 @@ async function settle(
 }
 
 /** What is known of a call without an end, where a proof comes before its effect: without the one, the other never came. */
-function byProof({ proves, proof }: Ticket, state: Settled): Settled {
-  if (proves !== true) return state
-  if (proof === undefined) return 'failed'
+function byProof(ticket: Ticket, state: Settled): Settled {
+  if (!leavesProof(ticket)) return state
+  if (ticket.proof === undefined) return 'failed'
   return state === 'done' ? 'outcome_unknown' : state
 }
 

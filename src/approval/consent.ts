@@ -17,12 +17,11 @@ import { approversOf, isSatisfied, progressOf } from './eligibility.ts'
 import { blobOf, storeRequest } from './requests.ts'
 import { keptChunks, masksOf } from './results.ts'
 import { unseal } from './seal.ts'
-import { deadlineOf, grantUntil, isFinal, moved, type Ticket } from './ticket.ts'
+import { EXPIRES_MAX_MS, deadlineOf, grantUntil, isFinal, moved, type Ticket } from './ticket.ts'
 import { FILING, newTicketId, put, STANDING, standingKey } from './tickets.ts'
 import { countableVotes } from './votes.ts'
-
-/** The longest a ticket may wait, whatever a rule says. */
-const EXPIRES_MAX_MS = 7 * 24 * 60 * 60_000
+import { ended, endOf } from './end-of.ts'
+import { plainDigest, throwIfRefusedInside, throwIfTooManyInside, withdrawInside } from './inside.ts'
 
 /** While one waiter was given the grant, others of the same call leave it alone for this long. */
 const HANDED_MS = 1_000
@@ -41,24 +40,10 @@ export function consenting(desk: Desk): Approvals['consent'] {
     const id = await inTurn(filing, requester, () => fileOrJoin(desk, call, judged, preview))
     if (call.hold.inTransaction === undefined) return waitFor(desk, handed, id, call)
     return waitFor(desk, handed, id, call).catch(async (error: unknown) => {
-      await withdraw(desk, id)
+      await withdrawInside(desk, id)
       throw error
     })
   }
-}
-
-/** Ends a ticket whose call waits no more and could never come back for it. */
-async function withdraw(desk: Desk, id: string): Promise<void> {
-  const why = 'the transaction it was asked in waits no more'
-  const attempt = async (): Promise<void> => {
-    await desk.tickets.change(id, (ticket) =>
-      ticket.state === 'pending' || ticket.state === 'approved'
-        ? moved(ticket, 'cancelled', { at: desk.now(), by: 'gateway', why })
-        : ticket,
-    )
-  }
-  // The caller is to hear why its call ended; a store that does not answer just now is told later.
-  await attempt().catch(() => void desk.unsettled.set(`${id}.withdrawn`, attempt))
 }
 
 /** Builds `standing()`. */
@@ -100,6 +85,7 @@ function throwUnlessBindable(call: Call, judged: Judged): void {
 /** Returns the id of the one ticket that stands for this call, filing it when there is none. */
 async function fileOrJoin(desk: Desk, call: Call, judged: Judged, preview?: Previewing): Promise<string> {
   const { digest, newRequest, key } = keyOf(desk, call, judged)
+  if (call.hold.inTransaction !== undefined) await throwIfRefusedInside(desk, call, judged)
   let previewed: { readonly preview: Preview | undefined } | undefined
   for (;;) {
     call.signal.throwIfAborted()
@@ -209,11 +195,12 @@ async function refreshRequirements(desk: Desk, standing: Ticket, { decision }: J
 function newTicket(
   desk: Desk,
   call: Call,
-  { plan, decision }: Judged,
+  judged: Judged,
   digest: string,
   newRequest: string | undefined,
   follows: string | undefined,
 ): Ticket {
+  const { plan, decision } = judged
   const { id, kind, owner, actsFor } = call.session.principal
   const now = desk.now()
   const isInTransaction = call.hold.inTransaction !== undefined
@@ -236,7 +223,7 @@ function newTicket(
     policyVersion: decision.policyVersion,
     requirements: decision.approvals,
     votes: [],
-    ...(isInTransaction && { inTransaction: true }),
+    ...(isInTransaction && { inTransaction: true, plainDigest: plainDigest(desk, call, judged) }),
     createdAt: now,
     expiresAt: now + waitMs,
     history: [{ at: now, to: 'pending', by: id }],
@@ -272,22 +259,12 @@ async function file(
   return filed
 }
 
-/** Each of them holds the locks of a transaction. */
-const IN_TRANSACTION_MAX = 3
-
 async function throwIfTooMany(desk: Desk, requester: string, isInTransaction: boolean): Promise<void> {
   const pending = await desk.tickets.list({ state: 'pending', requestedBy: requester })
   // Reading a ticket whose time has run out is what expires it.
   const waiting = pending.filter(({ value }) => value.state === 'pending')
   const { pendingMax } = desk.settings
-  const inside = waiting.filter(({ value }) => value.inTransaction === true).length
-  if (isInTransaction && inside >= IN_TRANSACTION_MAX) {
-    throw new SallyportError(
-      'ERR_LIMIT_CONCURRENCY',
-      `${inside} requests of ${requester} wait inside a transaction already, and ${IN_TRANSACTION_MAX} may. ` +
-        'Wait for an answer to them, or send this one by itself.',
-    )
-  }
+  if (isInTransaction) throwIfTooManyInside(waiting, requester)
   if (waiting.length < pendingMax) return
   throw new SallyportError(
     'ERR_LIMIT_CONCURRENCY',
@@ -369,46 +346,6 @@ function answerOf(desk: Desk, ticket: Ticket, call: Call): Consent | undefined {
     default:
       throw endOf(ticket, state)
   }
-}
-
-/** The error that says how a ticket ended. */
-export function endOf(
-  ticket: Ticket,
-  state: Exclude<Ticket['state'], 'pending' | 'approved' | 'executing' | 'done'>,
-): SallyportError {
-  const { id, outcome } = ticket
-  switch (state) {
-    case 'failed':
-      return ended(
-        outcome?.code ?? 'ERR_UPSTREAM_REJECTED',
-        id,
-        outcome?.message ?? `The call of ticket ${id} did not take effect: ${outcome?.resolvedReason ?? 'it failed'}.`,
-      )
-    case 'outcome_unknown':
-      return ended(
-        'ERR_OUTCOME_UNKNOWN',
-        id,
-        `Nobody knows yet whether the call of ticket ${id} took effect. It will not run again; an approver or operator ` +
-          'must find out and say so.',
-      )
-    case 'denied': {
-      const vote = ticket.votes.findLast(({ decision }) => decision === 'deny')
-      const why = vote?.reason === undefined ? '' : `: ${vote.reason}`
-      return ended('ERR_APPROVAL_REFUSED', id, `${vote?.approver.id ?? 'An approver'} refused the call${why}`)
-    }
-    case 'expired':
-      return ended('ERR_APPROVAL_EXPIRED', id, `Ticket ${id} expired: ${ticket.history.at(-1)?.why ?? 'time ran out'}.`)
-    default:
-      return ended(
-        'ERR_APPROVAL_CANCELLED',
-        id,
-        `Ticket ${id} was cancelled: ${ticket.history.at(-1)?.why ?? 'withdrawn'}.`,
-      )
-  }
-}
-
-function ended(code: SallyportError['code'], ticket: string, message: string): SallyportError {
-  return new SallyportError(code, message, { facts: { ticket } })
 }
 
 /** How soon it makes sense to ask again. */

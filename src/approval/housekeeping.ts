@@ -2,7 +2,7 @@ import type { Desk, ReadTicket } from './desk.ts'
 import { leaseOf } from './desk.ts'
 import { blobOf } from './requests.ts'
 import { settleByBackend } from './settle-ended.ts'
-import { isFinal, isLeftOpen, moved } from './ticket.ts'
+import { isFinal, isLeftOpen, leavesProof, moved } from './ticket.ts'
 
 /** Held by the instance that tidies up for all. */
 const UPKEEP_LEASE = 'approvals.upkeep'
@@ -38,7 +38,7 @@ export function housekeeping(desk: Desk): Housekeeping {
       if (executor !== undefined && (await store.leaseHolder(leaseOf(executor))) !== undefined) continue
       const at = desk.now()
       // It never came to the step before its effect; and should it live after all, it cannot take that step any more.
-      if (read.value.proves === true && read.value.proof === undefined) {
+      if (leavesProof(read.value) && read.value.proof === undefined) {
         const why = 'the gateway that ran it ended before it could take effect'
         const outcome = { at, resolvedBy: 'gateway', resolvedReason: why }
         await tickets.swap(read, moved(read.value, 'failed', { at, by: 'gateway', why }, { outcome }))

@@ -1,6 +1,6 @@
 import type { Principal } from '../core/principal.ts'
 import { SallyportError } from '../core/errors.ts'
-import { endOf } from './consent.ts'
+import { endOf } from './end-of.ts'
 import type { Desk } from './desk.ts'
 import { isRequestedBy } from './eligibility.ts'
 import { readRequest } from './requests.ts'

@@ -118,6 +118,8 @@ export interface Ticket {
   readonly coveredBy?: { readonly ticket: string; readonly by: readonly string[] }
   /** Set for a call that waits, and then runs, inside a transaction of its client. */
   readonly inTransaction?: true
+  /** The digest it would have outside: what is the same call, though nothing is shared with it. */
+  readonly plainDigest?: string
   /** When it ran there. It is done, or has failed, once that transaction has ended. */
   readonly ranAt?: number
   readonly createdAt: number
@@ -142,6 +144,9 @@ export interface Ticket {
   readonly erased?: boolean
   readonly history: readonly Move[]
 }
+
+/** The longest a ticket may wait, whatever a rule says. */
+export const EXPIRES_MAX_MS = 7 * 24 * 60 * 60_000
 
 const MOVES: Readonly<Record<TicketState, readonly TicketState[]>> = {
   pending: ['approved', 'denied', 'expired', 'cancelled'],
@@ -204,6 +209,11 @@ export function deadlineOf(ticket: Ticket): number | undefined {
 /** Until when an approval may be used that is given now. Inside a transaction nobody comes back for it. */
 export function grantUntil({ inTransaction, expiresAt }: Ticket, now: number, grantMs: number): number {
   return inTransaction === true ? Math.min(now + grantMs, expiresAt) : now + grantMs
+}
+
+/** Whether without a proof it is certain that nothing is left of it: what its client's transaction never took over is gone. */
+export function leavesProof({ proves, inTransaction }: Ticket): boolean {
+  return proves === true || inTransaction === true
 }
 
 /** Whether time has run out on a ticket that waits for votes or for its claim. */

@@ -1,4 +1,4 @@
-import { expect } from 'vitest'
+import { expect, vi } from 'vitest'
 import type { World } from './world.ts'
 
 /** A ticket as its approver is shown it. */
@@ -32,23 +32,22 @@ export class ApproverDesk {
     this.#token = token
   }
 
-  /** The next ticket nobody has seen; resolves when it waits. */
+  /** The next ticket nobody has seen; resolves when it waits. Fails unless it has a whole preview, or has none, as expected. */
   async asked(previewed = true): Promise<Ticket> {
     const admin = this.#world.admin(this.#token)
-    let found: { readonly id: string } | undefined
-    await expect
-      .poll(
-        async () => {
-          const { approvals } = await admin.get<{ approvals: readonly Ticket[] }>('/v1/approvals')
-          found = approvals.find(({ id }) => !this.#seen.has(id))
-          return found !== undefined
-        },
-        { timeout: 30_000, interval: 20 },
-      )
-      .toBe(true)
-    const ticket = await this.ticketOf(found?.id ?? '')
-    this.#seen.add(ticket.id)
-    expect(ticket.preview?.missing === undefined).toBe(previewed)
+    const id = await vi.waitFor(
+      async () => {
+        const { approvals } = await admin.get<{ approvals: readonly Ticket[] }>('/v1/approvals')
+        const found = approvals.find((one) => !this.#seen.has(one.id))
+        if (found === undefined) throw new Error('Nobody is asked.')
+        return found.id
+      },
+      { timeout: 30_000, interval: 20 },
+    )
+    this.#seen.add(id)
+    const ticket = await this.ticketOf(id)
+    const { missing } = ticket.preview ?? {}
+    if ((missing === undefined) !== previewed) throw new Error(`The preview says: ${missing ?? 'all'}`)
     return ticket
   }
 
@@ -60,6 +59,7 @@ export class ApproverDesk {
     await this.#world.admin(this.#token).post(`/v1/approvals/${id}/vote`, { decision, digest })
   }
 
+  /** Where the ticket stands, to be waited for. */
   settled(id: string) {
     return expect.poll(async () => (await this.ticketOf(id)).state, { timeout: 30_000, interval: 20 })
   }

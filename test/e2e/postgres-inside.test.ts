@@ -275,12 +275,17 @@ describe('C14: a statement inside a transaction whose approval does not come', (
   it('was refused: the transaction fails as with any other error, and a savepoint brings it back', async () => {
     const client = await begun()
     await send(client, query('SAVEPOINT mine'))
-    const answer = send(client, query('DELETE FROM public.orders WHERE id = 1'))
+    const answer = send(client, query('DELETE FROM public.orders WHERE id = 101'))
     const ticket = await desk.asked()
     await desk.answer(ticket, 'deny')
     const heard = await answer
     expect([heard.codes, stateOf(heard)]).toEqual([['42501'], 'E'])
-    expect((await send(client, query('DELETE FROM public.orders WHERE id = 1'))).codes).toEqual(['25P02'])
+    const sql = `DELETE FROM public.orders WHERE id = 101`
+    expect((await send(client, query(sql))).codes).toEqual(['25P02'])
+    expect(stateOf(await send(client, query('ROLLBACK TO mine')))).toBe('T')
+    // A "no" stands: nobody is asked the same again at once.
+    const again = await send(client, query(sql))
+    expect([again.codes, again.messages.join()]).toEqual([['42501'], expect.stringContaining(ticket.id)])
     expect(stateOf(await send(client, query('ROLLBACK TO mine')))).toBe('T')
     expect(stateOf(await send(client, query('COMMIT')))).toBe('I')
     expect([await count('notes'), await count('orders')]).toEqual([1, 20])
@@ -299,8 +304,9 @@ describe('C14: a statement inside a transaction whose approval does not come', (
   })
 
   it('waits no longer than 60 s, and ends before the database would end the transaction', async () => {
+    let waited = 200
     const waits = async (client: RawClient): Promise<number> => {
-      const answer = send(client, query('DELETE FROM public.orders WHERE id = 1'))
+      const answer = send(client, query(`DELETE FROM public.orders WHERE id = ${++waited}`))
       const ticket = await desk.asked()
       await desk.answer(ticket, 'deny')
       await answer
@@ -334,13 +340,13 @@ describe('C14: a statement inside a transaction whose approval does not come', (
   it('waits in three transactions of one requester at most', async () => {
     const waiting: Promise<Heard>[] = []
     const tickets: Ticket[] = []
-    for (const id of [1, 2, 3]) {
+    for (const id of [301, 302, 303]) {
       const client = await begun()
       waiting.push(send(client, query(`DELETE FROM public.orders WHERE id = ${id}`)))
       tickets.push(await desk.asked())
     }
     const fourth = await begun()
-    const heard = await send(fourth, query('DELETE FROM public.orders WHERE id = 4'))
+    const heard = await send(fourth, query('DELETE FROM public.orders WHERE id = 304'))
     expect(heard.messages.join()).toContain('wait inside a transaction already')
     for (const ticket of tickets) await desk.answer(ticket, 'deny')
     await Promise.all(waiting)
