@@ -133,6 +133,7 @@ describe('names that are pinned', () => {
     ['select id from U&"orders"', false],
     ['select id from only orders *', undefined],
     ['select id from x$1', false],
+    ['select id from "orders"o', false],
     ['select id from "a""b"', false],
     ['select id from größe', false],
     ['select id from orders/**/', false],

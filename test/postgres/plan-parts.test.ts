@@ -202,6 +202,23 @@ describe('WITH', () => {
   })
 })
 
+describe('rows of a parent', () => {
+  it('C3: lie in its children, whose triggers run, however deep', () => {
+    const [audit] = catalog.functions.filter(({ name }) => name === 'audit')
+    const fired = { name: 't', insert: true, update: true, delete: false, truncate: false }
+    const leaf = relation('leaf', ['id:integer'], { triggers: [{ ...fired, functionOid: audit?.oid ?? 0 }] })
+    const middle = relation('middle', ['id:integer'], { children: [leaf.oid] })
+    const top = relation('top', ['id:integer'], { kind: 'partitioned_table', children: [middle.oid] })
+    const family = shopCatalog({ relations: [top, middle, leaf] })
+    const seen = (sql: string): readonly string[] =>
+      planQuery({ sql }, family, { masks: [] }).action.parts.map(line).sort()
+    const call = 'sql.call public.audit() via trigger'
+    expect(seen('update top set id = 2')).toEqual([call, 'sql.update public.top(id)'])
+    expect(seen('insert into middle values (1)')).toEqual([call, 'sql.insert public.middle(id)'])
+    expect(seen('delete from top')).toEqual(['sql.delete public.top(id)'])
+  })
+})
+
 describe('scoping never under-reads', () => {
   it.each([
     // ON sees its own two sides only, so `ssn` here is the outer one although a neighbour might have it.
