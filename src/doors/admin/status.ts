@@ -1,39 +1,15 @@
 import type { ErrorCode } from '../../core/errors.ts'
+import { HTTP_STATUS } from '../../core/http-error.ts'
 
-/** The HTTP status of each code (RFC 9110, section 15). Exhaustive: a new code does not compile without a line here. */
+/** The HTTP status of each code at the admin door, whose clients act on tickets, policies and recordings themselves. */
 export const STATUS: Readonly<Record<ErrorCode, number>> = {
-  ERR_INVALID_INPUT: 400,
-  ERR_TOO_LARGE: 413,
-  ERR_UNKNOWN_TARGET: 404,
-  ERR_UNKNOWN_TOOL: 404,
-  ERR_UNKNOWN_TICKET: 404,
-  ERR_UNAUTHENTICATED: 401,
-  ERR_FORBIDDEN: 403,
-  ERR_DENIED: 403,
+  ...HTTP_STATUS,
   ERR_APPROVAL_PENDING: 409,
-  ERR_APPROVAL_REFUSED: 403,
   ERR_APPROVAL_EXPIRED: 410,
   ERR_APPROVAL_CANCELLED: 410,
-  ERR_APPROVAL_STALE: 409,
-  ERR_APPROVAL_CONFLICT: 409,
   ERR_OUTCOME_UNKNOWN: 409,
-  ERR_LIMIT_RATE: 429,
-  ERR_LIMIT_CONCURRENCY: 429,
-  ERR_LIMIT_BUDGET: 429,
   ERR_POLICY_CHANGED: 409,
-  ERR_TIMEOUT: 504,
-  ERR_CANCELLED: 499,
-  ERR_UPSTREAM_UNREACHABLE: 502,
-  ERR_UPSTREAM_AUTH: 502,
-  ERR_UPSTREAM_REJECTED: 502,
-  ERR_UPSTREAM_LOST: 502,
-  ERR_CREDENTIAL_MISSING: 502,
   ERR_CONFIG_INVALID: 422,
   ERR_POLICY_INVALID: 422,
-  ERR_STATE_LOCKED: 503,
-  ERR_STORE_FAILED: 503,
-  ERR_RECORDING_FAILED: 503,
   ERR_RECORDING_INVALID: 422,
-  ERR_SHUTTING_DOWN: 503,
-  ERR_INTERNAL: 500,
 }
