@@ -29,9 +29,9 @@ export default defineConfig({
     include: ['test/**/*.test.ts'],
     globalSetup: ['test/setup/global.ts'],
     // The end of all hope on a machine that is busy with other things; no test measures time.
-    testTimeout: 60_000,
-    hookTimeout: 120_000,
-    expect: { poll: { timeout: 20_000 } },
+    testTimeout: 180_000,
+    hookTimeout: 300_000,
+    expect: { poll: { timeout: 90_000 } },
     pool: 'forks',
     // One more than cores: suites wait for processes, locks and timers, too.
     maxWorkers: 3,
