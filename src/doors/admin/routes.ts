@@ -262,7 +262,10 @@ export const ROUTES: readonly Route[] = [
     audience: ['auditor'],
     act: 'recording.show',
     handle: async ({ id, query }, rooms) => ({
-      lines: await rooms.recordings.show(id, Math.min(Number(query['results'] ?? 0) || 0, RESULT_BYTES_MAX)),
+      lines: await rooms.recordings.show(
+        id,
+        Math.min(Math.max(0, Number(query['results'] ?? 0) || 0), RESULT_BYTES_MAX),
+      ),
     }),
   },
 ]
