@@ -1,10 +1,11 @@
 /** One test for each defence that no attack above would miss: what is refused because of it, and nothing else. */
 import { Duplex } from 'node:stream'
+import { gzipSync } from 'node:zlib'
 import { describe, expect, it } from 'vitest'
 import { parseJson, writeJson } from '../../src/core/json.ts'
 import { readArgv } from '../../src/protocols/kubernetes/argv.ts'
 import { answered } from '../../src/protocols/kubernetes/connector.ts'
-import type { Answer, Upstream } from '../../src/protocols/kubernetes/connect-send.ts'
+import { send, type Answer, type Upstream } from '../../src/protocols/kubernetes/connect-send.ts'
 import { takeInput } from '../../src/protocols/kubernetes/listener-remote.ts'
 import { scrubMessage } from '../../src/protocols/kubernetes/mask-message.ts'
 import { maskValue } from '../../src/protocols/kubernetes/masks.ts'
@@ -212,4 +213,32 @@ it('an answer that is no JSON is withheld, and is not taken for a short one', as
   const upstream = { signal: new AbortController().signal } as Upstream
   for await (const chunk of answered(request, answer, 1e9, upstream)) chunks.push(chunk)
   expect(chunks).toMatchObject([{ kind: 'head' }, { kind: 'notice', severity: 'WARNING' }, { truncated: true }])
+})
+
+it.each([
+  ['secrets', '299 - "data.pin: Invalid value: \\"hunter2\\": must be short"'],
+  ['pods', '299 - "spec: Invalid value: core.PodSpec{Env: hunter2}: field is immutable"'],
+])('C10: a warning about %s quotes no value', async (resource, warning) => {
+  const request = readRequest({ method: 'GET', path: `/api/v1/namespaces/web/${resource}/x` })
+  const headers = { 'content-type': 'application/json', warning }
+  const answer = { statusCode: 200, headers, body: Duplex.from([Buffer.from('{}')]) } as unknown as Answer
+  const upstream = { signal: new AbortController().signal } as Upstream
+  const { value: head } = await answered(request, answer, 1e9, upstream).next()
+  const said = JSON.stringify(head)
+  expect(said).toContain('Invalid value: (not shown)')
+  expect(said).not.toContain('hunter2')
+})
+
+it('C10: an answer that is compressed although nobody asked for it is not passed on', async () => {
+  const body = Duplex.from([gzipSync('mail ada@example.com')])
+  const answer = { statusCode: 200, headers: { 'content-encoding': 'gzip' }, body }
+  const upstream = {
+    options: { server: new URL('https://127.0.0.1:1') },
+    pools: { of: () => ({ request: async () => answer }) },
+    login: {},
+    signal: new AbortController().signal,
+  } as unknown as Upstream
+  const request = readRequest({ method: 'GET', path: `${PODS}/p/proxy/metrics` })
+  await expect(send(request, upstream)).rejects.toMatchObject({ code: 'ERR_UPSTREAM_REJECTED' })
+  expect(body.destroyed).toBe(true)
 })

@@ -42,7 +42,7 @@ export async function send(request: KubeRequest, upstream: Upstream, accept = re
   // Whoever was stopped by now has sent nothing.
   if (signal.aborted) throw withoutEffect(undefined, signal)
   try {
-    return await pools.of(login).request({
+    const answer = await pools.of(login).request({
       path: sentTarget(request, options),
       method,
       headers: {
@@ -58,9 +58,22 @@ export async function send(request: KubeRequest, upstream: Upstream, accept = re
       ...(follows(request) && { bodyTimeout: 0 }),
       ...(body !== undefined && { body: body.bytes }),
     })
+    refuseCompressed(answer)
+    return answer
   } catch (error) {
     throw mapError(error, signal, false)
   }
+}
+
+/** Fail closed: no detector finds anything in what was compressed although nobody asked for it, behind a proxy for one. */
+function refuseCompressed({ headers, body }: Answer): void {
+  const encoding = headers['content-encoding'] ?? 'identity'
+  if (encoding === 'identity') return
+  body.on('error', () => undefined).destroy()
+  throw new SallyportError(
+    'ERR_UPSTREAM_REJECTED',
+    'The answer is compressed, and what cannot be read cannot be masked.',
+  )
 }
 
 /** Whether an answer goes on until somebody ends it. */

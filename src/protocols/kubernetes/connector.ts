@@ -91,7 +91,7 @@ export async function* answered(
   const head: Record<string, string> = { ':status': String(status) }
   for (const name of RETURNED) {
     const value = headerOf(answer, name)
-    if (value !== undefined) head[name] = value
+    if (value !== undefined) head[name] = name === 'warning' ? warningOf(value, request) : value
   }
   if (isFollowing) {
     // Frames are values one to a line, whatever the server calls it; masks by field must not wait for the end.
@@ -105,6 +105,12 @@ export async function* answered(
     // What a container wrote is text and has no fields, whichever door it leaves by.
     yield* bytes(answer, request.verb === 'logs' ? 'stdout' : 'body', bytesMax, status)
   } else yield* whole(request, answer, type, bytesMax, status, upstream)
+}
+
+/** A warning quotes what it is about as a refusal does. What was cut out of one leaves it readable to its client. */
+function warningOf(text: string, { group = '', resource }: KubeRequest): string {
+  const scrubbed = scrubMessage(text, group === '' && resource === 'secrets')
+  return scrubbed === text || scrubbed.endsWith('"') ? scrubbed : `${scrubbed}"`
 }
 
 /** What holds no objects: text of containers, answers of what stands behind a proxy, and what the server says of itself. */

@@ -71,6 +71,19 @@ const COMMANDS = {
   can_i: canI,
 } as const satisfies Readonly<Record<string, (input: Input, at: Site) => Promise<Partial<ToolCommand>>>>
 
+/** What to ask for in place of what goes on after an answer, or needs a connection of one's own. */
+const INSTEAD: Readonly<Record<string, string>> = {
+  watch: 'A call has one answer: get again, or ask for rollout_status.',
+  wait: 'A call has one answer: get again, or ask for rollout_status.',
+  attach: 'A call has no streams: read logs, or run exec; attach through the Kubernetes door.',
+  port_forward: 'A call has no streams: forward ports through the Kubernetes door.',
+  cp: 'A call has no streams: copy through the Kubernetes door.',
+  edit: 'Use patch or apply.',
+  replace: 'Use patch or apply.',
+  run: 'Use create with a manifest.',
+  expose: 'Use create with a manifest.',
+}
+
 /** Verbs of the tool. */
 export const TOOL_VERBS: readonly string[] = Object.keys(COMMANDS)
 
@@ -87,7 +100,10 @@ interface Site extends Lookups {
 export async function commandOf(input: Input, namespace: string, lookups: Lookups): Promise<ToolCommand> {
   const verb = input.verb.replaceAll('-', '_')
   const build = Object.hasOwn(COMMANDS, verb) ? COMMANDS[verb as keyof typeof COMMANDS] : undefined
-  if (build === undefined) throw invalid(`The verb is none of ${TOOL_VERBS.join(', ')}.`)
+  if (build === undefined) {
+    const instead = Object.hasOwn(INSTEAD, verb) ? ` ${INSTEAD[verb] ?? ''}` : ''
+    throw invalid(`The verb is none of ${TOOL_VERBS.join(', ')}.${instead}`)
+  }
   const { namespace: named, all_namespaces: isEverywhere } = input
   if (named !== undefined && isEverywhere === true) throw invalid('Give either namespace or all_namespaces.')
   if (named !== undefined && !isNamespace(named)) throw invalid('The namespace is not the name of one.')
