@@ -62,6 +62,14 @@ describe.runIf(has('sshd'))('a command at a real host', () => {
     expect(existsSync(file)).toBe(true)
   })
 
+  it('cuts output at the limit of the target, whatever policy and caller want', async () => {
+    const limited = sshKit(sshd, undefined, { bytes: '1000B' })
+    const ran = await limited.run({ kind: 'exec', command: 'head -c 3000 /dev/zero', max_bytes: 2000 })
+    expect(ran.exit).toMatchObject({ status: '0', truncated: true, truncatedBy: 'bytes' })
+    expect(ran.stdout).toHaveLength(1000)
+    await limited.close()
+  })
+
   it('ends what runs when time is up, with everything it started', async () => {
     const file = path.join(sshd.dir, 'pid')
     // However slow the machine is: the time is up after what is to be ended has started.

@@ -112,6 +112,29 @@ rules:
     })
   }, 60_000)
 
+  it.each([
+    ['of a rule', 'limits: {bytes: 8}', {}],
+    ['of the target', '', { bytes: '8B' }],
+  ])('ends at the limit %s, and shows nothing beyond it', async (_whose, limits, options) => {
+    const limited = sshKit(sshd, rules(sshd.port).replace('"]}]}', `"]}], ${limits}}`), options)
+    const narrow = await openDoor(limited)
+    const client = await login(narrow)
+    const heard = await new Promise<string>((resolve, reject) => {
+      client.forwardOut('127.0.0.1', 0, '127.0.0.1', sshd.port, (error, channel) => {
+        if (error !== undefined) return reject(error)
+        let text = ''
+        channel.on('data', (bytes: Buffer) => (text += bytes.toString('latin1')))
+        channel.on('close', () => resolve(text))
+      })
+    })
+    expect(heard).toBe('')
+    await expect.poll(() => limited.recorded, { timeout: 30_000 }).toHaveLength(1)
+    expect(JSON.stringify(limited.recorded)).toContain('"truncatedBy":"bytes"')
+    client.destroy()
+    await narrow.close()
+    await limited.close()
+  })
+
   it('is refused where what comes back would have to be masked', async () => {
     const client = await login(maskedDoor)
     expect(await connectTo(client, '127.0.0.1', sshd.port)).toBe('refused')

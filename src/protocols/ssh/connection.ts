@@ -4,7 +4,7 @@ import type { Secret } from '../../core/call.ts'
 import { SallyportError } from '../../core/errors.ts'
 import { algorithms, fingerprintOf } from './algorithms.ts'
 import { levelOf, notAccepted, reasonOf, unpinned, unreachable } from './errors.ts'
-import { countChannels, refuseTinyPackets, socketOf } from './library.ts'
+import { boundQueue, countChannels, refuseTinyPackets, socketOf } from './library.ts'
 import { packFast } from './library-bulk.ts'
 import type { SshOptions } from './options.ts'
 
@@ -64,6 +64,7 @@ export async function connect({ target, options }: Upstream, secret: Secret, sig
     client.setNoDelay(true)
     refuseTinyPackets(client, () => client.destroy())
     countChannels(client)
+    boundQueue(client, () => client.destroy())
     packFast(client, () => socketOf(client))
     await Promise.race([once(client, 'ready'), closed])
     if (signal.aborted) throw reasonOf(signal)

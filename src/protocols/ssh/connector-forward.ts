@@ -10,6 +10,7 @@ import { SallyportError } from '../../core/errors.ts'
 import { reasonOf } from './errors.ts'
 import { roomIn, socketOf } from './library.ts'
 import { drained, openChannel } from './open-channel.ts'
+import type { SshOptions } from './options.ts'
 import { ChannelOutput } from './output.ts'
 import type { SshRequest } from './plan.ts'
 import type { Lease } from './upstreams.ts'
@@ -46,7 +47,8 @@ export async function* runForward(
   if (signal.aborted) stop()
   const sending = send(lease.client, channel, output, call)
   sending.catch((error: unknown) => output.fail(SallyportError.from(error)))
-  const bytesMax = obligations.bytesMax ?? Number.POSITIVE_INFINITY
+  const own = (call.target.options as SshOptions).bytesMax
+  const bytesMax = Math.min(obligations.bytesMax ?? Number.POSITIVE_INFINITY, own ?? Number.POSITIVE_INFINITY)
   try {
     yield { kind: 'head' }
     let shown = 0

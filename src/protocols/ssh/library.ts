@@ -64,6 +64,41 @@ export function refuseTinyPackets(peer: Client | Connection, end: () => void): v
   }
 }
 
+/** What may wait for new keys. An honest peer agrees on them at once, and leaves at most its windows full till then. */
+const QUEUED = { bytes: 32 * 1024 * 1024, packets: 65_536 } as const
+
+/**
+ * Ends a connection for which too much waits for new keys. While keys are exchanged the library keeps all it would send,
+ * however much, and goes on answering: a peer that begins an exchange and never ends it would fill the memory.
+ */
+export function boundQueue(peer: Client | Connection, end: () => void): void {
+  const { _protocol: protocol } = peer as unknown as { readonly _protocol: Queueing }
+  let bytes = 0
+  let packets = 0
+  const watch = (): void => {
+    bytes = 0
+    packets = 0
+    const writer = protocol._packetRW.write
+    const finalize = writer.finalize.bind(writer)
+    writer.finalize = (packet, isOfExchange) => {
+      if (protocol._kexinit !== undefined && isOfExchange !== true) {
+        bytes += packet.length
+        packets += 1
+        if (bytes > QUEUED.bytes || packets > QUEUED.packets) end()
+      }
+      return finalize(packet, isOfExchange)
+    }
+  }
+  watch()
+  // Each exchange brings a new writer, and what waited is sent.
+  peer.on('handshake', watch)
+}
+
+interface Queueing {
+  readonly _kexinit: unknown
+  readonly _packetRW: { readonly write: { finalize(packet: Buffer, isOfExchange?: boolean): Buffer } }
+}
+
 type Handlers = Record<
   'CHANNEL_OPEN' | 'CHANNEL_OPEN_CONFIRMATION',
   ((protocol: unknown, info: { readonly packetSize: number }) => void) | undefined

@@ -19,7 +19,7 @@ import { serveChannel, type Asked, type ChannelDeps } from './listener-channel.t
 import { Guard } from './listener-guard.ts'
 import { serveSftp } from './listener-sftp.ts'
 import { serveForward, type Wanted } from './listener-forward.ts'
-import { guardParser, refuseTinyPackets } from './library.ts'
+import { boundQueue, guardParser, refuseTinyPackets } from './library.ts'
 import { Gathering, packFast } from './library-bulk.ts'
 import { size, Typing } from './typed.ts'
 import { answerLogin, ATTEMPTS_MAX, type Logins } from './listener-login.ts'
@@ -74,6 +74,7 @@ export async function createSshListener(deps: SshListenerDeps): Promise<SshListe
     const door = new Door(connection, socket)
     open.add(door)
     refuseTinyPackets(connection, () => socket.destroy())
+    boundQueue(connection, () => socket.destroy())
     packFast(connection, () => socket)
     let failures = 0
     const onFailure = (): void => {
