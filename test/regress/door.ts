@@ -20,10 +20,10 @@ import { adminClient } from '../../src/cli/admin-client.ts'
 import { startEmbeddedPostgres, type EmbeddedPostgres } from '../../src/cli/demo/embedded-postgres.ts'
 import { installedPostgres, postgresSource } from '../services/postgres-source.ts'
 
-const INSTALLATION = '/usr/lib/postgresql/15'
+export const INSTALLATION = '/usr/lib/postgresql/15'
 const PG_REGRESS = path.join(INSTALLATION, 'lib/pgxs/src/test/regress/pg_regress')
 const CLI = fileURLToPath(new URL('../../dist/src/cli.js', import.meta.url))
-const DATABASE = 'regression'
+export const DATABASE = 'regression'
 const run = promisify(execFile)
 
 /** Everything by its name, what is not understood included: only a scratch target has such a policy. */
@@ -32,16 +32,10 @@ rules:
   - {id: scratch, effect: allow, principals: [id:postgres], actions: ["sql.*", sql.unknown], resources: ["**", "-"]}
 `
 
-/** A masked table beside those of the suite. */
-const MASKED = 'CREATE SCHEMA sallyport_unused; CREATE TABLE sallyport_unused.people (id int, ssn text)'
-const MASKS = 'masks:\n  - {columns: [sallyport_unused.people.ssn], transform: redact}\n'
-
 /** What is run. */
 export interface SuiteOptions {
   /** Files by name, in the order they need each other; all of the schedule when there are none. */
   readonly files?: readonly string[]
-  /** Puts masks on columns no file reads, so that nothing may pass that is not understood. */
-  readonly withMasks?: boolean
   /** How many files run at the same time. */
   readonly concurrency?: number
   readonly onLine?: (line: string) => void
@@ -118,12 +112,11 @@ interface Stage {
 }
 
 async function runOnce({ home, regress, libraries, isDirect, options }: Stage): Promise<SuiteRun> {
-  const { withMasks = false } = options
   const server = await startEmbeddedPostgres({ installation: INSTALLATION, settings: SETTINGS })
   let gateway: Gateway | undefined
   try {
-    await makeDatabase(server, withMasks)
-    gateway = isDirect ? undefined : await startGateway(home, server, withMasks)
+    await makeDatabase(server, DATABASE)
+    gateway = isDirect ? undefined : await startGateway(home, server)
     const output = path.join(home, isDirect ? 'direct' : 'output')
     await mkdir(output)
     await chmod(output, 0o777)
@@ -142,7 +135,7 @@ async function runOnce({ home, regress, libraries, isDirect, options }: Stage): 
   }
 }
 
-const SETTINGS = {
+export const SETTINGS = {
   shared_buffers: '128MB',
   synchronous_commit: 'off',
   fsync: 'off',
@@ -152,7 +145,7 @@ const SETTINGS = {
 }
 
 /** Builds the library of C functions the suite loads. */
-async function compile(regress: string, libraries: string): Promise<void> {
+export async function compile(regress: string, libraries: string): Promise<void> {
   await mkdir(libraries)
   // Headers: Debian's postgresql-server-dev-15 and libpq-dev.
   const includes = ['/usr/include/postgresql/15/server', '/usr/include/postgresql', regress]
@@ -170,24 +163,33 @@ async function compile(regress: string, libraries: string): Promise<void> {
   }
 }
 
-/** Makes the database as `pg_regress` would: through a gateway there is none to be made. */
-async function makeDatabase(server: EmbeddedPostgres, withMasks: boolean): Promise<void> {
-  const statements = [
-    `CREATE DATABASE ${DATABASE} TEMPLATE template0`,
-    ...['messages', 'monetary', 'numeric', 'time'].map((what) => `ALTER DATABASE ${DATABASE} SET lc_${what} TO 'C'`),
-    `ALTER DATABASE ${DATABASE} SET bytea_output TO 'hex'`,
-    `ALTER DATABASE ${DATABASE} SET timezone_abbreviations TO 'Default'`,
-  ]
-  await asAdmin(server, 'postgres', statements)
-  if (withMasks) await asAdmin(server, DATABASE, [MASKED])
+/** Makes a database as `pg_regress` would: through a gateway there is none to be made. */
+export async function makeDatabase(server: EmbeddedPostgres, name: string): Promise<void> {
+  await asAdmin(server, 'postgres', [`CREATE DATABASE ${name} TEMPLATE template0`, ...settingsOf(name)])
 }
 
-async function asAdmin(server: EmbeddedPostgres, database: string, statements: readonly string[]): Promise<void> {
+/** What `pg_regress` sets for its database; a copy of one does not have it. */
+export function settingsOf(name: string): readonly string[] {
+  return [
+    ...['messages', 'monetary', 'numeric', 'time'].map((what) => `ALTER DATABASE ${name} SET lc_${what} TO 'C'`),
+    `ALTER DATABASE ${name} SET bytea_output TO 'hex'`,
+    `ALTER DATABASE ${name} SET timezone_abbreviations TO 'Default'`,
+  ]
+}
+
+/** Runs statements as the owner of everything; resolves with the first column of the last one. */
+export async function asAdmin(
+  server: EmbeddedPostgres,
+  database: string,
+  statements: readonly string[],
+): Promise<readonly string[]> {
   const { host, port, user, password } = server
   const client = new Client({ host, port, user, password, database })
   await client.connect()
   try {
-    for (const sql of statements) await client.query(sql)
+    let last: readonly string[] = []
+    for (const text of statements) last = (await client.query<string[]>({ text, rowMode: 'array' })).rows.flat()
+    return last
   } finally {
     await client.end()
   }
@@ -200,11 +202,23 @@ interface Gateway {
   stop(): Promise<void>
 }
 
-async function startGateway(home: string, server: EmbeddedPostgres, withMasks: boolean): Promise<Gateway> {
+/** What makes a gateway of the suite a stricter one. */
+export interface GatewayExtras {
+  /** Added to the policy. */
+  readonly policy?: string
+  /** Lines of the target. */
+  readonly target?: string
+}
+
+export async function startGateway(
+  home: string,
+  server: EmbeddedPostgres,
+  extras: GatewayExtras = {},
+): Promise<Gateway> {
   const directory = path.join(home, 'gateway')
   await mkdir(path.join(directory, 'policies'), { recursive: true })
   await writeFile(path.join(directory, 'db.password'), server.password, { mode: 0o600 })
-  await writeFile(path.join(directory, 'policies', 'policy.yaml'), `${POLICY}${withMasks ? MASKS : ''}`)
+  await writeFile(path.join(directory, 'policies', 'policy.yaml'), `${POLICY}${extras.policy ?? ''}`)
   await writeFile(
     path.join(directory, 'sallyport.yaml'),
     `listen: {mcp: "127.0.0.1:0", admin: "127.0.0.1:0", postgres: "127.0.0.1:0"}
@@ -217,7 +231,7 @@ targets:
     tls: disable
     statement_timeout: 10m
     credential: {user: ${server.user}, file: db.password}
-`,
+${extras.target ?? ''}`,
   )
   const options = { cwd: directory, env: { PATH: process.env['PATH'], HOME: '/nonexistent' } }
   const made = await run(process.execPath, [CLI, 'operator', 'olga', '--json'], options)

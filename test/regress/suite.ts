@@ -43,7 +43,7 @@ export interface Report {
 
 const INSTALLATION = '/usr/lib/postgresql/15'
 /** What nearly every file builds on. */
-const BASE = ['test_setup', 'create_index', 'create_misc', 'create_function_c']
+export const BASE = ['test_setup', 'create_index', 'create_misc', 'create_function_c']
 /** Files that need what others leave behind, as the schedule and its comments say. */
 const NEEDED: Readonly<Record<string, readonly string[]>> = {
   aggregates: ['create_aggregate'],
@@ -100,12 +100,12 @@ const SETTINGS = {
   wal_level: 'logical',
 }
 
-function filesOf(schedule: string): readonly string[] {
+export function filesOf(schedule: string): readonly string[] {
   return [...schedule.matchAll(/^test: (.+)$/gmu)].flatMap(([, names = '']) => names.trim().split(/\s+/u))
 }
 
 /** Files in the order in which they run, those that need each other together. */
-function chains(files: readonly string[], only: readonly string[] | undefined): readonly (readonly string[])[] {
+export function chains(files: readonly string[], only: readonly string[] | undefined): readonly (readonly string[])[] {
   const needed = new Set([...BASE, ...Object.values(NEEDED).flat()])
   const wanted = files.filter((file) => only?.includes(file) ?? !needed.has(file))
   return wanted.map((file) => [...(NEEDED[file] ?? []), file])

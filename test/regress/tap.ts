@@ -374,14 +374,14 @@ function wrapped(isReadOnly: boolean): readonly Buffer[] {
   return [queryMessage(isReadOnly ? 'BEGIN READ ONLY' : 'BEGIN'), queryMessage('COMMIT')]
 }
 
-function queryMessage(text: string): Buffer {
+export function queryMessage(text: string): Buffer {
   const body = Buffer.from(`${text}\0`, 'utf8')
   const head = Buffer.from('Q\0\0\0\0', 'latin1')
   head.writeInt32BE(body.length + 4, 1)
   return Buffer.concat([head, body])
 }
 
-function cellsOf(message: Buffer): (string | null)[] {
+export function cellsOf(message: Buffer): (string | null)[] {
   const cells: (string | null)[] = []
   let at = 7
   for (let left = message.readInt16BE(5); left > 0; left--) {
@@ -407,7 +407,7 @@ function heldOf(rows: readonly (readonly (string | null)[])[], before: readonly 
 }
 
 /** Cuts a stream into messages. A message without a type comes first on the client's side. */
-function readMessages(socket: Socket, isUntyped: () => boolean, onMessage: OnMessage): void {
+export function readMessages(socket: Socket, isUntyped: () => boolean, onMessage: OnMessage): void {
   let rest: Buffer = EMPTY
   socket.on('data', (chunk: Buffer) => {
     rest = rest.length === 0 ? chunk : Buffer.concat([rest, chunk])

@@ -4,6 +4,7 @@ import { BaseSequencer, type TestSpecification } from 'vitest/node'
 /** Those of more than some twenty seconds, the longest first. */
 const LONGEST = [
   'regress/regress',
+  'regress/door',
   'non-interference/random-18',
   'non-interference/random-15',
   'non-interference/corpora-18',
