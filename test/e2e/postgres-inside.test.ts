@@ -6,7 +6,7 @@ import { spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { encodeBind } from '../../src/protocols/postgres/messages/bind.ts'
-import { SYNC } from '../../src/protocols/postgres/messages/control.ts'
+import { FLUSH, SYNC } from '../../src/protocols/postgres/messages/control.ts'
 import { encodeDescribe } from '../../src/protocols/postgres/messages/describe.ts'
 import { encodeExecute } from '../../src/protocols/postgres/messages/execute.ts'
 import { encodeParse } from '../../src/protocols/postgres/messages/parse.ts'
@@ -24,13 +24,15 @@ const SCHEMA = `
   CREATE SEQUENCE public.numbers;
   CREATE TABLE public.numbered (id int DEFAULT nextval('public.numbers'), text text);
   CREATE TABLE public.late (id int UNIQUE DEFERRABLE INITIALLY DEFERRED);
+  CREATE TABLE public.marks (id int PRIMARY KEY, text text);
 `
 const ROWS = `
-  TRUNCATE public.orders, public.items, public.notes, public.people, public.numbered, public.late;
+  TRUNCATE public.orders, public.items, public.notes, public.people, public.numbered, public.late, public.marks;
   INSERT INTO public.orders SELECT n, CASE WHEN n > 15 THEN 'paid' ELSE 'new' END, n FROM generate_series(1, 20) n;
   INSERT INTO public.items SELECT id, 1 FROM public.orders;
   INSERT INTO public.people VALUES (1, '078-05-1120', 'Ulm'), (2, '219-09-9999', 'Bonn');
   INSERT INTO public.late VALUES (1);
+  INSERT INTO public.marks VALUES (1, 'keep'), (2, 'drop');
 `
 const ASKS = 'effect: require_approval, principals: [group:agents]'
 const POLICY = `
@@ -39,7 +41,8 @@ rules:
   - {id: client, effect: allow, principals: [group:agents], actions: ["bundle:sql.client"]}
   - {id: read, effect: allow, principals: [group:agents], actions: [sql.select], resources: ["-", "public.*"]}
   - {id: notes, effect: allow, principals: [group:agents], actions: [sql.insert], resources: [public.notes]}
-  - {id: own, ${ASKS}, actions: [sql.delete], resources: [public.orders, public.items, public.notes], approvers: {any_of: [group:dba], approve_in_tx: true, covers: {same_statement: true, for: 10m, uses: 9}}}
+  - {id: marks, effect: allow, principals: [group:agents], actions: [sql.update], resources: [public.marks]}
+  - {id: own, ${ASKS}, actions: [sql.delete], resources: [public.orders, public.items, public.notes, public.marks], approvers: {any_of: [group:dba], approve_in_tx: true, covers: {same_statement: true, for: 10m, uses: 9}}}
   - {id: change, ${ASKS}, actions: [sql.update, sql.insert], resources: [public.orders, public.people, public.numbered, public.late], approvers: {any_of: [group:dba], approve_in_tx: true}}
   - {id: strict, ${ASKS}, actions: [sql.delete], resources: [public.items, public.people], when: "part.via == ''", approvers: {any_of: [group:dba]}}
 masks:
@@ -268,6 +271,57 @@ describe('C14: what holds a statement inside a transaction to what its approvers
     expect((await failing).codes).toEqual([])
     await send(client, query('COMMIT'))
     expect([await count('numbered'), await count('orders WHERE id = 1'), await count('notes')]).toEqual([1, 1, 1])
+  })
+})
+
+describe.each([
+  ['inside a transaction', 'BEGIN', SYNC],
+  ['outside', 'SELECT 1', FLUSH],
+])('C1: what was compared when it was bound, %s, and executed later', (_, first, pause) => {
+  const swap = encodeParse({
+    name: 'swap',
+    sql: `UPDATE public.marks SET text = CASE text WHEN 'keep' THEN 'drop' ELSE 'keep' END`,
+    paramTypes: [],
+  })
+  const bind = (name: string, rowsMax = 0): readonly Buffer[] => [
+    encodeBind({ portal: name, statement: name, paramFormats: [], params: [], resultFormats: [] }),
+    ...(rowsMax < 0 ? [] : [encodeExecute({ portal: name, rowsMax })]),
+  ]
+
+  /** Has the DELETE approved and bound, and hears that it is. */
+  async function bound(client: RawClient): Promise<Ticket> {
+    expect((await send(client, query(first), swap, SYNC)).codes).toEqual([])
+    await client.hear((letter) => letter === 'Z')
+    const sql = `DELETE FROM public.marks WHERE text = 'drop'`
+    client.socket.write(Buffer.concat([encodeParse({ name: 'drop', sql, paramTypes: [] }), ...bind('drop', -1), pause]))
+    const answer = client.hear((letter) => letter === (pause === SYNC ? 'Z' : '2'))
+    const ticket = await desk.asked()
+    await desk.answer(ticket, 'approve')
+    expect((await answer).codes).toEqual([])
+    return ticket
+  }
+
+  it('does not run after its client made other rows of what approvers saw', async () => {
+    const client = await login()
+    const ticket = await bound(client)
+    const heard = await send(client, ...bind('swap'), encodeExecute({ portal: 'drop', rowsMax: 0 }), SYNC)
+    expect([heard.codes, heard.messages.join()]).toEqual([
+      ['42501'],
+      expect.stringContaining('between Bind and Execute'),
+    ])
+    await send(client, query('COMMIT'))
+    expect(await count(`marks WHERE id = 1 AND text = 'keep'`)).toBe(1)
+    await desk.settled(ticket.id).toBe('failed')
+  })
+
+  it('runs when it is what comes next', async () => {
+    const client = await login()
+    const ticket = await bound(client)
+    const heard = await send(client, encodeExecute({ portal: 'drop', rowsMax: 0 }), SYNC)
+    expect([heard.codes, heard.letters]).toEqual([[], 'CZ'])
+    await send(client, query('COMMIT'))
+    expect([await count('marks'), await count('marks WHERE id = 1')]).toEqual([1, 1])
+    await desk.settled(ticket.id).toBe('done')
   })
 })
 

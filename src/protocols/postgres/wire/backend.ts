@@ -91,6 +91,8 @@ export class WireBackend {
   isSyncSent = false
   /** Whether anything of its client ran since the last Sync, so that its transaction is open. */
   hasRun = false
+  /** How often anything of its client ran: who remembers the number knows whether it was the last. */
+  runs = 0
   /** Whether the backend reported an error that no ReadyForQuery has ended yet: it skips everything until a Sync. */
   isFailed = false
   /** Whether the policy of the last call masks or looks for anything, so that what anybody says there is withheld. */
@@ -264,6 +266,12 @@ export class WireBackend {
   async commit(): Promise<Report | undefined> {
     await this.sync()
     return this.takeRefusal()
+  }
+
+  /** Takes note that something of its client runs. */
+  ran(): void {
+    this.hasRun = true
+    this.runs++
   }
 
   /** Takes note of a ReadyForQuery. */

@@ -196,7 +196,7 @@ class QueryRun implements StoppableRun {
     }
     this.#isBusy = true
     wire.backend.send([encodeQuery({ type: 'Query', sql: plan.sql })])
-    wire.backend.hasRun = true
+    wire.backend.ran()
     wire.backend.isSyncSent = true
   }
 
@@ -300,6 +300,8 @@ class PortalRun implements StoppableRun {
   #asked: readonly PortalCommand[] = []
   /** Whether anything was handed on. */
   #hasShown = false
+  /** What had run on the connection when this did last. */
+  #runs = 0
   /** Stands before what runs under an approval inside the transaction of its client. */
   #savepoint: Savepoint | undefined
   #feeding: CopyFeed | undefined
@@ -366,7 +368,7 @@ class PortalRun implements StoppableRun {
     if (guard !== undefined) messages.push(...guard.messages)
     if (isLooking || isHeld) messages.push(FLUSH)
     else this.#addCommands(messages)
-    this.#backend.hasRun = true
+    this.#ran()
     this.#send(messages)
     if (heap !== undefined) await this.#passOwn(this.#heapName(), heap.answers)
     if (!isParsed) {
@@ -397,6 +399,17 @@ class PortalRun implements StoppableRun {
     this.#answerOpened(statement)
     // The client has only bound so far: it is told, and this waits for what it asks next.
     if (this.#portal.commands.length === 0) this.#answer.flush()
+  }
+
+  /** Takes note of it, and of what else ran since. */
+  #ran(): void {
+    this.#backend.ran()
+    this.#runs = this.#backend.runs
+  }
+
+  /** What was compared when it was bound says nothing of what its client did between then and now. */
+  #throwIfOvertakenByItsClient(): void {
+    if (this.#isApproved && !this.#isProven && this.#runs !== this.#backend.runs) throw notAtOnce()
   }
 
   get #isApproved(): boolean {
@@ -590,9 +603,10 @@ class PortalRun implements StoppableRun {
   /** Adds messages for all commands that wait, and for the Sync behind them. */
   #addCommands(messages: Buffer[]): void {
     const { upstreamName: name, commands, withSync } = this.#portal
-    // Masked columns are looked for in the description, whether or not the client wants one (R18).
-    this.#isProbing =
-      this.#execution.plan.tripwire.length > 0 && !this.#answer.isDescribed && commands[0]?.do !== 'describe'
+    // Masked columns are looked for in the description, whether or not the client wants one (R18); of what is only bound so
+    // far nothing is handed on that could hold any.
+    const isBlind = this.#execution.plan.tripwire.length > 0 && !this.#answer.isDescribed
+    this.#isProbing = isBlind && commands[0]?.do === 'execute'
     if (this.#isProbing) messages.push(describePortal(name))
     for (const command of commands) {
       messages.push(command.do === 'describe' ? describePortal(name) : executePortal(name, command.rowsMax))
@@ -621,8 +635,10 @@ class PortalRun implements StoppableRun {
       this.#command = command
       this.#execution.permit.signal.throwIfAborted()
       if (this.#sent === 0) {
+        this.#throwIfOvertakenByItsClient()
         const messages: Buffer[] = []
         this.#addCommands(messages)
+        this.#ran()
         this.#send(messages)
       }
     }
@@ -745,6 +761,15 @@ function takenAtOnce(): SallyportError {
     'ERR_DENIED',
     'What was approved inside a transaction hands on what it returns all at once; execute it without a limit of rows.',
     { facts: { noEffect: true, sqlstate: '0A000' } },
+  )
+}
+
+/** Bound, approved and compared, but then its client did something else first. */
+function notAtOnce(): SallyportError {
+  return new SallyportError(
+    'ERR_APPROVAL_STALE',
+    'Something else ran between Bind and Execute of what persons have approved; send the two one after the other.',
+    { facts: { noEffect: true } },
   )
 }
 
