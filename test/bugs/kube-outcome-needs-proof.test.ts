@@ -92,6 +92,11 @@ describe('nobody knows what became of', () => {
     expect(settledBy(mapError(Object.assign(new Error('x'), { code }), ALIVE, isAnswered))).toBe('outcome_unknown')
   })
 
+  it.each(['read', 'write'])('a change whose server went away behind it (%s)', (syscall) => {
+    const error = Object.assign(new Error('x'), { code: 'EHOSTUNREACH', syscall })
+    expect(settledBy(mapError(error, ALIVE, false))).toBe('outcome_unknown')
+  })
+
   it('a drain that was cordoning, and lost the server after that', async () => {
     const list = { items: [pod('a'), pod('b')] }
     const evictions: string[] = []
@@ -112,6 +117,14 @@ describe('nothing came of', () => {
     const error = await failure(sendGuarded(DELETION, 'digest', upstreamTo(url)))
     expect(settledBy(error)).toBe('failed')
     expect(seen.map((head) => head.split(' ')[0])).toEqual(['GET'])
+  })
+
+  it.each([
+    ['EHOSTUNREACH', 'connect'],
+    ['ENOTFOUND', 'getaddrinfo'],
+  ])('a change whose server was not reached (%s)', (code, syscall) => {
+    const error = Object.assign(new Error('x'), { code, syscall })
+    expect(settledBy(mapError(error, ALIVE, false))).toBe('failed')
   })
 
   it('a change that was stopped before it was sent', async () => {

@@ -52,6 +52,7 @@ describe('C9: what EXPLAIN and counters tell besides rows', () => {
   })
 
   it.each([
+    'SELECT wal_bytes FROM pg_stat_wal',
     'SELECT n_tup_del FROM pg_stat_xact_user_tables',
     'SELECT * FROM pg_stat_all_indexes',
     'SELECT heap_blks_hit FROM pg_statio_user_tables',

@@ -41,9 +41,21 @@ const IDENTITY = /^(?:CERT_|ERR_TLS_CERT_|DEPTH_ZERO_|SELF_SIGNED_|UNABLE_TO_|ER
 export function mapError(error: unknown, signal: AbortSignal, isAnswered: boolean): SallyportError {
   if (error instanceof SallyportError) return error
   if (signal.aborted) return reasonOf(signal)
-  const code = error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : ''
-  const { code: mapped, message, isUnsent } = meaningOf(code, isAnswered)
-  return new SallyportError(mapped, message, { facts: isUnsent === true ? { noEffect: true } : {}, cause: error })
+  const { code, message, isUnsent } = meaningOf(isOfConnection(error) ? '' : codeOf(error), isAnswered)
+  return new SallyportError(code, message, { facts: isUnsent === true ? { noEffect: true } : {}, cause: error })
+}
+
+function codeOf(error: unknown): string {
+  return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : ''
+}
+
+/**
+ * Whether the system says it of a connection that was made. A host that goes away behind a request is told of by the same
+ * codes as one that was never reached (`EHOSTUNREACH` once nobody acknowledges what was sent, tcp(7)).
+ */
+function isOfConnection(error: unknown): boolean {
+  const call = error instanceof Error && 'syscall' in error ? error.syscall : undefined
+  return call !== undefined && call !== 'connect' && call !== 'getaddrinfo'
 }
 
 /**

@@ -23,9 +23,12 @@ const SENSITIVE = new Set([
   'pg_shadow',
   'pg_stat_activity',
   'pg_stat_gssapi',
+  // On a server that does nothing else, bytes written for one statement tell how long the values of its rows are.
+  'pg_stat_io',
   'pg_stat_replication',
   'pg_stat_ssl',
   'pg_stat_subscription',
+  'pg_stat_wal',
   'pg_stat_wal_receiver',
   'pg_statistic',
   'pg_statistic_ext_data',
