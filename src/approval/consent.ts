@@ -265,13 +265,28 @@ async function throwIfTooMany(desk: Desk, requester: string, isInTransaction: bo
   const waiting = pending.filter(({ value }) => value.state === 'pending')
   const { pendingMax } = desk.settings
   if (isInTransaction) throwIfTooManyInside(waiting, requester)
-  if (waiting.length < pendingMax) return
+  if (waiting.length < pendingMax) return throwIfTooManyWithdrawn(desk, requester)
   throw new SallyportError(
     'ERR_LIMIT_CONCURRENCY',
     `${waiting.length} requests of ${requester} wait for approval already, and ${pendingMax} may. ` +
       'Wait for an answer to them, or cancel some.',
   )
 }
+
+/** What is asked and withdrawn costs a preview at the target, and the attention of everybody who was told. */
+async function throwIfTooManyWithdrawn(desk: Desk, requester: string): Promise<void> {
+  const { pendingMax } = desk.settings
+  const cancelled = await desk.tickets.list({ state: 'cancelled', requestedBy: requester })
+  const since = desk.now() - WITHDRAWN_MS
+  const withdrawn = cancelled.filter(({ value }) => (value.history.at(-1)?.at ?? 0) > since).length
+  if (withdrawn < pendingMax) return
+  throw new SallyportError(
+    'ERR_LIMIT_RATE',
+    `${withdrawn} requests of ${requester} for approval were withdrawn within a minute. Ask again later, and wait for the answer.`,
+  )
+}
+
+const WITHDRAWN_MS = 60_000
 
 /** Asking and withdrawing again and again must not grow the store, which is written whole with every change. */
 async function forgetOldest(desk: Desk, requester: string): Promise<void> {
