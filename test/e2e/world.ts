@@ -157,8 +157,9 @@ ${options.config ?? ''}`,
   }
 }
 
+/** What nobody foresaw is said with where it happened. */
 export function environment(): NodeJS.ProcessEnv {
-  return { PATH: process.env['PATH'], HOME: '/nonexistent' }
+  return { PATH: process.env['PATH'], HOME: '/nonexistent', SALLYPORT_DEBUG: '1' }
 }
 
 /** Resolves with the addresses of both doors when they are open. */

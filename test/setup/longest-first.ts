@@ -18,6 +18,7 @@ const LONGEST = [
   'e2e/crash',
   'ssh/differential',
   'e2e/kube-verbs',
+  'postgres-wire/codec-bytes',
 ].map((name) => `/test/${name}.test.ts`)
 
 export class LongestFirst extends BaseSequencer {
