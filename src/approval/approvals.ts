@@ -39,6 +39,8 @@ export type Consent =
        * @throws SallyportError `ERR_APPROVAL_STALE`, `ERR_APPROVAL_CONFLICT` (somebody else claimed it).
        */
       claim(judged: Judged): Promise<ClaimedTicket>
+      /** Set where nobody can come back for a grant that was not claimed: ends its ticket. Never throws. */
+      withdraw?(): Promise<void>
     }
   | {
       readonly kind: 'executed'

@@ -21,7 +21,14 @@ import { EXPIRES_MAX_MS, deadlineOf, grantUntil, isFinal, moved, type Ticket } f
 import { FILING, newTicketId, put, STANDING, standingKey } from './tickets.ts'
 import { countableVotes } from './votes.ts'
 import { ended, endOf } from './end-of.ts'
-import { plainDigest, throwIfRefusedInside, throwIfTooManyInside, withdrawInside } from './inside.ts'
+import {
+  isRefusedInside,
+  plainDigest,
+  stillHeld,
+  throwIfRefusedInside,
+  throwIfTooManyInside,
+  withdrawInside,
+} from './inside.ts'
 
 /** While one waiter was given the grant, others of the same call leave it alone for this long. */
 const HANDED_MS = 1_000
@@ -37,12 +44,19 @@ export function consenting(desk: Desk): Approvals['consent'] {
     throwUnlessBindable(call, judged)
     const { id: requester } = call.session.principal
     // One at a time per requester: fifty identical calls in one moment then join one ticket instead of racing for it.
-    const id = await inTurn(filing, requester, () => fileOrJoin(desk, call, judged, preview))
-    if (call.hold.inTransaction === undefined) return waitFor(desk, handed, id, call)
-    return waitFor(desk, handed, id, call).catch(async (error: unknown) => {
-      await withdrawInside(desk, id)
-      throw error
+    const since = desk.now()
+    const id = await inTurn(filing, requester, () => {
+      return fileOrJoin(desk, stillHeld(call, desk.now() - since), judged, preview)
     })
+    if (call.hold.inTransaction === undefined) return waitFor(desk, handed, id, call)
+    const withdraw = (): Promise<void> => withdrawInside(desk, id)
+    try {
+      const consent = await waitFor(desk, handed, id, call)
+      return consent.kind === 'granted' ? { ...consent, withdraw } : consent
+    } catch (error) {
+      await withdraw()
+      throw error
+    }
   }
 }
 
@@ -291,7 +305,11 @@ const WITHDRAWN_MS = 60_000
 /** Asking and withdrawing again and again must not grow the store, which is written whole with every change. */
 async function forgetOldest(desk: Desk, requester: string): Promise<void> {
   const over = (await desk.tickets.list({ requestedBy: requester })).filter(
-    ({ value }) => isFinal(value.state) && !stillStands(value, desk.now()) && !isCovering(value, desk.now()),
+    ({ value }) =>
+      isFinal(value.state) &&
+      !stillStands(value, desk.now()) &&
+      !isCovering(value, desk.now()) &&
+      !isRefusedInside(value, desk.now()),
   )
   const excess = over.length - desk.settings.finishedMax + 1
   if (excess <= 0) return

@@ -11,7 +11,7 @@ import { SallyportError } from '../core/errors.ts'
 import type { Desk, ReadTicket } from './desk.ts'
 import { digestOf } from './digest.ts'
 import { endOf } from './end-of.ts'
-import { EXPIRES_MAX_MS, moved } from './ticket.ts'
+import { EXPIRES_MAX_MS, moved, type Ticket } from './ticket.ts'
 import { standingKey } from './tickets.ts'
 
 /** Each of them holds the locks of a transaction. */
@@ -25,6 +25,22 @@ export function throwIfTooManyInside(waiting: readonly ReadTicket[], requester: 
     'ERR_LIMIT_CONCURRENCY',
     `${inside} requests of ${requester} wait inside a transaction already, and ${IN_TRANSACTION_MAX} may. ` +
       'Wait for an answer to them, or send this one by itself.',
+  )
+}
+
+/**
+ * The call with what is left of the time it may wait there, after it waited for its turn: the server counts that as well.
+ *
+ * @throws SallyportError `ERR_LIMIT_CONCURRENCY` when nothing is left.
+ */
+export function stillHeld(call: Call, sinceMs: number): Call {
+  const { hold } = call
+  if (hold.inTransaction === undefined) return call
+  const waitMs = hold.waitMs - sinceMs
+  if (waitMs > 0) return { ...call, hold: { ...hold, waitMs } }
+  throw new SallyportError(
+    'ERR_LIMIT_CONCURRENCY',
+    `Nothing is left of the time this call of ${call.session.principal.id} may wait inside its transaction. Begin it anew.`,
   )
 }
 
@@ -52,9 +68,18 @@ export async function throwIfRefusedInside(desk: Desk, call: Call, judged: Judge
   const others = await desk.tickets.list({ state: 'denied', requestedBy: call.session.principal.id })
   const inside = others.filter(({ value }) => value.plainDigest === plain)
   for (const { value } of standing === undefined ? inside : [standing, ...inside]) {
-    const askedFor = Math.min(EXPIRES_MAX_MS, ...value.requirements.map(({ expiresMs }) => expiresMs))
-    if (value.state === 'denied' && desk.now() < value.createdAt + askedFor) throw endOf(value, value.state)
+    if (value.state === 'denied' && desk.now() < refusedUntil(value)) throw endOf(value, value.state)
   }
+}
+
+/** Whether a "no" given inside a transaction stands, which its ticket has outlived. */
+export function isRefusedInside(ticket: Ticket, now: number): boolean {
+  return ticket.inTransaction === true && ticket.state === 'denied' && now < refusedUntil(ticket)
+}
+
+/** As long as the rules would have let the question wait. */
+function refusedUntil({ createdAt, requirements }: Ticket): number {
+  return createdAt + Math.min(EXPIRES_MAX_MS, ...requirements.map(({ expiresMs }) => expiresMs))
 }
 
 /** The digest the call would have outside a transaction. */

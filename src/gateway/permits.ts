@@ -5,7 +5,7 @@
  * @packageDocumentation
  */
 import type { Approvals, ClaimedTicket } from '../approval/approvals.ts'
-import type { Call, Ending, Judged, Permit } from '../core/call.ts'
+import type { Call, Ending, HeldInTransaction, Judged, Permit } from '../core/call.ts'
 import type { Chunk } from '../core/chunk.ts'
 import type { ApprovalRequirement, ColumnMask, Decision } from '../core/decision.ts'
 import { SallyportError } from '../core/errors.ts'
@@ -174,6 +174,7 @@ export function createPermits(rooms: PermitRooms): Permits {
     const unfollow = follow(controller, call.signal, call.session.signal)
     let reservation: Reservation | undefined
     let ticket: ClaimedTicket | undefined
+    let unclaimed: (() => Promise<void>) | undefined
 
     /** What persons must agree to besides what the rules ask for: a budget is used up, or the caller goes in circles. */
     const excess = new Map<string, ApprovalRequirement>()
@@ -212,12 +213,15 @@ export function createPermits(rooms: PermitRooms): Permits {
         const consent = await rooms.approvals.consent(waiting, asked, () =>
           preview === undefined ? Promise.resolve(undefined) : preview(asked),
         )
+        if (consent.kind === 'granted') unclaimed = consent.withdraw
         await recording.approval({
           ticket: consent.ticket,
           state: consent.kind,
           ...(consent.kind === 'granted' && { by: consent.by }),
         })
         const now = await underTicket(consent.ticket, judgeAnew)
+        // The policy may have taken back meanwhile that anybody waits there.
+        if (now.decision.effect === 'require_approval') throwIfNotHeld(call, now.decision)
         await admit(call)
         if (consent.kind === 'executed') {
           live.remove(entry)
@@ -230,6 +234,7 @@ export function createPermits(rooms: PermitRooms): Permits {
         await recording.approval({ ticket: consent.ticket, state: 'claiming', by: consent.by })
         throwIfAborted({ signal: cancelled })
         ticket = await consent.claim(now)
+        unclaimed = undefined
       }
       if (reservation === undefined) throw new TypeError('a call that needs no approval has its limits reserved')
       throwIfAborted({ signal: cancelled })
@@ -239,6 +244,7 @@ export function createPermits(rooms: PermitRooms): Permits {
       live.remove(entry)
       reservation?.release({ ran: false })
       const why = cancelled.aborted ? reasonOf(cancelled) : error
+      await unclaimed?.()
       // Cancelled while it claimed: the claim stands, and nothing will ever run under it. What cannot be written now is
       // tried again by the approvals themselves.
       await ticket?.end('cancelled', neverBegun(why)).catch(() => undefined)
@@ -488,20 +494,27 @@ function throwIfDenied(decision: Decision): void {
   })
 }
 
-/**
- * The call as it may wait. C14: where waiting would hold locks nobody is asked, unless every rule and limit that asks says
- * that it may be (C5), and then for no longer than its door can answer for.
- */
-async function heldAs(call: Call, { plan, decision: { rules, approvals } }: Judged): Promise<Call> {
+/** The call as it may wait: inside a transaction for no longer than its door can answer for. */
+async function heldAs(call: Call, { plan, decision }: Judged): Promise<Call> {
   const { hold, signal } = call
+  const inTransaction = throwIfNotHeld(call, decision)
+  if (inTransaction === undefined) return call
+  const waitMs = Math.min(hold.waitMs, await inTransaction.ready(plan))
+  return { ...call, hold: { ...hold, waitMs }, signal: AbortSignal.any([signal, inTransaction.signal]) }
+}
+
+/**
+ * C14: where waiting would hold locks nobody is asked, unless every rule and limit that asks says that it may be (C5).
+ * Returns what the call waits in, if it is a transaction.
+ */
+function throwIfNotHeld({ hold }: Call, { rules, approvals }: Decision): HeldInTransaction | undefined {
   const { refused, inTransaction } = hold
-  if (refused === undefined) return call
+  if (refused === undefined) return undefined
   if (refused instanceof SallyportError) throw refused
   if (inTransaction === undefined || !approvals.every((approval) => approval.inTransaction === true)) {
     throw new SallyportError('ERR_DENIED', `The call needs an approval. ${refused}`, { facts: { rules } })
   }
-  const waitMs = Math.min(hold.waitMs, await inTransaction.ready(plan))
-  return { ...call, hold: { ...hold, waitMs }, signal: AbortSignal.any([signal, inTransaction.signal]) }
+  return inTransaction
 }
 
 function throwIfAborted(call: { readonly signal: AbortSignal }): void {
