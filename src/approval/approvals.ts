@@ -40,7 +40,7 @@ export type Consent =
        */
       claim(judged: Judged): Promise<ClaimedTicket>
       /** Set where nobody can come back for a grant that was not claimed: ends its ticket. Never throws. */
-      withdraw?(): Promise<void>
+      readonly withdraw?: () => Promise<void>
     }
   | {
       readonly kind: 'executed'

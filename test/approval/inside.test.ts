@@ -85,19 +85,19 @@ describe('a call that waits inside a transaction', () => {
   it('waits no longer because others of its requester were asked about first', async () => {
     const place = await world()
     const room = await place.open()
-    let tried = (_: undefined): void => undefined
+    const tried: ((made: undefined) => void)[] = []
     let begin = (): void => undefined
     const begun = new Promise<void>((resolve) => (begin = resolve))
     const trying = (): Promise<Preview | undefined> => {
       begin()
-      return new Promise((resolve) => (tried = resolve))
+      return new Promise((resolve) => void tried.push(resolve))
     }
     const ahead = errorOf(room.consent(brief(place), judged({ text: 'DELETE FROM a' }), trying))
     const late = errorOf(room.consent(inside(30_000), judged({ text: 'DELETE FROM b' })))
     const later = granted(room.consent(inside(60_000), judged({ text: 'DELETE FROM c' })))
     await begun
     place.clock.now += 40_000
-    tried(undefined)
+    tried[0]?.(undefined)
     expect([(await ahead).code, (await late).code]).toEqual([
       expect.stringMatching(/EXPIRED|PENDING/u),
       'ERR_LIMIT_CONCURRENCY',
