@@ -708,3 +708,23 @@ describe('a text that would take too long', () => {
     ])
   })
 })
+
+describe('a temporary table, which comes after permanent ones', () => {
+  it.each([
+    'create temp table orders (a int)',
+    'create temp table if not exists orders (a int)',
+    'create temp table orders as select 1 a',
+    'select 1 a into temp orders',
+    'create temp view orders as select 1 a',
+  ])('does not have the name of one: %s', (sql) => {
+    expect(inSession(sql).refused?.construct).toBe('sql.temporary_name')
+  })
+
+  it.each([
+    'create temp table fresh (a int)',
+    'create temp table pg_temp.orders (a int)',
+    'create table orders (a int)',
+  ])('has any other name: %s', (sql) => {
+    expect(inSession(sql).refused).toBeUndefined()
+  })
+})

@@ -40,6 +40,7 @@ import { shapeOf } from './shape.ts'
 import { shownPlainly, shownWithoutValues } from './shown.ts'
 import { Draft } from './statements/draft.ts'
 import { understand } from './statements/index.ts'
+import { refuseHidden } from './statements/make.ts'
 import { relationName } from './statements/objects.ts'
 import { changed } from './statements/setting.ts'
 import { ACCESS_SHARE } from './statements/transaction.ts'
@@ -148,7 +149,10 @@ function planQueryStatement(reading: Reading, type: string, fields: Ast, kind: S
   const effects = effectsOf(catalog, findings.uses)
   const parts = [...partsOf(findings, effects)]
   const setting = new Draft(catalog, EMPTY_SESSION, 'free', () => undefined)
-  if (into !== undefined) parts.push(madeBy(reading, into))
+  if (into !== undefined) {
+    parts.push(madeBy(reading, into))
+    refuseHidden(setting, into['rel'] as Ast)
+  }
   for (const { name, value, isLocal } of findings.settings) {
     changed(setting, name, valueOf(value, request), isLocal ? 'transaction' : 'session')
   }

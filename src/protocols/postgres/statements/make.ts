@@ -7,8 +7,9 @@
  * @packageDocumentation
  */
 import { asList, text, unwrap, words, type Ast } from '../ast.ts'
-import { word } from '../names.ts'
-import type { Handler } from './draft.ts'
+import { findRelation } from '../catalog.ts'
+import { resourceName, word } from '../names.ts'
+import type { Draft, Handler } from './draft.ts'
 import {
   alterOf,
   code,
@@ -30,6 +31,7 @@ export const createTable: Handler = (draft, fields) => {
   const isForeign = fields['base'] !== undefined
   const table = isForeign ? foreign : fields
   const name = relationName(draft, table['relation'])
+  refuseHidden(draft, fieldsOf(table['relation']))
   create(draft, isForeign ? 'foreign table' : 'table', name, {
     temporary: fieldsOf(table['relation'])['relpersistence'] === 't',
   })
@@ -41,6 +43,7 @@ export const createTable: Handler = (draft, fields) => {
 export const createTableAs: Handler = (draft, fields) => {
   const into = fieldsOf(fields['into'])
   const rel = fieldsOf(into['rel'])
+  refuseHidden(draft, rel)
   create(draft, kindOf(fields['objtype']), relationName(draft, rel), { temporary: rel['relpersistence'] === 't' })
   const query = unwrap(fields['query'])
   if (query?.type === 'ExecuteStmt') executed(draft, query.fields)
@@ -48,7 +51,23 @@ export const createTableAs: Handler = (draft, fields) => {
 
 export const createView: Handler = (draft, fields) => {
   const rel = fieldsOf(fields['view'])
+  refuseHidden(draft, rel)
   create(draft, 'view', relationName(draft, rel), { temporary: rel['relpersistence'] === 't' })
+}
+
+/**
+ * A session looks into the temporary schema last, so that nothing in it hides what was judged. Statements that follow would
+ * read and write the permanent table of that name, which nobody expects who has just made another one.
+ */
+export function refuseHidden(draft: Draft, rel: Ast): void {
+  if (rel['relpersistence'] !== 't' || rel['schemaname'] !== undefined) return
+  const permanent = findRelation(draft.catalog, undefined, text(rel['relname']))
+  if (permanent === undefined) return
+  draft.refused = {
+    construct: 'sql.temporary_name',
+    message: `${resourceName(permanent)} has that name: behind this gateway a temporary table does not come before it.`,
+    hint: 'Give the temporary table another name.',
+  }
 }
 
 export const createIndex: Handler = (draft, fields) => {
