@@ -75,6 +75,7 @@ export async function runUnderMasks(
       const files: MaskedFile[] = []
       for (const chain of chains(filesOf(schedule), only.length > 0 ? only : undefined)) {
         for (const server of servers) {
+          await forgetLinks(server)
           await asAdmin(server, 'postgres', [
             `DROP DATABASE IF EXISTS ${DATABASE} WITH (FORCE)`,
             `CREATE DATABASE ${DATABASE} TEMPLATE ${TEMPLATE}`,
@@ -100,6 +101,19 @@ export async function runUnderMasks(
     for (const server of servers) await server.stop()
     await rm(home, { recursive: true, force: true })
   }
+}
+
+/** What a file left that ties its database to the rest of the server, so that it could not be dropped. */
+async function forgetLinks(server: EmbeddedPostgres): Promise<void> {
+  const [isThere] = await asAdmin(server, 'postgres', [`SELECT 1 FROM pg_database WHERE datname = '${DATABASE}'`])
+  if (isThere === undefined) return
+  const undo = await asAdmin(server, DATABASE, [
+    `SELECT format(step, subname) FROM pg_subscription, unnest(ARRAY['ALTER SUBSCRIPTION %I DISABLE',
+       'ALTER SUBSCRIPTION %I SET (slot_name = NONE)', 'DROP SUBSCRIPTION %I']) WITH ORDINALITY s (step, at)
+     WHERE subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())
+     UNION ALL SELECT format('ROLLBACK PREPARED %L', gid) FROM pg_prepared_xacts WHERE database = current_database()`,
+  ])
+  await asAdmin(server, DATABASE, undo)
 }
 
 function summed(name: string, seen: readonly Compared[]): MaskedFile {
