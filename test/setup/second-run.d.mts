@@ -1,0 +1,3 @@
+import type { Report } from './report.ts'
+
+export function mayRunAgain(report: Report): boolean
