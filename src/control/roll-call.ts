@@ -49,13 +49,15 @@ export interface RollCallOptions<Facts extends object> {
   /** Ends a session of this instance; resolves `false` when it has none of that id. */
   readonly onKill: (session: string, by: string) => Promise<boolean>
   readonly onFault: (error: unknown) => void
+  /** Milliseconds an operator waits for all instances; 2000 unless told. */
+  readonly waitMs?: number
 }
 
 const INSTANCES = 'instances'
 const ASKS = 'asks'
 const ANSWERS = 'answers'
 
-/** How long an operator waits for all instances. */
+/** How long an operator waits for all instances, unless told. */
 const WAIT_MS = 2_000
 
 /** After this long nobody waits for a list any more. */
@@ -81,7 +83,7 @@ interface Answer<Facts> {
 
 /** Joins the roll. @throws SallyportError `ERR_STORE_FAILED` */
 export async function openRollCall<Facts extends object>(options: RollCallOptions<Facts>): Promise<RollCall<Facts>> {
-  const { store, instance, now } = options
+  const { store, instance, now, waitMs = WAIT_MS } = options
   const fault = (error: unknown): void => options.onFault(error)
   let isClosed = false
   const hearing = new Set<string>()
@@ -136,7 +138,7 @@ export async function openRollCall<Facts extends object>(options: RollCallOption
       isWoken = true
       wake()
     })
-    const deadline = performance.now() + WAIT_MS
+    const deadline = performance.now() + waitMs
     try {
       await store.commit([{ kind: 'put', collection: ASKS, id, expect: 0, value: question }])
       const expected = await othersAlive()

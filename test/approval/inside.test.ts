@@ -39,7 +39,7 @@ function brief({ clock }: World): Call {
 
 /** The one ticket that waits, once it does. */
 async function asked(room: ApprovalRoom): Promise<string> {
-  await expect.poll(() => room.inbox.pending(BOB), { timeout: 30_000 }).toHaveLength(1)
+  await expect.poll(() => room.inbox.pending(BOB)).toHaveLength(1)
   return (await room.inbox.pending(BOB))[0]?.id ?? ''
 }
 
@@ -104,7 +104,7 @@ describe('a call that waits inside a transaction', () => {
     ])
     const waiting = async () =>
       (await room.inbox.pending(BOB)).filter(({ request }) => request?.text === 'DELETE FROM c')
-    await expect.poll(waiting, { timeout: 30_000 }).toHaveLength(1)
+    await expect.poll(waiting).toHaveLength(1)
     const [one] = await waiting()
     expect(Date.parse(one?.expiresAt ?? '') - Date.parse(one?.createdAt ?? '')).toBeLessThanOrEqual(20_000)
     await vote(room, BOB, one?.id ?? '')

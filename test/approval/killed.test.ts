@@ -56,5 +56,5 @@ describe('approvals of a gateway that is killed', () => {
     expect(new Set([...done, ...unknown]).size).toBe(done.length + unknown.length)
     await room.close()
     await state.close()
-  }, 120_000)
+  })
 })

@@ -1,3 +1,4 @@
+import { onTestFinished } from 'vitest'
 import type { Store } from '../../src/store/store.ts'
 import { sharedPlace } from '../store/shared.ts'
 import { world, type World } from './kit.ts'
@@ -14,7 +15,7 @@ export const PLACES: readonly (readonly [string, () => Promise<{ first: World; s
   [
     'in a store that instances share',
     async () => {
-      const { open } = await sharedPlace()
+      const { open } = await sharedPlace((end) => onTestFinished(async () => void (await end())))
       const [mine, theirs]: Store[] = [await open(), await open()]
       return { first: await world({}, mine), second: await world({}, theirs) }
     },

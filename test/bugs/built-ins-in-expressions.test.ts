@@ -28,7 +28,7 @@ const TABLES = (ssn: string): string => `
 let world: Copies
 beforeAll(async () => {
   world = await copies([TABLES('zq1'), TABLES('zq2')], [mask('people.ssn')])
-}, 60_000)
+})
 afterAll(() => world.close())
 
 describe('C3, C9: what is stored with a table runs when it is read or written', () => {

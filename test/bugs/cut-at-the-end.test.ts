@@ -10,28 +10,24 @@ describe('a gateway that ends', () => {
   })
   afterAll(() => world?.close())
 
-  it(
-    'tells the clients of calls it cancels why, and leaves nothing of those calls behind',
-    { timeout: 60_000 },
-    async () => {
-      const token = await world.token(AGENT)
-      const other = await world.db.connect()
-      await other.query('BEGIN')
-      await other.query('SELECT * FROM notes WHERE id = 1 FOR UPDATE')
-      const answer = callTool(world.mcpUrl, token, 'query_database', {
-        target: 'db',
-        sql: "UPDATE notes SET body = 'too late' WHERE id = 1",
-      })
-      const waiting =
-        "SELECT count(*)::int AS n FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-      await expect.poll(async () => (await world.db.admin.query(waiting)).rows, { timeout: 30_000 }).toEqual([{ n: 1 }])
-      const [{ structuredContent }, code] = await Promise.all([answer, world.stop()])
-      expect(structuredContent).toMatchObject({ code: 'ERR_SHUTTING_DOWN' })
-      expect(code).toBe(0)
-      await other.query('COMMIT')
-      await other.end()
-      expect((await world.db.admin.query('SELECT body FROM notes WHERE id = 1')).rows).toEqual([{ body: 'first' }])
-      expect((await world.run(['recordings', 'verify'])).code).toBe(0)
-    },
-  )
+  it('tells the clients of calls it cancels why, and leaves nothing of those calls behind', async () => {
+    const token = await world.token(AGENT)
+    const other = await world.db.connect()
+    await other.query('BEGIN')
+    await other.query('SELECT * FROM notes WHERE id = 1 FOR UPDATE')
+    const answer = callTool(world.mcpUrl, token, 'query_database', {
+      target: 'db',
+      sql: "UPDATE notes SET body = 'too late' WHERE id = 1",
+    })
+    const waiting =
+      "SELECT count(*)::int AS n FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    await expect.poll(async () => (await world.db.admin.query(waiting)).rows).toEqual([{ n: 1 }])
+    const [{ structuredContent }, code] = await Promise.all([answer, world.stop()])
+    expect(structuredContent).toMatchObject({ code: 'ERR_SHUTTING_DOWN' })
+    expect(code).toBe(0)
+    await other.query('COMMIT')
+    await other.end()
+    expect((await world.db.admin.query('SELECT body FROM notes WHERE id = 1')).rows).toEqual([{ body: 'first' }])
+    expect((await world.run(['recordings', 'verify'])).code).toBe(0)
+  })
 })

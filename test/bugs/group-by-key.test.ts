@@ -13,7 +13,7 @@ const SCHEMA = `
 let world: Copies
 beforeAll(async () => {
   world = await copies([SCHEMA], [mask('people.ssn', 'null'), mask('rooms.code', 'null')])
-}, 60_000)
+})
 afterAll(() => world.close())
 
 /** Rows as the server itself answers, with the masked columns emptied there. */

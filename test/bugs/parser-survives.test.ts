@@ -13,10 +13,10 @@ it('reads statements after any number of texts that are too deep', async () => {
   expect(parse('SELECT 1').ok).toBe(true)
   for (let i = 0; i < 60; i++) {
     expect(parse(DEEP).ok).toBe(false)
-    await expect.poll(() => parse('SELECT 1').ok, { interval: 5, timeout: 30_000 }).toBe(true)
+    await expect.poll(() => parse('SELECT 1').ok, { interval: 5 }).toBe(true)
   }
   expect(scan('SELECT 1')).toHaveLength(2)
   expect(parse('SELECT 1 FROM')).toMatchObject({ ok: false, reason: 'syntax' })
   // Sixty times what one such text takes would be close to a gigabyte.
   expect(process.memoryUsage().external - before).toBeLessThan(500 * 1024 ** 2)
-}, 60_000)
+})

@@ -29,7 +29,7 @@ let world: Copies
 beforeAll(async () => {
   const masks = [mask('placed.ssn', 'null'), mask('clustered.ssn'), mask('cards.card', 'partial'), mask('people.ssn')]
   world = await copies([schema('a'), schema('b'.repeat(30))], masks)
-}, 60_000)
+})
 afterAll(() => world.close())
 
 const QUIET = 'ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF, BUFFERS OFF'

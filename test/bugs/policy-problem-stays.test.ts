@@ -22,13 +22,13 @@ describe('a policy file that is broken and put back', () => {
     const good = await readFile(file, 'utf8')
     const { version } = await status()
     await writeFile(file, `${good}\nrules: 7`)
-    await expect.poll(async () => (await status()).problem, { timeout: 30_000 }).toContain('policy.yaml:')
+    await expect.poll(async () => (await status()).problem).toContain('policy.yaml:')
     const metrics = await fetch(`${world.adminUrl}/metrics`, {
       headers: { authorization: `Bearer ${world.operatorToken}` },
     })
     expect(await metrics.text()).toMatch(/sallyport_policy_loads_total\{outcome="failed"\} [1-9]/u)
     await writeFile(file, good)
-    await expect.poll(async () => (await status()).problem, { timeout: 30_000 }).toBeUndefined()
+    await expect.poll(async () => (await status()).problem).toBeUndefined()
     expect((await status()).version).toBe(version)
   })
 })

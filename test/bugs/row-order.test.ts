@@ -28,7 +28,7 @@ beforeAll(async () => {
     [schema(['a', 'b', 'c', 'd']), schema(['d', 'b', 'c', 'a']), schema(['b', 'a', 'd', 'c'])],
     masks,
   )
-}, 60_000)
+})
 afterAll(() => world.close())
 
 describe('C9: the order of rows tells nothing of a masked value', () => {

@@ -63,7 +63,7 @@ beforeAll(async () => {
     trusted_functions: ['public.guess()'],
     trusted_side_effects: ['public.people'],
   })
-}, 60_000)
+})
 afterAll(async () => {
   await world.close()
   await vouched.close()

@@ -50,7 +50,7 @@ beforeAll(async () => {
   plain = await copies([TABLES('zq1'), TABLES('zq2')], MASKS)
   casts = await copies([TABLES('zq1') + CAST, TABLES('zq2') + CAST], MASKS)
   comparisons = await copies([TABLES('zq1') + COMPARISON, TABLES('zq2') + COMPARISON], MASKS)
-}, 60_000)
+})
 afterAll(async () => {
   await plain.close()
   await casts.close()

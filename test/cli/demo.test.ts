@@ -22,5 +22,5 @@ describe('the demo', () => {
     } finally {
       rmSync(scratch, { recursive: true, force: true })
     }
-  }, 120_000)
+  })
 })

@@ -73,7 +73,7 @@ export async function makeSite(): Promise<Site> {
   write('wrong-password', 'wrong-password-value')
   secrets.push('wrong-password-value')
   const target = (host: string, port: number, password: string): string =>
-    `{protocol: postgres, host: ${host}, port: ${port}, database: ${database.name}, tls: disable, connect_timeout: 3s, credential: {user: ${role.user}, file: ${password}}}`
+    `{protocol: postgres, host: ${host}, port: ${port}, database: ${database.name}, tls: disable, connect_timeout: 60s, credential: {user: ${role.user}, file: ${password}}}`
   write(
     'sallyport.yaml',
     `listen: {mcp: "127.0.0.1:0", admin: "127.0.0.1:0"}

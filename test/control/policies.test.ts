@@ -48,7 +48,7 @@ describe('a policy that instances share', () => {
     const one = await instance(await open({ mirrored: [POLICIES] }), 'old')
     const other = await instance(await open({ mirrored: [POLICIES] }), 'old')
     await one.change('new')
-    await expect.poll(() => other.version(), { timeout: 30_000 }).toBe('v-new')
+    await expect.poll(() => other.version()).toBe('v-new')
     expect(await other.shared.stale()).toBeUndefined()
   })
 

@@ -42,7 +42,7 @@ describe.runIf(has('chromium'))('the approval page in a browser', () => {
     agent = await world.token({ principal: 'bot', kind: 'agent', owner: 'ana', groups: ['agents'], roles: ['caller'] })
     dba = await world.token({ principal: 'bob', kind: 'person', owner: 'bob', groups: ['dba'], roles: ['approver'] })
     browser = await chromium.launch({ executablePath: CHROMIUM, args: ['--no-sandbox', '--disable-gpu'] })
-  }, 180_000)
+  })
   afterAll(async () => {
     await browser?.close()
     await world?.close()
@@ -78,51 +78,47 @@ describe.runIf(has('chromium'))('the approval page in a browser', () => {
     await page.getByRole('heading', { name: 'What would run' }).waitFor()
   }
 
-  it(
-    'lets a person sign in, read the whole call, and approve it; the held call runs',
-    { timeout: 180_000 },
-    async () => {
-      const page = await openPage()
-      const said: string[] = []
-      page.on('console', (message) => void said.push(message.text()))
-      await page.goto(`${world.adminUrl}/approvals`)
-      await signIn(page)
-      const call = held(`UPDATE public.orders SET note = 'sent' WHERE id < 3`)
-      await openTicket(page)
+  it('lets a person sign in, read the whole call, and approve it; the held call runs', async () => {
+    const page = await openPage()
+    const said: string[] = []
+    page.on('console', (message) => void said.push(message.text()))
+    await page.goto(`${world.adminUrl}/approvals`)
+    await signIn(page)
+    const call = held(`UPDATE public.orders SET note = 'sent' WHERE id < 3`)
+    await openTicket(page)
 
-      const text = await page.locator('main').innerText()
-      for (const seen of [
-        `UPDATE public.orders SET note = 'sent' WHERE id < 3`,
-        'bot',
-        'rule change',
-        'Nobody checked them',
-        '<U+202E>',
-      ]) {
-        expect(text).toContain(seen)
-      }
-      // What an agent and a row say is text, and the style is ours: its hash matches, and nothing else was refused.
-      expect(text).toContain('<script>document.title = "owned"</script>')
-      expect(await page.title()).toMatch(/^Ticket \S+ · Sallyport$/u)
-      expect(await page.evaluate('getComputedStyle(document.body).margin')).toBe('0px')
-      expect(said.filter((text) => text.includes('Content Security Policy'))).toEqual([])
-      expect((await page.context().cookies()).map(({ httpOnly, sameSite }) => [httpOnly, sameSite])).toEqual([
-        [true, 'Strict'],
-      ])
-      if (process.env['SALLYPORT_SHOTS'] !== undefined) await shots(page, process.env['SALLYPORT_SHOTS'])
+    const text = await page.locator('main').innerText()
+    for (const seen of [
+      `UPDATE public.orders SET note = 'sent' WHERE id < 3`,
+      'bot',
+      'rule change',
+      'Nobody checked them',
+      '<U+202E>',
+    ]) {
+      expect(text).toContain(seen)
+    }
+    // What an agent and a row say is text, and the style is ours: its hash matches, and nothing else was refused.
+    expect(text).toContain('<script>document.title = "owned"</script>')
+    expect(await page.title()).toMatch(/^Ticket \S+ · Sallyport$/u)
+    expect(await page.evaluate('getComputedStyle(document.body).margin')).toBe('0px')
+    expect(said.filter((text) => text.includes('Content Security Policy'))).toEqual([])
+    expect((await page.context().cookies()).map(({ httpOnly, sameSite }) => [httpOnly, sameSite])).toEqual([
+      [true, 'Strict'],
+    ])
+    if (process.env['SALLYPORT_SHOTS'] !== undefined) await shots(page, process.env['SALLYPORT_SHOTS'])
 
-      await page.getByLabel(/^Your reason/u).fill('agreed with the shop')
-      await page.getByRole('button', { name: 'Approve this call' }).click()
-      await page.getByText('approve at').waitFor()
-      expect((await call).structuredContent).toMatchObject({ status: 'ok' })
-      const { rows } = await world.db.admin.query('SELECT DISTINCT note FROM public.orders')
-      expect(rows).toEqual([{ note: 'sent' }])
-      // It closed here too.
-      await page.reload()
-      expect(await page.getByRole('button', { name: 'Approve this call' }).count()).toBe(0)
-    },
-  )
+    await page.getByLabel(/^Your reason/u).fill('agreed with the shop')
+    await page.getByRole('button', { name: 'Approve this call' }).click()
+    await page.getByText('approve at').waitFor()
+    expect((await call).structuredContent).toMatchObject({ status: 'ok' })
+    const { rows } = await world.db.admin.query('SELECT DISTINCT note FROM public.orders')
+    expect(rows).toEqual([{ note: 'sent' }])
+    // It closed here too.
+    await page.reload()
+    expect(await page.getByRole('button', { name: 'Approve this call' }).count()).toBe(0)
+  })
 
-  it('works without scripts and ends with the token', { timeout: 180_000 }, async () => {
+  it('works without scripts and ends with the token', async () => {
     const page = await openPage({ javaScriptEnabled: false, viewport: { width: 360, height: 740 } })
     await page.goto(`${world.adminUrl}/approvals`)
     await signIn(page)

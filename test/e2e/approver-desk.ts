@@ -42,7 +42,7 @@ export class ApproverDesk {
         if (found === undefined) throw new Error('Nobody is asked.')
         return found.id
       },
-      { timeout: 30_000, interval: 20 },
+      { timeout: 90_000, interval: 20 },
     )
     this.#seen.add(id)
     const ticket = await this.ticketOf(id)
@@ -61,6 +61,6 @@ export class ApproverDesk {
 
   /** Where the ticket stands, to be waited for. */
   settled(id: string) {
-    return expect.poll(async () => (await this.ticketOf(id)).state, { timeout: 30_000, interval: 20 })
+    return expect.poll(async () => (await this.ticketOf(id)).state, { interval: 20 })
   }
 }

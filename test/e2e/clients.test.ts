@@ -16,6 +16,8 @@ import { openWorld, type ToolResult, type World } from './world.ts'
 
 const CLIENTS = 100
 const ROUNDS = 4
+/** The end of all hope; a client that is told nothing gives up after a minute. */
+const CALL_MS = 170_000
 
 const POLICY = `
 targets: [db]
@@ -62,7 +64,7 @@ describe('a hundred clients of both eras', () => {
     await world?.close()
   })
 
-  it('no answer reaches another client', { timeout: 120_000 }, async () => {
+  it('no answer reaches another client', async () => {
     let answers = 0
     await Promise.all(
       clients.map(async (client, index) => {
@@ -139,6 +141,7 @@ async function legacy(url: string, name: string, token: string): Promise<Connect
     name,
     call: async (args, signal) =>
       (await client.callTool({ name: 'query_database', arguments: { ...args } }, undefined, {
+        timeout: CALL_MS,
         ...(signal !== undefined && { signal }),
       })) as unknown as ToolResult,
     close: () => client.close(),
@@ -155,7 +158,7 @@ async function modern(url: string, name: string, token: string): Promise<Connect
     call: async (args, signal) =>
       (await client.callTool(
         { name: 'query_database', arguments: { ...args } },
-        { ...(signal !== undefined && { signal }) },
+        { timeout: CALL_MS, ...(signal !== undefined && { signal }) },
       )) as unknown as ToolResult,
     close: () => client.close(),
   }

@@ -42,14 +42,14 @@ rules:
     proxy = withToken(Number(new URL(world.mcpUrl).port), await world.token(bot))
     proxy.listen(0, '127.0.0.1')
     await once(proxy, 'listening')
-  }, 120_000)
+  })
   afterAll(async () => {
     proxy?.closeAllConnections()
     proxy?.close()
     await world?.close()
   })
 
-  it.each(REVISIONS)('fails of revision %s only what needs a fixture', { timeout: 120_000 }, async (revision) => {
+  it.each(REVISIONS)('fails of revision %s only what needs a fixture', async (revision) => {
     expect(await surprises(proxy, revision, world.dir, GATEWAY)).toEqual([])
   })
 })
@@ -73,7 +73,7 @@ describe.runIf(has('mcp-conformance'))('the conformance suite of MCP, with the s
     await rm(dir, { recursive: true, force: true })
   })
 
-  it.each(REVISIONS)('passes all of revision %s that is required', { timeout: 120_000 }, async (revision) => {
+  it.each(REVISIONS)('passes all of revision %s that is required', async (revision) => {
     expect(await surprises(proxy, revision, dir, FIXTURE)).toEqual([])
   })
 })

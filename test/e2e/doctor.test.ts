@@ -20,7 +20,7 @@ describe('the doctor, from the command line', () => {
       policy: POLICY,
       config: '    masking: enforced\n',
     })
-  }, 60_000)
+  })
   afterAll(() => world?.close())
 
   it('reports, prints what heals, and is content with that', async () => {

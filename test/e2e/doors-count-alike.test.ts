@@ -91,7 +91,7 @@ approvals: {hold: 10ms}
         },
       ],
     ]
-  }, 60_000)
+  })
   afterAll(async () => {
     await world?.close()
     await service?.close()
@@ -154,7 +154,7 @@ approvals: {hold: 10ms}
     const asked = async (): Promise<readonly Ticket[]> =>
       (await inbox.get<{ approvals: Ticket[] }>('/v1/approvals')).approvals
     await expect
-      .poll(async () => (await asked()).map(({ target }) => target).sort(), { timeout: 30_000 })
+      .poll(async () => (await asked()).map(({ target }) => target).sort())
       .toEqual(['box', 'db', 'web', 'web'])
     for (const { id, digest, rules } of await asked()) {
       expect(rules).toContainEqual(expect.stringContaining('soft'))

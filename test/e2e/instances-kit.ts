@@ -16,7 +16,7 @@ import { layCable } from '../services/cable.ts'
 import { createDatabase, type TestDatabase } from '../services/postgres.ts'
 
 const CLI = fileURLToPath(new URL('../../dist/src/cli.js', import.meta.url))
-const START_MS = 60_000
+const START_MS = 150_000
 
 /** One gateway of several. */
 export interface Instance {
@@ -81,7 +81,7 @@ export async function openCluster(options: {
       path.join(dir, 'sallyport.yaml'),
       `listen: {mcp: "127.0.0.1:0", admin: "127.0.0.1:0"}
 targets:
-  db: {protocol: postgres, host: ${target.host}, port: ${target.port}, database: ${target.name}, tls: disable, credential: {user: ${role.user}, file: db.password}}
+  db: {protocol: postgres, host: ${target.host}, port: ${target.port}, database: ${target.name}, tls: disable, connect_timeout: 60s, credential: {user: ${role.user}, file: db.password}}
 approvals: {hold: 200ms}
 `,
     )

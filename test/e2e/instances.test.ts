@@ -56,7 +56,7 @@ beforeAll(async () => {
   asker = await agent('asker')
   runner = await agent('runner')
   dba = await cluster.token({ principal: 'bob', kind: 'person', owner: 'bob', groups: ['dba'], roles: ['approver'] })
-}, 180_000)
+})
 afterAll(() => cluster?.close())
 
 /** A call through the proxy, again when the instance it went to is gone; only for calls that may run twice. */
@@ -80,114 +80,100 @@ const query = (token: string, sql: string, params: readonly string[] = [], isRep
   through(token, 'query_database', { target: 'db', sql, params }, isRepeatable)
 
 describe('three instances on one store', () => {
-  it(
-    'take a freeze, the end of it, and another policy from any of them within a second',
-    { timeout: 120_000 },
-    async () => {
-      const [one, two, three] = cluster.instances
-      if (one === undefined || two === undefined || three === undefined) throw new Error('three instances')
-      const at = (url: string, sql: string): Promise<ToolResult> =>
-        callTool(url, reader, 'query_database', { target: 'db', sql })
-      const operator = cluster.admin(cluster.operatorToken, one)
-      await operator.post('/v1/freezes', { kind: 'principal', name: 'reader', reason: 'it loops' })
-      await setTimeout(1_000)
-      for (const { mcpUrl } of cluster.instances) {
-        const refused = await at(mcpUrl, 'SELECT 1')
-        expect(refused.structuredContent).toMatchObject({ code: 'ERR_DENIED' })
-        expect(refused.content[0]?.text).toContain('it loops')
-      }
-      await cluster.admin(cluster.operatorToken, three).post('/v1/unfreeze', { kind: 'principal', name: 'reader' })
-      await setTimeout(1_000)
-      for (const { mcpUrl } of cluster.instances) {
-        expect((await at(mcpUrl, 'SELECT id FROM public.closing')).structuredContent).toMatchObject({ status: 'ok' })
-      }
+  it('take a freeze, the end of it, and another policy from any of them within a second', async () => {
+    const [one, two, three] = cluster.instances
+    if (one === undefined || two === undefined || three === undefined) throw new Error('three instances')
+    const at = (url: string, sql: string): Promise<ToolResult> =>
+      callTool(url, reader, 'query_database', { target: 'db', sql })
+    const operator = cluster.admin(cluster.operatorToken, one)
+    await operator.post('/v1/freezes', { kind: 'principal', name: 'reader', reason: 'it loops' })
+    await setTimeout(1_000)
+    for (const { mcpUrl } of cluster.instances) {
+      const refused = await at(mcpUrl, 'SELECT 1')
+      expect(refused.structuredContent).toMatchObject({ code: 'ERR_DENIED' })
+      expect(refused.content[0]?.text).toContain('it loops')
+    }
+    await cluster.admin(cluster.operatorToken, three).post('/v1/unfreeze', { kind: 'principal', name: 'reader' })
+    await setTimeout(1_000)
+    for (const { mcpUrl } of cluster.instances) {
+      expect((await at(mcpUrl, 'SELECT id FROM public.closing')).structuredContent).toMatchObject({ status: 'ok' })
+    }
 
-      await cluster.setPolicy(two, CLOSED)
-      await expect
-        .poll(async () => (await at(two.mcpUrl, 'SELECT id FROM public.closing')).structuredContent?.code, {
-          timeout: 60_000,
-        })
-        .toBe('ERR_DENIED')
-      await setTimeout(1_000)
-      for (const { mcpUrl } of cluster.instances) {
-        expect((await at(mcpUrl, 'SELECT id FROM public.closing')).structuredContent).toMatchObject({
-          code: 'ERR_DENIED',
-        })
-        expect((await at(mcpUrl, 'SELECT id FROM public.notes')).structuredContent).toMatchObject({ status: 'ok' })
-      }
-    },
-  )
+    await cluster.setPolicy(two, CLOSED)
+    await expect
+      .poll(async () => (await at(two.mcpUrl, 'SELECT id FROM public.closing')).structuredContent?.code)
+      .toBe('ERR_DENIED')
+    await setTimeout(1_000)
+    for (const { mcpUrl } of cluster.instances) {
+      expect((await at(mcpUrl, 'SELECT id FROM public.closing')).structuredContent).toMatchObject({
+        code: 'ERR_DENIED',
+      })
+      expect((await at(mcpUrl, 'SELECT id FROM public.notes')).structuredContent).toMatchObject({ status: 'ok' })
+    }
+  })
 
-  it(
-    'cancel on every instance what is under way, and end a session that another one has',
-    { timeout: 180_000 },
-    async () => {
-      const [one, two] = cluster.instances
-      if (one === undefined || two === undefined) throw new Error('two instances')
-      const operator = cluster.admin(cluster.operatorToken, one)
-      const blocker = await cluster.target.connect()
-      try {
-        await blocker.query('BEGIN')
-        await blocker.query('LOCK TABLE public.spent IN ACCESS EXCLUSIVE MODE')
-        const held = callTool(two.mcpUrl, spender, 'query_database', {
-          target: 'db',
-          sql: `INSERT INTO public.spent VALUES ('never')`,
-        })
-        await expect.poll(() => waiting('public.spent'), { timeout: 60_000 }).toBe(1)
-        await operator.post('/v1/freezes', { kind: 'target', name: 'db', reason: 'stop' })
-        expect((await held).structuredContent).toMatchObject({ code: 'ERR_DENIED' })
-        await expect.poll(() => waiting('public.spent'), { timeout: 60_000 }).toBe(0)
-      } finally {
-        await blocker.end()
-        await operator.post('/v1/unfreeze', { kind: 'target', name: 'db' })
-      }
-      interface Sessions {
-        readonly sessions: readonly { readonly id: string; readonly principal: string; readonly instance: string }[]
-        readonly unheard: readonly string[]
-      }
-      let { sessions, unheard } = await operator.get<Sessions>('/v1/sessions')
-      // Whoever is slow to answer is named, and asked again.
-      while (unheard.length > 0) ({ sessions, unheard } = await operator.get<Sessions>('/v1/sessions'))
-      // The reader has called at each of the three, the spender only at the second.
-      const readers = sessions.filter(({ principal }) => principal === 'reader')
-      expect(new Set(readers.map(({ instance }) => instance)).size).toBe(3)
-      const theirs = sessions.find(({ principal }) => principal === 'spender')
-      expect(await operator.delete(`/v1/sessions/${theirs?.id}`)).toEqual({ killed: theirs?.id })
-      const after = await cluster.admin(cluster.operatorToken, two).get<Sessions>('/v1/sessions')
-      expect(after.sessions.map(({ id }) => id)).not.toContain(theirs?.id)
-    },
-  )
+  it('cancel on every instance what is under way, and end a session that another one has', async () => {
+    const [one, two] = cluster.instances
+    if (one === undefined || two === undefined) throw new Error('two instances')
+    const operator = cluster.admin(cluster.operatorToken, one)
+    const blocker = await cluster.target.connect()
+    try {
+      await blocker.query('BEGIN')
+      await blocker.query('LOCK TABLE public.spent IN ACCESS EXCLUSIVE MODE')
+      const held = callTool(two.mcpUrl, spender, 'query_database', {
+        target: 'db',
+        sql: `INSERT INTO public.spent VALUES ('never')`,
+      })
+      await expect.poll(() => waiting('public.spent')).toBe(1)
+      await operator.post('/v1/freezes', { kind: 'target', name: 'db', reason: 'stop' })
+      expect((await held).structuredContent).toMatchObject({ code: 'ERR_DENIED' })
+      await expect.poll(() => waiting('public.spent')).toBe(0)
+    } finally {
+      await blocker.end()
+      await operator.post('/v1/unfreeze', { kind: 'target', name: 'db' })
+    }
+    interface Sessions {
+      readonly sessions: readonly { readonly id: string; readonly principal: string; readonly instance: string }[]
+      readonly unheard: readonly string[]
+    }
+    let { sessions, unheard } = await operator.get<Sessions>('/v1/sessions')
+    // Whoever is slow to answer is named, and asked again.
+    while (unheard.length > 0) ({ sessions, unheard } = await operator.get<Sessions>('/v1/sessions'))
+    // The reader has called at each of the three, the spender only at the second.
+    const readers = sessions.filter(({ principal }) => principal === 'reader')
+    expect(new Set(readers.map(({ instance }) => instance)).size).toBe(3)
+    const theirs = sessions.find(({ principal }) => principal === 'spender')
+    expect(await operator.delete(`/v1/sessions/${theirs?.id}`)).toEqual({ killed: theirs?.id })
+    const after = await cluster.admin(cluster.operatorToken, two).get<Sessions>('/v1/sessions')
+    expect(after.sessions.map(({ id }) => id)).not.toContain(theirs?.id)
+  })
 
-  it(
-    'let no more calls run at once, and no more in the session of a caller without a connection, than one alone would',
-    { timeout: 180_000 },
-    async () => {
-      const blocker = await cluster.target.connect()
-      const many = 9
-      try {
-        await blocker.query('BEGIN')
-        await blocker.query('LOCK TABLE public.few IN ACCESS EXCLUSIVE MODE')
-        const calls = Array.from({ length: many }, () => query(reader, 'SELECT id FROM public.few'))
-        const refused: unknown[] = []
-        for (const call of calls) void call.then((done) => refused.push(done?.structuredContent?.code))
-        await expect.poll(() => refused, { timeout: 60_000 }).toHaveLength(many - AT_ONCE)
-        expect(new Set(refused)).toEqual(new Set(['ERR_LIMIT_CONCURRENCY']))
-        expect(await waiting('public.few')).toBe(AT_ONCE)
-        await blocker.query('COMMIT')
-        await Promise.all(calls)
-        expect(refused.filter((code) => code === undefined)).toHaveLength(AT_ONCE)
-      } finally {
-        await blocker.end()
-      }
-      const done = []
-      for (let n = 0; n < 4 * PER_RUN; n++) done.push(await query(runner, 'SELECT id FROM public.notes'))
-      const ran = done.filter((each) => each?.structuredContent?.status === 'ok').length
-      expect(ran).toBeGreaterThan(0)
-      expect(ran).toBeLessThanOrEqual(PER_RUN)
-    },
-  )
+  it('let no more calls run at once, and no more in the session of a caller without a connection, than one alone would', async () => {
+    const blocker = await cluster.target.connect()
+    const many = 9
+    try {
+      await blocker.query('BEGIN')
+      await blocker.query('LOCK TABLE public.few IN ACCESS EXCLUSIVE MODE')
+      const calls = Array.from({ length: many }, () => query(reader, 'SELECT id FROM public.few'))
+      const refused: unknown[] = []
+      for (const call of calls) void call.then((done) => refused.push(done?.structuredContent?.code))
+      await expect.poll(() => refused).toHaveLength(many - AT_ONCE)
+      expect(new Set(refused)).toEqual(new Set(['ERR_LIMIT_CONCURRENCY']))
+      expect(await waiting('public.few')).toBe(AT_ONCE)
+      await blocker.query('COMMIT')
+      await Promise.all(calls)
+      expect(refused.filter((code) => code === undefined)).toHaveLength(AT_ONCE)
+    } finally {
+      await blocker.end()
+    }
+    const done = []
+    for (let n = 0; n < 4 * PER_RUN; n++) done.push(await query(runner, 'SELECT id FROM public.notes'))
+    const ran = done.filter((each) => each?.structuredContent?.status === 'ok').length
+    expect(ran).toBeGreaterThan(0)
+    expect(ran).toBeLessThanOrEqual(PER_RUN)
+  })
 
-  it('deny at once what was frozen while they were paused', { timeout: 180_000 }, async () => {
+  it('deny at once what was frozen while they were paused', async () => {
     const [one, , three] = cluster.instances
     if (one === undefined || three === undefined) throw new Error('three instances')
     const operator = cluster.admin(cluster.operatorToken, one)
@@ -204,31 +190,25 @@ describe('three instances on one store', () => {
     await operator.post('/v1/unfreeze', { kind: 'principal', name: 'reader' })
   })
 
-  it(
-    'deny clearly what needs a store that is away, stay up, and go on when it is back',
-    { timeout: 180_000 },
-    async () => {
-      const [one] = cluster.instances
-      if (one === undefined) throw new Error('an instance')
-      cluster.blockStore(true)
-      await setTimeout(1_500)
-      const away = await fetch(one.mcpUrl, {
-        method: 'POST',
-        headers: { authorization: `Bearer ${reader}` },
-        body: '{}',
-      })
-      const said = await away.text()
-      expect(said).toContain('shared store cannot be reached')
-      expect(said).not.toMatch(/127\.0\.0\.1|ECONN/)
-      cluster.blockStore(false)
-      await expect
-        .poll(async () => (await query(reader, 'SELECT id FROM public.notes'))?.structuredContent?.status, {
-          timeout: 60_000,
-        })
-        .toBe('ok')
-      expect(cluster.instances.every((instance) => instance.isUp())).toBe(true)
-    },
-  )
+  it('deny clearly what needs a store that is away, stay up, and go on when it is back', async () => {
+    const [one] = cluster.instances
+    if (one === undefined) throw new Error('an instance')
+    cluster.blockStore(true)
+    await setTimeout(1_500)
+    const away = await fetch(one.mcpUrl, {
+      method: 'POST',
+      headers: { authorization: `Bearer ${reader}` },
+      body: '{}',
+    })
+    const said = await away.text()
+    expect(said).toContain('shared store cannot be reached')
+    expect(said).not.toMatch(/127\.0\.0\.1|ECONN/)
+    cluster.blockStore(false)
+    await expect
+      .poll(async () => (await query(reader, 'SELECT id FROM public.notes'))?.structuredContent?.status)
+      .toBe('ok')
+    expect(cluster.instances.every((instance) => instance.isUp())).toBe(true)
+  })
 
   it(
     `exceed no budget, use no grant twice and forget no waiter in ${CALLS} calls, ${KILLS} kills and ${CUTS} cuts`,
@@ -315,9 +295,7 @@ describe('three instances on one store', () => {
       // The last one opened it again, however late that was.
       expect(flips.at(-1)?.isOpen).toBe(true)
       await expect
-        .poll(async () => (await query(reader, 'SELECT id FROM public.closing'))?.structuredContent?.status, {
-          timeout: 60_000,
-        })
+        .poll(async () => (await query(reader, 'SELECT id FROM public.closing'))?.structuredContent?.status)
         .toBe('ok')
 
       const { rows: spent } = await cluster.target.admin.query<{ marker: string }>('SELECT marker FROM public.spent')
@@ -400,7 +378,7 @@ async function flip(flips: Flip[], instance: Instance | undefined): Promise<void
   // A rule about nobody makes it news for this instance, whatever its file said before.
   const news = `rules:\n  - {id: flip-${flips.length}, effect: allow, principals: [id:nobody], actions: [sql.select], resources: ["-"]}`
   await cluster.setPolicy(instance, (isOpen ? POLICY : CLOSED).replace('rules:', news))
-  await expect.poll(async () => ((await version()) ?? before) !== before, { timeout: 60_000 }).toBe(true)
+  await expect.poll(async () => ((await version()) ?? before) !== before).toBe(true)
   flips.push({ isOpen, writtenAt, knownAt: performance.now() })
 }
 

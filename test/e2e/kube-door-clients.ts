@@ -63,7 +63,7 @@ export function describeClients(world: () => KubeWorld, secret: string): void {
         const { stdout } = await world().kubectl(['logs', '-f', 'till', '-n', 'shop'], {
           command,
           signal: end.signal,
-          onOutput: (text) => text.includes('second line') && end.abort(),
+          onOutput: (text) => text.includes('second line\n') && end.abort(),
         })
         expect(stdout).toBe('hello from till\nsecond line\n')
       })
@@ -76,9 +76,9 @@ export function describeClients(world: () => KubeWorld, secret: string): void {
           stdout: expect.stringMatching(/-  replicas: 1\n\+  replicas: 2/u) as string,
         })
         expect(await run(['apply', '-f', '-'], manifest(2))).toContain('configured')
-        await run(['wait', '--for=condition=available', `deployment/${name}`, '--timeout=60s'])
+        await run(['wait', '--for=condition=available', `deployment/${name}`, '--timeout=150s'])
         await run(['rollout', 'restart', `deployment/${name}`])
-        expect(await run(['rollout', 'status', `deployment/${name}`, '--timeout=60s'])).toContain('successfully')
+        expect(await run(['rollout', 'status', `deployment/${name}`, '--timeout=150s'])).toContain('successfully')
         await run(['create', '-f', '-'], { input: configMap(name) })
         expect(await run(['delete', 'configmap', name])).toContain('deleted')
         const drain = ['drain', 'node-1', '--dry-run=client', '--force', '--pod-selector=app=till']

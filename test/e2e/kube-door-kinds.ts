@@ -1,6 +1,7 @@
 /** Kinds the API server knows from a definition only, whose tables show whatever the definition says. */
 import { describe, expect, it, vi } from 'vitest'
 import type { KubeWorld } from './kube-door-world.ts'
+import { HOPE } from './kube-settled.ts'
 
 const DEFINITION = {
   metadata: { name: 'safes.example.com' },
@@ -34,7 +35,7 @@ export function describeKinds(world: () => KubeWorld, run: (args: readonly strin
       expect(await api('POST', '/apis/apiextensions.k8s.io/v1/customresourcedefinitions', DEFINITION)).toMatchObject({
         status: 201,
       })
-      await vi.waitUntil(async () => (await api('GET', SAFES)).status === 200, { timeout: 60_000, interval: 200 })
+      await vi.waitUntil(async () => (await api('GET', SAFES)).status === 200, HOPE)
       const safe = {
         apiVersion: 'example.com/v1',
         kind: 'Safe',
@@ -52,11 +53,10 @@ export function describeKinds(world: () => KubeWorld, run: (args: readonly strin
       }
       expect(await run(['get', 'safes', '-n', 'shop'])).toMatch(/^NAME +CODE +COLOR\nbig +\*\*\* +red\n$/u)
       const stop = new AbortController()
-      let said = ''
       const watched = await world().kubectl(['get', 'safes', '-n', 'shop', '-w'], {
         signal: stop.signal,
         // A row is written cell by cell: only its end says that all of it was.
-        onOutput: (text: string) => /big.*\n/u.test((said += text)) && stop.abort(),
+        onOutput: (text: string) => /big.*\n/u.test(text) && stop.abort(),
       })
       expect(watched.stdout).toMatch(/big +\*\*\* +red\n/u)
     })

@@ -28,6 +28,7 @@ export interface KubectlOptions {
   readonly signal?: AbortSignal
   readonly command?: string
   /** Told what it says as it says it. */
+  /** Told all that one of its streams has said so far. */
   readonly onOutput?: (text: string) => void
 }
 
@@ -119,11 +120,11 @@ function runKubectl(
     let stderr = ''
     child.stdout.setEncoding('utf8').on('data', (text: string) => {
       stdout += text
-      onOutput?.(text)
+      onOutput?.(stdout)
     })
     child.stderr.setEncoding('utf8').on('data', (text: string) => {
       stderr += text
-      onOutput?.(text)
+      onOutput?.(stderr)
     })
     child.once('error', (error) => {
       if (error.name !== 'AbortError') reject(error)

@@ -115,7 +115,7 @@ describe.runIf(has('kube-apiserver'))('kubectl under the shipped policy', () => 
     await text({ verb: 'scale', resource: 'deploy/web', replicas: 1 })
     await text({ argv: ['rollout', 'restart', 'deploy/web'] })
     await expect
-      .poll(() => text({ verb: 'rollout_status', resource: 'deploy/web' }), { timeout: 60_000 })
+      .poll(() => text({ verb: 'rollout_status', resource: 'deploy/web' }))
       .toContain('successfully rolled out')
     const { body } = await world.kube.api('GET', `/apis/apps/v1/namespaces/${NS}/deployments/web`)
     expect(JSON.stringify(body)).toMatch(/restartedAt":"20\d\d-/u)

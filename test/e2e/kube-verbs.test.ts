@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises'
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest'
 import { has } from '../setup/needs.ts'
-import { emptied, running, settled, ticketsOf, type ShownTicket, type Tickets } from './kube-settled.ts'
+import { emptied, HOPE, running, settled, ticketsOf, type ShownTicket, type Tickets } from './kube-settled.ts'
 import { openKubeWorld, type KubeWorld } from './kube-world.ts'
 
 const PASSWORD = 'hunter2-Very-Secret'
@@ -118,7 +118,7 @@ describe.runIf(has('kube-apiserver'))('kubectl verbs before a real API server', 
         expect(await api(path)).toMatchObject({
           metadata: { annotations: { 'deployment.kubernetes.io/revision': '2' } },
         }),
-      { timeout: 60_000 },
+      HOPE,
     )
     expect(await image()).toBe('web:2')
     await text({ argv: ['rollout', 'undo', 'deploy/web'] })
@@ -310,14 +310,11 @@ describe.runIf(has('kube-apiserver'))('kubectl verbs before a real API server', 
         ],
       })
       const manifest = { apiVersion: 'v1', kind: 'ConfigMap', metadata: { name: 'fresh' }, data: { a: '1' } }
-      const refused = vi.waitFor(
-        async () => {
-          const at = '/api/v1/namespaces/kept/configmaps?dryRun=All'
-          const { status } = await world.kube.api('POST', at, manifest)
-          if (status !== 400) throw new Error('the webhook is not there yet')
-        },
-        { timeout: 60_000 },
-      )
+      const refused = vi.waitFor(async () => {
+        const at = '/api/v1/namespaces/kept/configmaps?dryRun=All'
+        const { status } = await world.kube.api('POST', at, manifest)
+        if (status !== 400) throw new Error('the webhook is not there yet')
+      }, HOPE)
       await refused
       const { ticket, preview, answer } = await held({ verb: 'create', manifest })
       expect(preview?.missing).toMatch(/There is no preview.*does not support dry run/u)

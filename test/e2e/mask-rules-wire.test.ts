@@ -68,7 +68,7 @@ describe.each<ServerVersion>(['18', '15'])('the PostgreSQL door before PostgreSQ
       const who = { principal: 'loop', kind: 'agent', owner: 'maria', roles: ['caller'] }
       reader = await world.token({ ...who, groups: ['agents', 'setters'] })
       copier = await world.token({ ...who, principal: 'copier', groups: ['agents', 'setters', 'copiers'] })
-    }, 60_000)
+    })
     afterAll(async () => world?.close())
 
     /** What one session is told, statement by statement: rows, or the SQLSTATE and everything the error says. */

@@ -60,12 +60,12 @@ beforeAll(async () => {
     schema: SCHEMA,
     grants: GRANTS,
     policy: RULES,
-    postgres: '{address: "127.0.0.1:0", auth: password, idle: 4s, idle_in_transaction: 1s, connections: 60}',
+    postgres: '{address: "127.0.0.1:0", auth: password, connections: 60}',
   })
   const agent = { kind: 'agent', owner: 'maria', groups: ['agents'], roles: ['caller'] }
   token = await world.token({ principal: 'loop', ...agent })
   dba = await world.token({ principal: 'dora', kind: 'person', owner: 'dora', groups: ['dba'], roles: ['approver'] })
-}, 60_000)
+})
 afterAll(async () => world?.close())
 
 /** Swaps the policy and waits until the gateway has it. */
@@ -578,45 +578,31 @@ describe('the protocol', () => {
     const other = await RawClient.login(world.wirePort, token, { parameters: { user: 'somebody' } })
     expect(other.heard.codes).toEqual(['28P01'])
   })
-
-  it('an idle client is sent away, sooner inside a transaction', async () => {
-    const { client } = await RawClient.login(world.wirePort, token)
-    await client.say(query('begin'))
-    const heard = await client.hear(() => false)
-    expect(heard.codes).toEqual(['25P03'])
-    const idle = await RawClient.login(world.wirePort, token)
-    expect((await idle.client.hear(() => false)).codes).toEqual(['57P05'])
-  })
 })
 
 describe('strangers', () => {
   it('a flood of connections that say nothing keeps nobody who logged in from working', async () => {
     const inside = await RawClient.login(world.wirePort, token)
     const flood = Array.from({ length: 80 }, () => new RawClient(world.wirePort))
-    const refused = await Promise.race(flood.map(async (one) => (await one.hear(() => true)).codes))
-    expect(refused).toEqual(['53300'])
+    // Those for whom there was room hear something else, once they were silent for long.
+    const refused = flood.map(async (one) => {
+      const { codes } = await one.hear(() => true)
+      if (codes.join() !== '53300') throw new Error(codes.join())
+    })
+    await Promise.any(refused)
     expect((await inside.client.say(query('select 1'))).rows).toEqual([['1']])
     for (const one of flood) one.end()
     await Promise.all(flood.map((one) => one.closed()))
     inside.client.end()
   })
-
-  it('a client that never ends its message is sent away like one that is idle', async () => {
-    const client = await admitted()
-    const bytes = query(`select ${'1 + '.repeat(100_000)} 1`)
-    let sent = 0
-    const drip = setInterval(() => client.socket.write(bytes.subarray(sent, ++sent)), 20)
-    const heard = await client.hear(() => false)
-    clearInterval(drip)
-    expect(heard.codes).toEqual(['57P05'])
-  })
 })
 
-/** Logs in as soon as the door has noticed that the strangers before are gone. */
-async function admitted(): Promise<RawClient> {
+/** Logs in and says something, as soon as the door lets it in and hears it in time. */
+async function admitted(...messages: readonly Buffer[]): Promise<RawClient> {
   for (;;) {
     const { client, heard } = await RawClient.login(world.wirePort, token)
-    if (heard.letters.endsWith('Z')) return client
+    const last = heard.letters.endsWith('Z') && messages.length > 0 ? await client.say(...messages) : heard
+    if (last.letters.endsWith('Z')) return client
     client.end()
   }
 }
@@ -638,7 +624,7 @@ async function held(): Promise<string> {
 describe('code of a user', () => {
   it('C7: that takes the names of our own statements blinds no guard', async () => {
     await policy('')
-    const { client } = await RawClient.login(world.wirePort, token)
+    const client = await admitted()
     // The guard is there, and is replaced by one that finds nothing wrong.
     await client.say(query('select id from orders where id = 100'))
     expect((await client.say(query('select blinds()'))).rows).toEqual([['1']])
@@ -650,5 +636,34 @@ describe('code of a user', () => {
     expect(JSON.stringify(heard.rows)).not.toMatch(/\d{3}-\d{2}-\d{4}/u)
     expect(heard.codes).toHaveLength(1)
     client.end()
+  })
+})
+
+/** What a busy machine keeps from going on looks the same, so nobody else is at this door. */
+describe('clients that do nothing', () => {
+  beforeAll(async () => {
+    await world.stop()
+    const file = path.join(world.dir, 'sallyport.yaml')
+    const config = await readFile(file, 'utf8')
+    await writeFile(file, config.replace('connections: 60', 'connections: 60, idle: 3s, idle_in_transaction: 1s'))
+    await world.start()
+  })
+
+  it('an idle client is sent away, sooner inside a transaction', async () => {
+    const client = await admitted(query('begin'))
+    const heard = await client.hear(() => false)
+    expect(heard.codes).toEqual(['25P03'])
+    const idle = await RawClient.login(world.wirePort, token)
+    expect((await idle.client.hear(() => false)).codes).toEqual(['57P05'])
+  })
+
+  it('a client that never ends its message is sent away like one that is idle', async () => {
+    const client = await admitted()
+    const bytes = query(`select ${'1 + '.repeat(100_000)} 1`)
+    let sent = 0
+    const drip = setInterval(() => client.socket.write(bytes.subarray(sent, ++sent)), 20)
+    const heard = await client.hear(() => false)
+    clearInterval(drip)
+    expect(heard.codes).toEqual(['57P05'])
   })
 })

@@ -45,7 +45,7 @@ beforeAll(async () => {
     postgres: '{address: "127.0.0.1:0", auth: password}',
   })
   token = await world.token({ principal: 'loop', kind: 'agent', owner: 'maria', groups: ['agents'], roles: ['caller'] })
-}, 60_000)
+})
 afterAll(async () => world?.close())
 
 const query = (sql: string): Buffer => encodeQuery({ type: 'Query', sql })
@@ -164,27 +164,24 @@ describe('FunctionCall', () => {
     client.end()
   })
 
-  it.runIf(has('psql'))(
-    'serves large objects to psql',
-    async () => {
-      const [put, got] = [path.join(world.dir, 'put'), path.join(world.dir, 'got')]
-      const bytes = Buffer.from(Array.from({ length: 20_000 }, (_, at) => at % 251))
-      await writeFile(put, bytes)
-      const script = [`\\lo_import '${put}'`, `\\lo_export :LASTOID '${got}'`, '\\lo_unlink :LASTOID'].flatMap(
-        (line) => ['-c', line],
-      )
-      await promisify(execFile)('psql', ['-X', '-v', 'ON_ERROR_STOP=1', ...script], {
-        env: {
-          PATH: process.env['PATH'],
-          PGHOST: '127.0.0.1',
-          PGPORT: String(world.wirePort),
-          PGUSER: 'loop',
-          PGDATABASE: 'db',
-          PGPASSWORD: token,
-        },
-      })
-      expect(await readFile(got)).toEqual(bytes)
-    },
-    60_000,
-  )
+  it.runIf(has('psql'))('serves large objects to psql', async () => {
+    const [put, got] = [path.join(world.dir, 'put'), path.join(world.dir, 'got')]
+    const bytes = Buffer.from(Array.from({ length: 20_000 }, (_, at) => at % 251))
+    await writeFile(put, bytes)
+    const script = [`\\lo_import '${put}'`, `\\lo_export :LASTOID '${got}'`, '\\lo_unlink :LASTOID'].flatMap((line) => [
+      '-c',
+      line,
+    ])
+    await promisify(execFile)('psql', ['-X', '-v', 'ON_ERROR_STOP=1', ...script], {
+      env: {
+        PATH: process.env['PATH'],
+        PGHOST: '127.0.0.1',
+        PGPORT: String(world.wirePort),
+        PGUSER: 'loop',
+        PGDATABASE: 'db',
+        PGPASSWORD: token,
+      },
+    })
+    expect(await readFile(got)).toEqual(bytes)
+  })
 })

@@ -59,7 +59,7 @@ beforeAll(async () => {
     roles: ['approver'],
   })
   desk = new ApproverDesk(world, dba)
-}, 60_000)
+})
 afterAll(() => world?.close())
 beforeEach(() => world.db.admin.query(ROWS))
 
@@ -159,10 +159,7 @@ describe.each(SENT)('C14: a statement that waits at the PostgreSQL door, sent %s
       const waiting = `SELECT 1 FROM pg_locks WHERE NOT granted AND $1 = ANY (pg_blocking_pids(pid))`
       const { rows } = await writer.query<{ pid: number }>('SELECT pg_backend_pid() AS pid')
       await expect
-        .poll(async () => (await world.db.admin.query(waiting, [rows[0]?.pid])).rowCount, {
-          timeout: 30_000,
-          interval: 20,
-        })
+        .poll(async () => (await world.db.admin.query(waiting, [rows[0]?.pid])).rowCount, { interval: 20 })
         .toBe(1)
       await writer.query('COMMIT')
     } finally {

@@ -70,7 +70,7 @@ beforeAll(async () => {
     roles: ['approver'],
   })
   desk = new ApproverDesk(world, dba)
-}, 60_000)
+})
 afterAll(() => world?.close())
 beforeEach(() => world.db.admin.query(ROWS))
 
@@ -218,7 +218,7 @@ describe('C14: what holds a statement inside a transaction to what its approvers
       const { rows } = await writer.query<{ pid: number }>('SELECT pg_backend_pid() AS pid')
       const waiting = `SELECT 1 FROM pg_locks WHERE NOT granted AND $1 = ANY (pg_blocking_pids(pid))`
       const blocked = async (): Promise<number | null> => (await world.db.admin.query(waiting, [rows[0]?.pid])).rowCount
-      await expect.poll(blocked, { timeout: 30_000, interval: 20 }).toBe(1)
+      await expect.poll(blocked, { interval: 20 }).toBe(1)
       await writer.query('COMMIT')
     } finally {
       await writer.end()
@@ -353,7 +353,7 @@ describe('C14: a statement inside a transaction whose approval does not come', (
     await desk.settled(ticket.id).toBe('cancelled')
     const open = `SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in transaction%'`
     const left = async (): Promise<number | null> => (await world.db.admin.query(open)).rowCount
-    await expect.poll(left, { timeout: 30_000, interval: 20 }).toBe(0)
+    await expect.poll(left, { interval: 20 }).toBe(0)
     expect(await count('notes')).toBe(0)
   })
 
@@ -450,7 +450,7 @@ describe('C12: what a ticket says of what ran inside a transaction', () => {
     await desk.settled(ticket.id).toBe('failed')
   })
 
-  it('is what the database says, when the gateway is killed before the COMMIT', { timeout: 180_000 }, async () => {
+  it('is what the database says, when the gateway is killed before the COMMIT', async () => {
     const client = await begun()
     const ticket = await ran(client, 3)
     await world.kill()

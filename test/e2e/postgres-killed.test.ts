@@ -44,7 +44,7 @@ describe('C12: a gateway that is killed while approved statements of both doors 
     })
     agent = await world.token({ principal: 'loop', kind: 'agent', owner: 'sam', groups: ['agents'], roles: ['caller'] })
     dba = await world.token({ principal: 'dora', kind: 'person', owner: 'dora', groups: ['dba'], roles: ['approver'] })
-  }, 120_000)
+  })
   afterAll(() => world?.close())
 
   const sqlOf = (marker: string): string => `INSERT INTO public.runs VALUES ('${marker}')`
@@ -79,7 +79,7 @@ describe('C12: a gateway that is killed while approved statements of both doors 
     const ids = [await approved(`${name}-mcp`), await approved(`${name}-wire`)]
     const running = [insert(`${name}-mcp`), onWire(`${name}-wire`)].map((one) => one.catch(() => undefined))
     const count = async (): Promise<number | null> => (await world.db.admin.query(waiting)).rowCount
-    await expect.poll(count, { timeout: 60_000, interval: 20 }).toBe(2)
+    await expect.poll(count, { interval: 20 }).toBe(2)
     await world.kill()
     await Promise.all(running)
     return ids
@@ -89,7 +89,7 @@ describe('C12: a gateway that is killed while approved statements of both doors 
     await world.start()
     const states = async (): Promise<readonly string[]> =>
       Promise.all(ids.map(async (id) => (await ticketOf(id)).state))
-    await expect.poll(states, { timeout: 60_000, interval: 100 }).toEqual([expected, expected])
+    await expect.poll(states, { interval: 100 }).toEqual([expected, expected])
     for (const id of ids) expect((await ticketOf(id)).outcome).toMatchObject({ resolvedBy: 'gateway' })
   }
 
@@ -101,23 +101,27 @@ describe('C12: a gateway that is killed while approved statements of both doors 
     return rows.map(({ marker }) => marker)
   }
 
-  it('during the COMMIT: the tickets are done, and nothing runs again', { timeout: 180_000 }, async () => {
+  it('during the COMMIT: the tickets are done, and nothing runs again', async () => {
     const blocker = await world.db.connect()
     let ids: readonly string[]
     try {
       await blocker.query('SELECT pg_advisory_lock($1)', [LOCK])
-      ids = await killWhile(`SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted`, 'late')
+      ids = await killWhile(
+        `SELECT 1 FROM pg_locks JOIN pg_database d ON d.oid = database
+        WHERE locktype = 'advisory' AND NOT granted AND datname = current_database()`,
+        'late',
+      )
     } finally {
       await blocker.end()
     }
-    await expect.poll(() => markers('late'), { timeout: 60_000 }).toEqual(['late-mcp', 'late-wire'])
+    await expect.poll(() => markers('late')).toEqual(['late-mcp', 'late-wire'])
     await statesAfter(ids, 'done')
     expect((await insert('late-mcp')).structuredContent).toMatchObject({ status: 'ok', replayed: true })
     await onWire('late-wire')
     expect(await markers('late')).toEqual(['late-mcp', 'late-wire'])
   })
 
-  it('before the COMMIT: the tickets have failed, and the calls may be asked anew', { timeout: 180_000 }, async () => {
+  it('before the COMMIT: the tickets have failed, and the calls may be asked anew', async () => {
     const blocker = await world.db.connect()
     let ids: readonly string[]
     try {

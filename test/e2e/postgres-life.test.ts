@@ -17,7 +17,7 @@ rules:
   - {id: sleep, effect: allow, principals: [group:agents], actions: [sql.call], resources: ["pg_catalog.pg_sleep(*)"]}
 `
 /** How long a test may wait for what must come: the end of all hope, not a bound that is measured. */
-const HOPE = { timeout: 60_000 }
+const HOPE = { timeout: 90_000 }
 
 let world: World
 let token = ''
@@ -28,10 +28,10 @@ beforeAll(async () => {
     grants: 'GRANT SELECT, INSERT ON ALL TABLES IN SCHEMA public TO $role',
     policy: POLICY,
     postgres: '{address: "127.0.0.1:0", auth: password, connections: 9, connections_per_principal: 4}',
-    config: '    statement_timeout: 20s\n',
+    config: '    statement_timeout: 170s\n',
   })
   token = await world.token({ principal: 'loop', kind: 'agent', owner: 'maria', groups: ['agents'], roles: ['caller'] })
-}, 60_000)
+})
 afterAll(async () => world?.close())
 
 const query = (sql: string): Buffer => encodeQuery({ type: 'Query', sql })
@@ -78,8 +78,8 @@ describe('an operator', () => {
   it('kills a session: its statement ends at the server, its client is told, others go on', async () => {
     const { client } = await RawClient.login(world.wirePort, token)
     const other = await RawClient.login(world.wirePort, token)
-    const asleep = client.say(query('select pg_sleep(17)'))
-    await expect.poll(() => running('pg_sleep(17)'), HOPE).toBe(1)
+    const asleep = client.say(query('select pg_sleep(117)'))
+    await expect.poll(() => running('pg_sleep(117)'), HOPE).toBe(1)
     const [session] = await busy()
     const killed = await world.run(['sessions', 'kill', session?.id ?? '', '--url', world.adminUrl], {
       SALLYPORT_TOKEN: world.operatorToken,
@@ -90,11 +90,11 @@ describe('an operator', () => {
     expect(heard.messages.join()).toMatch(/operator|killed|ended/u)
     await client.closed()
     // Sooner than the sleep would have ended by itself.
-    expect(await running('pg_sleep(17)')).toBe(0)
+    await expect.poll(() => running('pg_sleep(117)'), HOPE).toBe(0)
     expect((await other.client.say(query('select id from orders'))).rows).toEqual([['1']])
-    expect(await busy()).toEqual([])
+    await expect.poll(busy, HOPE).toEqual([])
     other.client.end()
-  }, 90_000)
+  })
 
   it('kills a session that only waits, and what its transaction did is undone', async () => {
     const { client } = await RawClient.login(world.wirePort, token)
@@ -104,30 +104,31 @@ describe('an operator', () => {
     for (const { id } of sessions.filter(({ door }) => door === 'postgres'))
       await world.operator.delete(`/v1/sessions/${id}`)
     expect((await client.hear(() => false)).codes).toEqual(['57P01'])
+    await expect.poll(connected, HOPE).toBeLessThanOrEqual(2)
     const { rows } = await world.db.admin.query('SELECT id FROM orders WHERE id = 7')
     expect(rows).toEqual([])
-  }, 90_000)
+  })
 })
 
 describe('a limit', () => {
   it('of time ends the statement, and its client goes on', async () => {
     const { client } = await RawClient.login(world.wirePort, token)
     expect((await client.say(query('set statement_timeout = 200'))).codes).toEqual([])
-    const heard = await client.say(query('select pg_sleep(19)'))
+    const heard = await client.say(query('select pg_sleep(119)'))
     expect(heard.codes).toEqual(['57014'])
-    expect(await running('pg_sleep(19)')).toBe(0)
+    await expect.poll(() => running('pg_sleep(119)'), HOPE).toBe(0)
     expect((await client.say(query('select id from orders'))).rows).toEqual([['1']])
     client.end()
-  }, 90_000)
+  })
 
   it('of time is the target’s, whatever a client sets', async () => {
     const { client } = await RawClient.login(world.wirePort, token)
     const shown = await client.say(query('show statement_timeout'))
-    expect(shown.rows).toEqual([['20s']])
+    expect(shown.rows).toEqual([['170s']])
     const more = await RawClient.login(world.wirePort, token, { parameters: { statement_timeout: '1h' } })
     expect(more.heard.codes).toHaveLength(1)
     client.end()
-  }, 90_000)
+  })
 
   it('of connections is for each principal, and for all: who leaves makes room', async () => {
     const other = await world.token({
@@ -158,7 +159,7 @@ describe('a limit', () => {
     }
     await expect.poll(again, HOPE).toEqual([])
     for (const { client } of theirs) client.end()
-  }, 90_000)
+  })
 })
 
 describe('a gateway that is told to end', () => {
@@ -185,5 +186,5 @@ describe('a gateway that is told to end', () => {
     expect(await stopped).toBe(0)
     const { rows } = await world.db.admin.query('SELECT id FROM orders WHERE id > 1')
     expect(rows).toEqual([{ id: 9 }])
-  }, 90_000)
+  })
 })

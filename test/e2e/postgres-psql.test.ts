@@ -33,7 +33,7 @@ let token = ''
 beforeAll(async () => {
   world = await openWorld({ schema: SCHEMA, grants: GRANTS, policy: POLICY })
   token = await world.token({ principal: 'loop', kind: 'agent', owner: 'maria', groups: ['agents'], roles: ['caller'] })
-}, 60_000)
+})
 afterAll(async () => world?.close())
 
 interface Output {

@@ -44,7 +44,7 @@ beforeAll(async () => {
   })
   token = await world.token({ principal: 'loop', kind: 'agent', owner: 'maria', groups: ['agents'], roles: ['caller'] })
   auditor = await world.token({ principal: 'ada', kind: 'person', owner: 'ada', roles: ['auditor'] })
-}, 60_000)
+})
 afterAll(async () => world?.close())
 
 /** Lets a client talk and returns the transcript of its session, once that is sealed. */
@@ -61,14 +61,11 @@ async function transcriptOf(talk: (client: RawClient) => Promise<void>): Promise
   client.end()
   let made = ''
   await expect
-    .poll(
-      async () => {
-        const own = (await sessions()).find((one) => !before.has(one.session) && one.door === 'postgres')
-        made = own?.session ?? ''
-        return own?.isSealed
-      },
-      { timeout: 60_000 },
-    )
+    .poll(async () => {
+      const own = (await sessions()).find((one) => !before.has(one.session) && one.door === 'postgres')
+      made = own?.session ?? ''
+      return own?.isSealed
+    })
     .toBe(true)
   return cli('show', made, '--results', '65536')
 }

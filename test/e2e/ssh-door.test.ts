@@ -60,7 +60,7 @@ describe.runIf(has('sshd'))('the SSH door', () => {
       owner: 'maria',
       roles: ['approver', 'caller'],
     }))
-  }, 60_000)
+  })
   afterAll(() => world?.close())
 
   it('runs what the policy allows, with output and exit code as they are', async () => {
@@ -179,7 +179,7 @@ describe.runIf(has('sshd'))('the SSH door', () => {
     const reason = `to know\ntouch ${other}`
     const held = callTool(world.mcpUrl, token, 'run_ssh', { target: 'box', command, reason })
     // The last line of a ticket, so that all of it is there.
-    await expect.poll(() => watched, { timeout: 30_000 }).toMatch(/approvals deny .*\n/u)
+    await expect.poll(() => watched).toMatch(/approvals deny .*\n/u)
     const id = /Ticket (\S+)/u.exec(watched)?.[1] ?? ''
     const digest = /digest +(\S+)/u.exec(watched)?.[1] ?? ''
     const shown = world.cli(['approvals', 'show', id], approver).stdout
@@ -298,7 +298,7 @@ rules:
       - {argv: [scp, "-f", "*"]}
 `)
     ;({ keyFile: key } = await world.caller('loop', ['agents']))
-  }, 60_000)
+  })
   afterAll(() => world?.close())
 
   it('copies with rsync and the old scp where a rule allows it', async () => {

@@ -50,7 +50,7 @@ masks:
 `)
     ;({ keyFile: key } = await world.caller('loop', ['agents']))
     ;({ keyFile: stranger } = await world.caller('visitor', ['others']))
-  }, 60_000)
+  })
   afterAll(() => world?.close())
 
   it('is denied unless a rule names it', async () => {
@@ -58,7 +58,7 @@ masks:
     await once(shell.child, 'close')
     expect(shell.child.exitCode).toBe(126)
     expect(shell.output()).toContain('sallyport: ')
-  }, 60_000)
+  })
 
   it('works as a terminal, masked, prompts without a line end included, and its input is recorded', async () => {
     const shell = open()
@@ -78,7 +78,7 @@ masks:
     expect(kept).toContain('"channel":"stdin"')
     expect(kept).toContain('hello nobody')
     expect(kept).not.toContain('ana@example.com')
-  }, 60_000)
+  })
 
   it('can be played, and exported with its input and sizes, without anything that acts on a terminal', async () => {
     const shell = open()
@@ -103,7 +103,7 @@ masks:
     const times = events.map(([seconds]) => seconds)
     expect(times).toEqual([...times].sort((a, b) => a - b))
     expect(world.cli(['recordings', 'verify']).code).toBe(0)
-  }, 60_000)
+  })
 
   it('ends, with what runs in it, when an operator kills its session', async () => {
     const shell = open()
@@ -118,7 +118,7 @@ masks:
     await closed
     expect(shell.child.exitCode).not.toBe(0)
     expect(world.cli(['recordings', 'verify']).code).toBe(0)
-  }, 60_000)
+  })
 })
 
 async function sidecars(world: SshWorld): Promise<string> {

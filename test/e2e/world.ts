@@ -70,7 +70,8 @@ export interface World {
   close(): Promise<void>
 }
 
-const START_MS = 50_000
+/** The end of all hope on a machine that is busy with other things. */
+const START_MS = 150_000
 
 export async function openWorld(options: WorldOptions): Promise<World> {
   if (!existsSync(CLI)) throw new Error('There is no build. Run: npm run build')
@@ -91,6 +92,7 @@ targets:
     port: ${db.port}
     database: ${db.name}
     tls: disable
+    connect_timeout: 60s
     credential: {user: ${role.user}, file: db.password}
 ${options.config ?? ''}`,
   )

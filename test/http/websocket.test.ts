@@ -128,7 +128,7 @@ describe('a WebSocket', () => {
     const ended = closed(socket)
     socket.close()
     await ended
-    await expect.poll(() => kit.recorded(), { timeout: 30_000 }).toContain('"ending":"done"')
+    await expect.poll(() => kit.recorded()).toContain('"ending":"done"')
     const recorded = kit.recorded()
     expect(recorded).toContain('["caller","text","hello from [REDACTED:email]"]')
     expect(recorded).toContain('["caller","binary","CQk="]')
@@ -175,7 +175,7 @@ describe('a WebSocket', () => {
       fetch(`http://127.0.0.1:${ports[0]}/service/x`, { headers: { authorization: `Bearer ${TOKEN}` } })
     expect((await plain()).status).toBe(429)
     for (const socket of talks) socket.close()
-    await expect.poll(async () => (await plain()).status, { timeout: 30_000 }).toBe(200)
+    await expect.poll(async () => (await plain()).status).toBe(200)
   })
 
   it('is connected to the address that was vetted, whatever the system says the name is by then', async () => {

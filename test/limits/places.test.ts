@@ -25,56 +25,48 @@ async function memoryStore(now: () => number): Promise<Store> {
 const PATIENCE_MS = 45_000
 
 describe('calls at once, over several instances', () => {
-  it(
-    'never are more than the limit, with instances that race on one PostgreSQL, and a place that is freed goes on',
-    { timeout: 120_000 },
-    async () => {
-      const { open } = await sharedPlace()
-      const stores = [await open(), await open(), await open()]
-      const instances = stores.map((store, n) => {
-        return createPlaces({ store, instance: `i${n}`, now: () => performance.now(), waitMs: PATIENCE_MS })
-      })
-      let running = 0
-      let most = 0
-      let admitted = 0
-      const one = async (places: Places): Promise<void> => {
-        for (let n = 0; n < 4; n++) {
-          const place = await places.take('bot on db', 3)
-          if (place === undefined) continue
-          admitted++
-          most = Math.max(most, ++running)
-          await new Promise((resolve) => setImmediate(resolve))
-          running--
-          place.release()
-        }
+  it('never are more than the limit, with instances that race on one PostgreSQL, and a place that is freed goes on', async () => {
+    const { open } = await sharedPlace()
+    const stores = [await open(), await open(), await open()]
+    const instances = stores.map((store, n) => {
+      return createPlaces({ store, instance: `i${n}`, now: () => performance.now(), waitMs: PATIENCE_MS })
+    })
+    let running = 0
+    let most = 0
+    let admitted = 0
+    const one = async (places: Places): Promise<void> => {
+      for (let n = 0; n < 4; n++) {
+        const place = await places.take('bot on db', 3)
+        if (place === undefined) continue
+        admitted++
+        most = Math.max(most, ++running)
+        await new Promise((resolve) => setImmediate(resolve))
+        running--
+        place.release()
       }
-      await Promise.all(instances.flatMap((places) => [one(places), one(places)]))
-      expect(most).toBeLessThanOrEqual(3)
-      expect(admitted).toBe(24)
-      for (const places of instances) await places.close()
-      expect(await stores[0]?.list('places')).toEqual([])
-    },
-  )
+    }
+    await Promise.all(instances.flatMap((places) => [one(places), one(places)]))
+    expect(most).toBeLessThanOrEqual(3)
+    expect(admitted).toBe(24)
+    for (const places of instances) await places.close()
+    expect(await stores[0]?.list('places')).toEqual([])
+  })
 
-  it(
-    'let an agent whose calls come one after the other go from instance to instance',
-    { timeout: 120_000 },
-    async () => {
-      const { open } = await sharedPlace()
-      const instances = await Promise.all(
-        ['a', 'b'].map(async (instance) => {
-          return createPlaces({ store: await open(), instance, now: () => performance.now(), waitMs: PATIENCE_MS })
-        }),
-      )
-      for (let n = 0; n < 20; n++) {
-        const place = await instances[n % 2]?.take('bot on db', 1)
-        expect(place).toBeDefined()
-        // Not waited for: the answer is on its way when the place is being given back.
-        place?.release()
-      }
-      for (const places of instances) await places.close()
-    },
-  )
+  it('let an agent whose calls come one after the other go from instance to instance', async () => {
+    const { open } = await sharedPlace()
+    const instances = await Promise.all(
+      ['a', 'b'].map(async (instance) => {
+        return createPlaces({ store: await open(), instance, now: () => performance.now(), waitMs: PATIENCE_MS })
+      }),
+    )
+    for (let n = 0; n < 20; n++) {
+      const place = await instances[n % 2]?.take('bot on db', 1)
+      expect(place).toBeDefined()
+      // Not waited for: the answer is on its way when the place is being given back.
+      place?.release()
+    }
+    for (const places of instances) await places.close()
+  })
 
   it('count what no limit holds for those that one does', async () => {
     const store = await memoryStore(() => 0)
@@ -134,6 +126,6 @@ describe('calls at once, over several instances', () => {
         (taken) => taken !== undefined,
         () => false,
       )
-    await expect.poll(again, { timeout: 30_000 }).toBe(true)
+    await expect.poll(again).toBe(true)
   })
 })

@@ -179,7 +179,7 @@ describe('limits that instances share', () => {
     expect(askableBudgets(await tryReserve(limits, both))).toEqual([])
   })
 
-  it('hold over one PostgreSQL with instances that race', { timeout: 60_000 }, async () => {
+  it('hold over one PostgreSQL with instances that race', async () => {
     const database = await createDatabase('')
     ends.push(() => database.drop())
     const { host, port, user, password, name } = database

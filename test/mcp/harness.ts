@@ -72,7 +72,7 @@ export const SHOP: Target = {
 const WEB: Target = { ...SHOP, name: 'web-1', protocol: 'ssh' }
 
 /** How long a test waits for what must come: long enough for a machine that is busy with other things. */
-export const PATIENT = { timeout: 60_000 }
+export const PATIENT = { timeout: 90_000 }
 
 /** One row that says what was asked and by whom. */
 export async function* echo(call: Call): AsyncGenerator<Chunk, void, undefined> {

@@ -141,7 +141,7 @@ describe.each(ERAS)('a call that waits for a person, in the %s', (_, connect) =>
     const beats: { progress: number; message?: string | undefined }[] = []
     const options = {
       // Its clock begins anew with each beat; how long it is matters to nobody here.
-      timeout: 60_000,
+      timeout: 170_000,
       resetTimeoutOnProgress: true,
       onprogress: (beat: (typeof beats)[number]) => {
         beats.push(beat)

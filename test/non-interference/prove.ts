@@ -52,19 +52,19 @@ export function proveCorpora(version: ServerVersion): void {
     let world: World
     beforeAll(async () => {
       world = await openWorld({ server: version, mode })
-    }, 120_000)
+    })
     afterAll(() => world.close())
 
     describe.each(LEAKS)('leaks: $heading', ({ lines }) => {
       it(`are answered alike or refused (${lines.length})`, async () => {
         expect(await prove('leaks', lines)).toEqual(NOTHING)
-      }, 120_000)
+      })
     })
 
     describe.each(LEGITIMATE)('legitimate: $heading', ({ lines }) => {
       it(`is answered alike (${lines.length})`, async () => {
         expect(await prove('legitimate', lines)).toEqual(NOTHING)
-      }, 120_000)
+      })
     })
 
     /** What was asked of the copies, and what a sub-select around it would count. */
@@ -101,31 +101,27 @@ export function proveCorpora(version: ServerVersion): void {
       return { sql, what: 'holds a masked value', seen: [count.text] }
     }
 
-    inRewrite?.(
-      'what is planned as a read changes nothing',
-      async () => {
-        const { gateways, databases } = world
-        const admin = databases[0]?.admin
-        const [gateway] = gateways
-        if (gateway === undefined || admin === undefined) throw new Error('There is no copy.')
-        await world.reset()
-        const reads: string[] = []
-        for (const { sql } of [...LEAKS, ...LEGITIMATE].flatMap(({ lines }) => lines)) {
-          const answer = await gateway.ask(sql)
-          if (!answer.verdict.startsWith('refused') && isPlannedAsRead(answer)) reads.push(sql)
-        }
-        const state = async (): Promise<string> =>
-          `${await stateOf(admin)}\n${(await gateway.ask(SESSION_SETTINGS)).text}`
-        const before = await state()
-        for (const sql of reads) await gateway.ask(sql)
-        const after = await state()
-        expect(after).toBe(before)
-        // The hash itself can see: a row, a sequence, a lock.
-        await admin.query(`SELECT nextval('numbers')`)
-        expect(await state()).not.toBe(before)
-      },
-      120_000,
-    )
+    inRewrite?.('what is planned as a read changes nothing', async () => {
+      const { gateways, databases } = world
+      const admin = databases[0]?.admin
+      const [gateway] = gateways
+      if (gateway === undefined || admin === undefined) throw new Error('There is no copy.')
+      await world.reset()
+      const reads: string[] = []
+      for (const { sql } of [...LEAKS, ...LEGITIMATE].flatMap(({ lines }) => lines)) {
+        const answer = await gateway.ask(sql)
+        if (!answer.verdict.startsWith('refused') && isPlannedAsRead(answer)) reads.push(sql)
+      }
+      const state = async (): Promise<string> =>
+        `${await stateOf(admin)}\n${(await gateway.ask(SESSION_SETTINGS)).text}`
+      const before = await state()
+      for (const sql of reads) await gateway.ask(sql)
+      const after = await state()
+      expect(after).toBe(before)
+      // The hash itself can see: a row, a sequence, a lock.
+      await admin.query(`SELECT nextval('numbers')`)
+      expect(await state()).not.toBe(before)
+    })
 
     it('C10: what approvers are shown holds nothing that is masked', async () => {
       const shown: string[] = []
@@ -135,11 +131,11 @@ export function proveCorpora(version: ServerVersion): void {
       }
       expect(shown.length).toBeGreaterThan(50)
       expect(shown.map(rawInWritten).filter((found) => found !== undefined)).toEqual([])
-    }, 120_000)
+    })
 
     it('C10: recordings and logs hold nothing that is masked', async () => {
       expect(await world.searchWritten()).toBeUndefined()
-    }, 60_000)
+    })
 
     it('without a gateway the copies can be told apart', async () => {
       const leaks = LEAKS.flatMap(({ lines }) => lines).map(({ sql }) => sql)
@@ -156,36 +152,32 @@ export function proveCorpora(version: ServerVersion): void {
       expect(steady.filter((sql) => !isExplained(sql))).toEqual([])
       expect(steady.length).toBeGreaterThanOrEqual(least)
       expect(steady.length).toBeLessThanOrEqual(most)
-    }, 120_000)
+    })
 
-    inRewrite?.(
-      'keeps names, types and modifiers of columns',
-      async () => {
-        const [db] = world.databases
-        if (db === undefined) throw new Error('There is no copy.')
-        const direct = await open(db, world.role)
-        const differing: unknown[] = []
-        let compared = 0
-        try {
-          for (const { sql } of LEGITIMATE.flatMap(({ lines }) => lines)) {
-            if (/^(show|explain)|nextval/iu.test(sql)) continue
-            const columns = await columnsOf(direct, sql)
-            const ours = (await world.gateways[0]?.ask(sql))?.columns?.map(({ name, type }) => `${name} ${type}`)
-            if (columns === undefined || ours === undefined) continue
-            compared += 1
-            // A whole row of a masked relation is no row of its type any more.
-            const isSame = (column: string, i: number): boolean =>
-              column === ours[i] || ours[i]?.endsWith(' record') === true
-            if (columns.length !== ours.length || !columns.every(isSame)) differing.push({ sql, columns, ours })
-          }
-        } finally {
-          await direct.end()
+    inRewrite?.('keeps names, types and modifiers of columns', async () => {
+      const [db] = world.databases
+      if (db === undefined) throw new Error('There is no copy.')
+      const direct = await open(db, world.role)
+      const differing: unknown[] = []
+      let compared = 0
+      try {
+        for (const { sql } of LEGITIMATE.flatMap(({ lines }) => lines)) {
+          if (/^(show|explain)|nextval/iu.test(sql)) continue
+          const columns = await columnsOf(direct, sql)
+          const ours = (await world.gateways[0]?.ask(sql))?.columns?.map(({ name, type }) => `${name} ${type}`)
+          if (columns === undefined || ours === undefined) continue
+          compared += 1
+          // A whole row of a masked relation is no row of its type any more.
+          const isSame = (column: string, i: number): boolean =>
+            column === ours[i] || ours[i]?.endsWith(' record') === true
+          if (columns.length !== ours.length || !columns.every(isSame)) differing.push({ sql, columns, ours })
         }
-        expect(compared).toBeGreaterThan(200)
-        expect(differing).toEqual([])
-      },
-      120_000,
-    )
+      } finally {
+        await direct.end()
+      }
+      expect(compared).toBeGreaterThan(200)
+      expect(differing).toEqual([])
+    })
   })
 
   it('the corpora are as large as they should be', () => {

@@ -138,7 +138,7 @@ export function proveStaleness(server: ServerVersion): void {
         },
       })
       await world.admin('CREATE SCHEMA away')
-    }, 120_000)
+    })
     afterAll(() => world.close())
 
     it.each(MOVES)('$what comes', async ({ sql, move, back }) => {

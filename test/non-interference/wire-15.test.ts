@@ -26,7 +26,7 @@ describe.runIf(has('postgresql-15'))('C9: the PostgreSQL door', () => {
   let world: World
   beforeAll(async () => {
     world = await openWorld({ server: '15', mode: 'rewrite' })
-  }, 120_000)
+  })
   afterAll(() => world.close())
 
   it.each<Manner>(['simple', 'text', 'binary'])(

@@ -55,7 +55,7 @@ describe.each(SERVERS)('the doctor, on PostgreSQL %s', (server) => {
 
   beforeAll(async () => {
     db = await createDatabase(SCHEMA, { server })
-  }, 120_000)
+  })
   afterAll(() => db.drop())
 
   function targetOf(masking: string): Target {
@@ -136,7 +136,7 @@ describe.each(SERVERS)('the doctor, on PostgreSQL %s', (server) => {
     // And again: the same text may be run twice, and so may what is printed now.
     await db.admin.query(after.leastPrivilege(needs).sql)
     expect((await examined(role)).masking).toBe('enforced')
-  }, 60_000)
+  })
 
   it('prints another role where grants cannot bind the one in use, and PostgreSQL holds that one', async () => {
     const admin = { user: db.user, password: db.password }
@@ -192,7 +192,7 @@ describe.each(SERVERS)('the doctor, on PostgreSQL %s', (server) => {
       await db.admin.query(`DROP OWNED BY ${printed.role}`)
       await db.admin.query(`DROP ROLE ${printed.role}`)
     }
-  }, 60_000)
+  })
 
   it('does not print grants for a role they cannot bind', async () => {
     const before = await examined({ user: db.user, password: db.password })

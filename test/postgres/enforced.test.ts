@@ -53,7 +53,7 @@ describe.each(SERVERS)('masking: enforced, on PostgreSQL %s', (server) => {
   beforeAll(async () => {
     db = await createDatabase(SCHEMA, { server })
     bound = await db.role(COLUMNS)
-  }, 120_000)
+  })
   afterAll(async () => {
     await protocol.close()
     await db.drop()

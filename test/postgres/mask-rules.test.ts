@@ -105,7 +105,7 @@ describe.each<ServerVersion>(['18', '15'])('on PostgreSQL %s', (version) => {
         }
         copies.push({ db, role, target })
       }
-    }, 60_000)
+    })
 
     afterAll(async () => {
       await protocol.close?.()

@@ -123,7 +123,7 @@ describe.each<ServerVersion>(['18', '15'])('on PostgreSQL %s', (version) => {
       } finally {
         await keeper.close()
       }
-    }, 60_000)
+    })
     afterAll(() => db?.drop())
 
     const ask = async (sql: string) => {

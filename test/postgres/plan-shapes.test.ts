@@ -137,7 +137,7 @@ describe('C8: a plan made of one for another text of its shape', () => {
     )
     // It is no proof about plans that were made anew each time.
     expect(made).toBeGreaterThan(500)
-  }, 120_000)
+  })
 
   it('is not used where a literal was read', () => {
     const where = (sql: string): unknown => {

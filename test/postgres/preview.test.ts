@@ -60,7 +60,7 @@ describe.each(SERVERS)('C14: the preview of a write, on PostgreSQL %s', (server)
     role = await db.role(
       'GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO $role; GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO $role',
     )
-  }, 120_000)
+  })
   beforeEach(() => db.admin.query(ROWS))
   afterAll(async () => {
     await protocol.close()
@@ -278,7 +278,7 @@ describe.each(SERVERS)('C14: the preview of a write, on PostgreSQL %s', (server)
       result = run()
       // Not pg_stat_activity, of which a transaction sees one picture only.
       const waiting = 'pg_locks WHERE NOT granted AND pg_backend_pid() = ANY (pg_blocking_pids(pid))'
-      await expect.poll(() => count(waiting), { timeout: 30_000, interval: 10 }).toBe(1)
+      await expect.poll(() => count(waiting), { interval: 10 }).toBe(1)
     } finally {
       await db.admin.query('COMMIT')
     }

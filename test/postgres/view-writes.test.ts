@@ -40,7 +40,7 @@ beforeAll(async () => {
     endpoint: endpointOf(options),
     options,
   }
-}, 60_000)
+})
 afterAll(async () => {
   await protocol.close?.()
   await db.drop()

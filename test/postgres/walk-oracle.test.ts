@@ -44,7 +44,7 @@ beforeAll(async () => {
   const secret = async (): Promise<{ user: string; value: string }> => ({ user: db.user, value: db.password })
   await protocol.plan(callOf(target, { sql: 'select 1' }, signal), { masks: [], secret, signal })
   await protocol.close()
-}, 30_000)
+})
 afterAll(() => db.drop())
 
 const DEPENDS = `
@@ -169,5 +169,5 @@ describe('C3: columns and functions of random queries', () => {
     )
     // Enough of what was made up must be a query at all, or nothing was shown.
     expect(judged).toBeGreaterThan(RUNS / 50)
-  }, 120_000)
+  })
 })

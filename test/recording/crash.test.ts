@@ -60,35 +60,29 @@ async function killAfter(lines: number, prefix: string): Promise<string[]> {
 }
 
 describe('after kill -9', () => {
-  it(
-    'C15, C16: everything that was promised is in the file, verified, whenever the process dies',
-    { timeout: 180_000 },
-    async () => {
-      const said: string[] = []
-      for (let kill = 0; kill < 15; kill++)
-        said.push(...(await killAfter(1 + Math.floor(Math.random() ** 2 * 1500), kill.toString(16))))
-      const recorder = makeRecorder(folders)
-      const recovery = await recorder.recover()
-      expect(recovery.gaps).toEqual([])
-      await recorder.close()
+  it('C15, C16: everything that was promised is in the file, verified, whenever the process dies', async () => {
+    const said: string[] = []
+    for (let kill = 0; kill < 15; kill++)
+      said.push(...(await killAfter(1 + Math.floor(Math.random() ** 2 * 1500), kill.toString(16))))
+    const recorder = makeRecorder(folders)
+    const recovery = await recorder.recover()
+    expect(recovery.gaps).toEqual([])
+    await recorder.close()
 
-      const report = await check()
-      expect(report.problems).toEqual([])
-      expect(report.open).toBe(0)
-      const all = entriesOfAll()
-      const decided = new Set(all.filter(({ type }) => type === 'decision').map(({ call }) => call))
-      const ends = new Map(all.filter(({ type }) => type === 'end').map((entry) => [entry.call, entry]))
-      const lost = said.filter((line) => line.startsWith('decided ') && !decided.has(line.slice(8)))
-      expect(lost).toEqual([])
-      expect(said.filter((line) => line.startsWith('ended ') && ends.get(line.slice(6))?.ending !== 'done')).toEqual([])
-      expect(said.filter((line) => line.startsWith('shown ') && ends.get(line.slice(6))?.bulk === undefined)).toEqual(
-        [],
-      )
-      expect([...decided].filter((call) => !ends.has(call))).toEqual([])
-      expect([...ends.values()].some(({ ending }) => ending === 'crashed')).toBe(true)
-      expect(said.filter((line) => line.startsWith('decided ')).length).toBeGreaterThan(100)
-    },
-  )
+    const report = await check()
+    expect(report.problems).toEqual([])
+    expect(report.open).toBe(0)
+    const all = entriesOfAll()
+    const decided = new Set(all.filter(({ type }) => type === 'decision').map(({ call }) => call))
+    const ends = new Map(all.filter(({ type }) => type === 'end').map((entry) => [entry.call, entry]))
+    const lost = said.filter((line) => line.startsWith('decided ') && !decided.has(line.slice(8)))
+    expect(lost).toEqual([])
+    expect(said.filter((line) => line.startsWith('ended ') && ends.get(line.slice(6))?.ending !== 'done')).toEqual([])
+    expect(said.filter((line) => line.startsWith('shown ') && ends.get(line.slice(6))?.bulk === undefined)).toEqual([])
+    expect([...decided].filter((call) => !ends.has(call))).toEqual([])
+    expect([...ends.values()].some(({ ending }) => ending === 'crashed')).toBe(true)
+    expect(said.filter((line) => line.startsWith('decided ')).length).toBeGreaterThan(100)
+  })
 })
 
 describe('recovery', () => {

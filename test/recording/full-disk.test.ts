@@ -45,7 +45,6 @@ async function check(): Promise<Report> {
 describe('a full disk', () => {
   it.runIf(has('prlimit'))(
     'C16: denies new calls, says what to fix, and lets them in again when there is room',
-    { timeout: 60_000 },
     async () => {
       const child = spawn(
         process.execPath,

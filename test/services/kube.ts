@@ -1,12 +1,12 @@
 /** A real Kubernetes control plane on loopback, with a node that answers from a table, for one suite. */
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process'
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
-import { createServer } from 'node:net'
 import { once } from 'node:events'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { Agent, request } from 'undici'
+import { freePorts } from './free-port.ts'
 import type { KubeApi } from './kube-api.ts'
 import { kubeBinaries, type KubeBinaries } from './kube-binaries.ts'
 import { openKubeNode, type KubeNode } from './kube-node.ts'
@@ -223,24 +223,4 @@ async function killed(child: ChildProcess): Promise<void> {
   const ended = once(child, 'exit')
   child.kill('SIGKILL')
   await ended
-}
-
-async function freePorts(count: number): Promise<readonly number[]> {
-  const servers = await Promise.all(
-    Array.from({ length: count }, async () => {
-      const server = createServer()
-      server.listen(0, '127.0.0.1')
-      await once(server, 'listening')
-      return server
-    }),
-  )
-  return Promise.all(
-    servers.map(async (server) => {
-      const address = server.address()
-      server.close()
-      await once(server, 'close')
-      if (address === null || typeof address === 'string') throw new Error('no port')
-      return address.port
-    }),
-  )
 }

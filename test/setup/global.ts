@@ -36,7 +36,7 @@ async function broker(options: EmbeddedPostgresOptions = {}): Promise<Broker> {
   const server: Server = createServer((socket) => {
     socket.on('error', () => undefined)
     // Nothing happens in a test's database but what the test does: statistics, for one, change plans and the order of rows.
-    cluster ??= startEmbeddedPostgres({ ...options, settings: { max_connections: '200', autovacuum: 'off' } })
+    cluster ??= startEmbeddedPostgres({ ...options, settings: { max_connections: '500', autovacuum: 'off' } })
     cluster.then(
       ({ host, port, user, password }) => socket.end(JSON.stringify({ host, port, user, password })),
       (error: unknown) => socket.end(JSON.stringify({ error: String(error) })),

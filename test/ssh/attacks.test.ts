@@ -9,6 +9,7 @@ import path from 'node:path'
 import type { AnyAuthMethod, Client, ClientChannel, ConnectConfig, ExecOptions } from 'ssh2'
 import ssh2 from 'ssh2'
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest'
+import { freePort } from '../services/free-port.ts'
 import { openSshd, type TestSshd } from '../services/sshd.ts'
 import { has } from '../setup/needs.ts'
 import { DENIED, POLICY } from './attack-commands.ts'
@@ -54,7 +55,7 @@ describe.runIf(has('sshd'))('at the SSH door', () => {
     door = await openDoor(kit)
     real = realClient(sshd.dir, door)
     forbidden = path.join(sshd.dir, 'forbidden')
-  }, 60_000)
+  })
   afterAll(async () => {
     await door?.close()
     await kit?.close()
@@ -76,7 +77,7 @@ describe.runIf(has('sshd'))('at the SSH door', () => {
       expect([asked, (await real.ssh(shared, [asked])).code]).toEqual([asked, 126])
     }
     await real.ssh([...shared, '-O', 'exit'], [])
-  }, 180_000)
+  })
 
   it('an agent is not forwarded, and the target hears of none', async () => {
     const socket = path.join(sshd.dir, 'agent')
@@ -89,7 +90,7 @@ describe.runIf(has('sshd'))('at the SSH door', () => {
     const client = await login(door, { agent: socket, authHandler: ownKey() })
     await expect(execWith(client, { agentForward: true } as never)).rejects.toThrow(/agent forwarding/u)
     client.destroy()
-  }, 60_000)
+  })
 
   it('no display is forwarded', async () => {
     const env = { DISPLAY: ':99' }
@@ -97,7 +98,7 @@ describe.runIf(has('sshd'))('at the SSH door', () => {
     const client = await login(door)
     await expect(execWith(client, { x11: true })).rejects.toThrow(/X11/u)
     client.destroy()
-  }, 60_000)
+  })
 
   it('nothing is forwarded with -L, -D, -W, -J, -R, to sockets or over a tunnel', async () => {
     const other = String(sshd.port)
@@ -130,7 +131,7 @@ describe.runIf(has('sshd'))('at the SSH door', () => {
     ).rejects.toThrow(/./u)
     client.destroy()
     expect(JSON.stringify(kit.recorded)).not.toContain('"allow","kind":"forward"')
-  }, 120_000)
+  })
 
   it('nothing runs for a client that only holds its connection (-N)', async () => {
     const before = kit.recorded.length
@@ -138,9 +139,9 @@ describe.runIf(has('sshd'))('at the SSH door', () => {
     children.push(child)
     let said = ''
     child.stderr?.setEncoding('utf8').on('data', (piece: string) => (said += piece))
-    await expect.poll(() => said, { timeout: 30_000 }).toContain('Entering interactive session')
+    await expect.poll(() => said).toContain('Entering interactive session')
     expect(kit.recorded.length).toBe(before)
-  }, 60_000)
+  })
 
   it('no subsystem but sftp exists', async () => {
     for (const name of ['netconf', 'scp', 'shell', '/bin/sh', 'sftp-server', 'SFTP']) {
@@ -156,7 +157,7 @@ describe.runIf(has('sshd'))('at the SSH door', () => {
     await once(listing, 'close')
     expect(listing.exitCode).toBe(1)
     expect(listed).not.toContain('hostname')
-  }, 60_000)
+  })
 
   it('no variable reaches the target, though its sshd takes all', async () => {
     const names = ['LD_PRELOAD', 'BASH_ENV', 'ENV', 'PS4', 'IFS', 'PATH', 'LC_ALL', 'LANG', 'GIT_SSH', 'TERM', 'X']
@@ -179,17 +180,17 @@ describe.runIf(has('sshd'))('at the SSH door', () => {
       'taken',
     ])
     client.destroy()
-  }, 120_000)
+  })
 
   it('an offer of a key without a signature is no login', async () => {
     const { client, heard } = await unsigned(door, (protocol) => protocol.authPK('box', CALLER_KEY))
-    await expect.poll(heard, { timeout: 30_000 }).toContain('USERAUTH_PK_OK')
+    await expect.poll(heard).toContain('USERAUTH_PK_OK')
     raw(client)._protocol.session(0, 2 ** 20, 32_768)
     raw(client)._protocol.exec(0, `uname > ${forbidden}`, true)
-    await expect.poll(heard, { timeout: 30_000 }).toContain('CHANNEL_OPEN_FAILURE')
+    await expect.poll(heard).toContain('CHANNEL_OPEN_FAILURE')
     expect(heard()).not.toContain('USERAUTH_SUCCESS')
     client.destroy()
-  }, 60_000)
+  })
 
   it('one token is looked at at a time, and one that was given up logs nobody in', async () => {
     const looking: (() => void)[] = []
@@ -199,12 +200,12 @@ describe.runIf(has('sshd'))('at the SSH door', () => {
     })
     const { client, heard } = await unsigned(slow, (protocol) => protocol.authKeyboard('box'))
     const { _protocol: protocol } = raw(client)
-    await expect.poll(heard, { timeout: 30_000 }).toEqual(['USERAUTH_INFO_REQUEST'])
+    await expect.poll(heard).toEqual(['USERAUTH_INFO_REQUEST'])
     protocol.authInfoRes([CALLER_TOKEN])
-    await expect.poll(() => looking.length, { timeout: 30_000 }).toBe(1)
+    await expect.poll(() => looking.length).toBe(1)
     for (let more = 0; more < 3; more++) {
       protocol.authKeyboard('box')
-      await expect.poll(heard, { timeout: 30_000 }).toHaveLength(2 + more)
+      await expect.poll(heard).toHaveLength(2 + more)
       expect(heard().at(-1)).toBe('USERAUTH_FAILURE')
     }
     looking[0]?.()
@@ -212,16 +213,16 @@ describe.runIf(has('sshd'))('at the SSH door', () => {
     const before = heard().length
     for (let asked = 1; !heard().slice(before).includes('USERAUTH_INFO_REQUEST'); asked++) {
       protocol.authKeyboard('box')
-      await expect.poll(() => heard().length, { timeout: 30_000 }).toBe(before + asked)
+      await expect.poll(() => heard().length).toBe(before + asked)
     }
     expect(heard()).not.toContain('USERAUTH_SUCCESS')
     protocol.authInfoRes([CALLER_TOKEN])
-    await expect.poll(() => looking.length, { timeout: 30_000 }).toBe(2)
+    await expect.poll(() => looking.length).toBe(2)
     looking[1]?.()
-    await expect.poll(heard, { timeout: 30_000 }).toContain('USERAUTH_SUCCESS')
+    await expect.poll(heard).toContain('USERAUTH_SUCCESS')
     client.destroy()
     await slow.close()
-  }, 120_000)
+  })
 
   it('one caller has 32 connections, and another when one has gone', async () => {
     const clients: Client[] = []
@@ -233,9 +234,9 @@ describe.runIf(has('sshd'))('at the SSH door', () => {
         (client) => clients.push(client) > 0,
         () => false,
       )
-    await expect.poll(isIn, { timeout: 30_000 }).toBe(true)
+    await expect.poll(isIn).toBe(true)
     for (const client of clients) client.destroy()
-  }, 120_000)
+  })
 
   it('nothing is opened before a login', async () => {
     const before = kit.recorded.length
@@ -243,10 +244,10 @@ describe.runIf(has('sshd'))('at the SSH door', () => {
       protocol.session(0, 2 ** 20, 32_768)
       protocol.exec(0, 'uname', true)
     })
-    await expect.poll(heard, { timeout: 30_000 }).toContain('CHANNEL_OPEN_FAILURE')
+    await expect.poll(heard).toContain('CHANNEL_OPEN_FAILURE')
     expect(kit.recorded.length).toBe(before)
     client.destroy()
-  }, 60_000)
+  })
 
   it('a token typed into the real client is a login, and a wrong one, or a password, is none', async () => {
     const askpass = path.join(sshd.dir, 'askpass')
@@ -270,7 +271,7 @@ describe.runIf(has('sshd'))('at the SSH door', () => {
     expect(await typed(CALLER_TOKEN, 'keyboard-interactive')).toMatchObject({ code: 0, stdout: 'Linux\n' })
     expect(await typed('spt_another', 'keyboard-interactive')).toMatchObject({ code: 255, stdout: '' })
     expect(await typed(CALLER_TOKEN, 'password')).toMatchObject({ code: 255, stdout: '' })
-  }, 60_000)
+  })
 
   it('a second request on the same channel runs nothing', async () => {
     const client = await login(door)
@@ -284,7 +285,7 @@ describe.runIf(has('sshd'))('at the SSH door', () => {
     await once(channel, 'close')
     expect(output).toBe('Linux\n')
     client.destroy()
-  }, 60_000)
+  })
 
   it('only AES-GCM and strict key exchange are offered, and strictness is kept (CVE-2023-48795)', async () => {
     for (const [number, isStrict] of [
@@ -313,7 +314,7 @@ describe.runIf(has('sshd'))('at the SSH door', () => {
       expect([isStrict, answer?.[0] === 31]).toEqual([isStrict, !isStrict])
       socket.destroy()
     }
-  }, 60_000)
+  })
 
   it('a target that slips a message into the key exchange gets no credential (CVE-2023-48795)', async () => {
     const seen: number[] = []
@@ -346,7 +347,7 @@ describe.runIf(has('sshd'))('at the SSH door', () => {
     expectStrong(lists)
     await other.close()
     server.close()
-  }, 60_000)
+  })
 })
 
 describe.runIf(has('sshd'))('strangers at the SSH door', () => {
@@ -359,7 +360,7 @@ describe.runIf(has('sshd'))('strangers at the SSH door', () => {
     sshd = await openSshd()
     kit = sshKit(sshd, POLICY)
     door = await openDoor(kit, () => now)
-  }, 60_000)
+  })
   afterAll(async () => {
     vi.useRealTimers()
     await door?.close()
@@ -387,16 +388,14 @@ describe.runIf(has('sshd'))('strangers at the SSH door', () => {
     expect(one.bytesRead).toBe(0)
     for (const socket of waiting) socket.destroy()
     await expect
-      .poll(
-        () =>
-          login(door).then(
-            (client) => client.destroy(),
-            () => 'refused',
-          ),
-        { timeout: 30_000 },
+      .poll(() =>
+        login(door).then(
+          (client) => client.destroy(),
+          () => 'refused',
+        ),
       )
       .not.toBe('refused')
-  }, 60_000)
+  })
 
   it('have half a minute to say who they are', async () => {
     vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
@@ -408,7 +407,7 @@ describe.runIf(has('sshd'))('strangers at the SSH door', () => {
     vi.useRealTimers()
     await closed
     expect(socket.destroyed).toBe(true)
-  }, 60_000)
+  })
 
   it('who announce a packet longer than anybody may are left at once', async () => {
     // Nobody who is only too slow ends this test.
@@ -426,7 +425,7 @@ describe.runIf(has('sshd'))('strangers at the SSH door', () => {
       expect(socket.destroyed).toBe(true)
     }
     vi.useRealTimers()
-  }, 60_000)
+  })
 
   it('have six attempts on a connection and twenty in a minute; then their address is not answered', async () => {
     let attempts = 0
@@ -460,7 +459,7 @@ describe.runIf(has('sshd'))('strangers at the SSH door', () => {
     const client = await login(door)
     expect((await runAtDoor(client, 'uname')).stdout).toBe('Linux\n')
     client.destroy()
-  }, 60_000)
+  })
 })
 
 /** Looks at what a peer offers: nothing with SHA-1, small groups, CBC, CTR or a separate MAC, and no compression. */
@@ -518,16 +517,6 @@ function execWith(client: Client, options: ExecOptions, command = 'uname'): Prom
 function ownKey(): NonNullable<ConnectConfig['authHandler']> {
   const key: AnyAuthMethod = { type: 'publickey', username: 'box', key: CALLER_KEY }
   return (_left, _partial, next) => next(key)
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer()
-  server.listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  server.close()
-  await once(server, 'close')
-  return port
 }
 
 /** Connects as soon as somebody listens, says something, and returns what was answered before the end. */

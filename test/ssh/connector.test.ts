@@ -79,7 +79,7 @@ describe.runIf(has('sshd'))('a command at a real host', () => {
       expect(ran.error).toMatchObject({ code: 'ERR_TIMEOUT', message: expect.stringContaining(`${ms} ms you gave it`) })
     }
     await until(() => !isAlive(Number(readFileSync(file, 'utf8'))))
-  }, 120_000)
+  })
 
   it('ends a command that does not listen to being asked', async () => {
     const file = path.join(sshd.dir, 'stubborn')
@@ -91,7 +91,7 @@ describe.runIf(has('sshd'))('a command at a real host', () => {
     gone.abort()
     expect((await running).error).toMatchObject({ code: 'ERR_CANCELLED' })
     await until(() => !isAlive(Number(readFileSync(file, 'utf8'))))
-  }, 120_000)
+  })
 
   it('ends what runs when the caller goes away, and lets it clean up', async () => {
     const file = path.join(sshd.dir, 'gone')
@@ -106,7 +106,7 @@ signal.signal(15, clean); open("${file}","w").write(str(os.getpid())); time.slee
     expect((await running).error).toMatchObject({ code: 'ERR_CANCELLED' })
     await until(() => !isAlive(Number(readFileSync(file, 'utf8'))))
     expect(existsSync(`${file}-cleaned`)).toBe(true)
-  }, 120_000)
+  })
 
   it('reads no start-up file and takes no function from the environment', async () => {
     const ran = await sh('ls() { echo hijacked; }; export -f ls')

@@ -17,7 +17,7 @@ describe.runIf(has('sshd'))('the SSH door', () => {
 
   beforeAll(async () => {
     sshd = await openSshd()
-  }, 60_000)
+  })
   afterEach(async () => {
     for (const client of clients.splice(0)) client.destroy()
     await door.close()
@@ -115,7 +115,7 @@ describe.runIf(has('sshd'))('the SSH door', () => {
     })
     socket.pause()
     expect(await askOnAndOn(client, sftp)).toBe(true)
-  }, 120_000)
+  })
 
   it('leaves a client that begins to agree on new keys and never ends, while a command writes and writes', async () => {
     const client = await open()
@@ -131,7 +131,7 @@ describe.runIf(has('sshd'))('the SSH door', () => {
       protocol.rekey()
     })
     expect(await left).toBe('left')
-  }, 120_000)
+  })
 
   it('leaves a client that sends more than the window it was given', async () => {
     const client = await open()
@@ -143,7 +143,7 @@ describe.runIf(has('sshd'))('the SSH door', () => {
       for (let piece = 0; piece < 32; piece++) channel.write(Buffer.alloc(1_000_003))
     })
     expect(await left).toBe('left')
-  }, 120_000)
+  })
 
   it('keeps 64 files and directories open on a channel, and opens another when one was closed', async () => {
     const sftp = await files()
@@ -155,7 +155,7 @@ describe.runIf(has('sshd'))('the SSH door', () => {
     expect(handles.at(-1)).toContain('64 files open')
     await new Promise((resolve) => sftp.close(handles[0] as Buffer, resolve))
     expect(typeof (await opened())).not.toBe('string')
-  }, 60_000)
+  })
 
   it('hangs up on a client whose session was ended', async () => {
     const client = await open()
@@ -173,6 +173,6 @@ describe.runIf(has('sshd'))('the SSH door', () => {
       })
     })
     client.destroy()
-    await expect.poll(() => kit.endings, { timeout: 30_000 }).toHaveLength(1)
+    await expect.poll(() => kit.endings).toHaveLength(1)
   })
 })

@@ -61,7 +61,7 @@ rules:
     masked = sshKit(sshd, `${rules(sshd.port)}masks:\n  - {detect: [email], transform: redact}\n`)
     door = await openDoor(kit)
     maskedDoor = await openDoor(masked)
-  }, 60_000)
+  })
   afterAll(async () => {
     await Promise.all([door?.close(), maskedDoor?.close()])
     await Promise.all([kit?.close(), masked?.close()])
@@ -99,18 +99,18 @@ rules:
     }
     expect(await connectTo(client, '127.0.0.1', door.port)).toBe('refused')
     client.destroy()
-  }, 60_000)
+  })
 
   it('is recorded both ways, and ends with its client', async () => {
     const client = await login(door)
     const before = kit.recorded.length
     expect(await connectTo(client, '127.0.0.1', sshd.port)).toBe('SSH-2.0')
     client.destroy()
-    await expect.poll(() => kit.recorded.length, { timeout: 30_000 }).toBe(before + 1)
+    await expect.poll(() => kit.recorded.length).toBe(before + 1)
     expect(kit.recorded.at(-1)).toMatchObject({
       output: { stdin: 'SSH-2.0-probe\r\n', wire: expect.stringContaining('SSH-2.0-OpenSSH') },
     })
-  }, 60_000)
+  })
 
   it.each([
     ['of a rule', 'limits: {bytes: 8}', {}],
@@ -128,7 +128,7 @@ rules:
       })
     })
     expect(heard).toBe('')
-    await expect.poll(() => limited.recorded, { timeout: 30_000 }).toHaveLength(1)
+    await expect.poll(() => limited.recorded).toHaveLength(1)
     expect(JSON.stringify(limited.recorded)).toContain('"truncatedBy":"bytes"')
     client.destroy()
     await narrow.close()
@@ -140,5 +140,5 @@ rules:
     expect(await connectTo(client, '127.0.0.1', sshd.port)).toBe('refused')
     expect(masked.recorded.at(-1)).toMatchObject({ code: 'ERR_DENIED', facts: { construct: 'ssh.forward_masked' } })
     client.destroy()
-  }, 60_000)
+  })
 })

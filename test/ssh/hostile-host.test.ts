@@ -177,7 +177,7 @@ describe('a hostile host', () => {
     const chunks = govern(call, kit.rooms)
     expect((await chunks.next()).done).toBe(false)
     // Nobody takes the next one.
-    await expect.poll(() => isLost, { timeout: 30_000 }).toBe(true)
+    await expect.poll(() => isLost).toBe(true)
     expect(sent).toBeLessThan(64 * 1024 * 1024)
     await expect(
       (async () => {
@@ -303,7 +303,7 @@ describe('a hostile host', () => {
     exec = (channel) => void channel.pause()
     const ran = await run({ stdin: 'x'.repeat(1024 * 1024), timeout_ms: 200 })
     expect(ran.error).toMatchObject({ code: 'ERR_TIMEOUT' })
-  }, 60_000)
+  })
 
   it('opens nothing towards the gateway', async () => {
     const answers: string[] = []

@@ -1,15 +1,14 @@
-import { afterAll, describe, expect, it } from 'vitest'
+import { describe, expect, it, onTestFinished } from 'vitest'
 import { openPostgresStore, type PostgresStoreOptions } from '../../src/store/postgres/postgres-store.ts'
 import { type Change, compareAndSet, insert, type Store } from '../../src/store/store.ts'
 import { layCable, type Cable } from '../services/cable.ts'
 import { createDatabase, type TestDatabase } from '../services/postgres.ts'
 import { storeContract } from './contract.ts'
+import { PATIENT_TIMES } from './shared.ts'
 
 const key = new Uint8Array(32).fill(7)
-const ends: (() => Promise<unknown>)[] = []
-afterAll(async () => {
-  for (const end of ends.splice(0).reverse()) await end()
-})
+/** Ends with the test what it has opened: the server has room for so many connections only. */
+const atEnd = (end: () => Promise<unknown>): void => onTestFinished(async () => void (await end()))
 
 interface SharedPlace {
   readonly database: TestDatabase
@@ -18,7 +17,7 @@ interface SharedPlace {
 
 async function place(): Promise<SharedPlace> {
   const database = await createDatabase('')
-  ends.push(() => database.drop())
+  atEnd(() => database.drop())
   const { host, port, user, password, name } = database
   return {
     database,
@@ -28,10 +27,10 @@ async function place(): Promise<SharedPlace> {
         password: async () => password,
         key,
         // A machine that is busy must not look like a store that is away.
-        times: { connectMs: 30_000, attemptsMs: 30_000 },
+        times: PATIENT_TIMES,
         ...options,
       })
-      ends.push(() => store.close())
+      atEnd(() => store.close())
       return store
     },
   }
@@ -40,7 +39,7 @@ async function place(): Promise<SharedPlace> {
 /** A cable between a store and its server. */
 async function cableTo(database: TestDatabase): Promise<Cable> {
   const cable = await layCable(() => database.port)
-  ends.push(async () => cable.close())
+  atEnd(async () => cable.close())
   return cable
 }
 
@@ -120,12 +119,12 @@ describe('the PostgreSQL store', () => {
   })
 
   describe('when the connection breaks', () => {
-    it('keeps every commit it confirmed and none it refused, through forty cuts', { timeout: 60_000 }, async () => {
+    it('keeps every commit it confirmed and none it refused, through forty cuts', async () => {
       const { open, database } = await place()
       const cable = await cableTo(database)
       const { host, user, name } = database
       const address = { host, port: cable.port, user, database: name, tls: { mode: 'disable' } } as const
-      const store = await open(false, { address, times: { attemptsMs: 20_000 } })
+      const store = await open(false, { address, times: PATIENT_TIMES })
       let cuts = 0
       const cutting = setInterval(() => {
         if (cuts++ < 40) cable.cut()

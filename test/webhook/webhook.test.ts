@@ -57,14 +57,14 @@ describe('the webhook of approvals', () => {
     webhook.tell(covered)
     webhook.tell({ ...covered, to: 'cancelled' })
     webhook.tell({ ...covered, to: 'outcome_unknown', ticket: 'last' })
-    await expect.poll(() => received.length, { timeout: 30_000 }).toBe(1)
+    await expect.poll(() => received.length).toBe(1)
     expect(JSON.parse(received[0]?.body ?? '{}')).toMatchObject({ ticket: 'last' })
   })
 
   it('leads to the approval page with nothing but the id of the ticket, where there is an address for it', async () => {
     const { webhook, received } = await open([], { pages: 'https://approve.example' })
     webhook.tell(event('pending', 't/1?x=<y>'))
-    await expect.poll(() => received.length, { timeout: 30_000 }).toBe(1)
+    await expect.poll(() => received.length).toBe(1)
     const { url, text } = JSON.parse(received[0]?.body ?? '{}') as { url?: string; text?: string }
     expect(url).toBe('https://approve.example/approvals/t%2F1%3Fx%3D%3Cy%3E')
     expect(text).toContain(url)
@@ -73,7 +73,7 @@ describe('the webhook of approvals', () => {
   it('says that a ticket waits, signed, and nothing of what it asks', async () => {
     const { webhook, received } = await open()
     webhook.tell(event('pending'))
-    await expect.poll(() => received.length, { timeout: 30_000 }).toBe(1)
+    await expect.poll(() => received.length).toBe(1)
     const [{ headers, body } = { headers: {}, body: '' }] = received
     expect(headers['x-sallyport-signature']).toBe(
       `t=1700000000,v1=${signatureOf('shared secret', 1_700_000_000, body)}`,
@@ -88,7 +88,7 @@ describe('the webhook of approvals', () => {
   it('makes visible what is hidden in a name, wherever it stands', async () => {
     const { webhook, received } = await open()
     webhook.tell({ ...event('pending'), requester: 'loop\u202Egro', target: 'db\u001b[2J\n' })
-    await expect.poll(() => received.length, { timeout: 30_000 }).toBe(1)
+    await expect.poll(() => received.length).toBe(1)
     const message = JSON.parse(received[0]?.body ?? '{}') as { text: string; requester: string; target: string }
     expect(message).toMatchObject({ requester: 'loop<U+202E>gro', target: 'db<U+001B>[2J<U+000A>' })
     expect(message.text).toContain('loop&lt;U+202E&gt;gro')
@@ -99,18 +99,18 @@ describe('the webhook of approvals', () => {
     const { webhook, received } = await open()
     webhook.tell(event('executing', 't0'))
     webhook.tell(event('approved'))
-    await expect.poll(() => received.length, { timeout: 30_000 }).toBe(1)
+    await expect.poll(() => received.length).toBe(1)
     expect(received[0]?.body).toContain('is now approved')
   })
 
   it('tries again some times, the same message by the same name, and then says that it gave up', async () => {
     const { webhook, received, lost } = await open([500, 503])
     webhook.tell(event('pending'))
-    await expect.poll(() => received.length, { timeout: 30_000 }).toBe(3)
+    await expect.poll(() => received.length).toBe(3)
     expect(new Set(received.map(({ headers }) => headers['x-sallyport-delivery'])).size).toBe(1)
     const other = await open([500, 500, 500])
     other.webhook.tell(event('pending'))
-    await expect.poll(() => other.lost, { timeout: 30_000 }).toEqual(['t1: status 500'])
+    await expect.poll(() => other.lost).toEqual(['t1: status 500'])
     expect(other.received).toHaveLength(3)
     expect(lost).toEqual([])
   })
@@ -118,14 +118,14 @@ describe('the webhook of approvals', () => {
   it('follows no redirect', async () => {
     const { webhook, received, lost } = await open([302, 302, 302])
     webhook.tell(event('pending'))
-    await expect.poll(() => lost.length, { timeout: 30_000 }).toBe(1)
+    await expect.poll(() => lost.length).toBe(1)
     expect(received).toHaveLength(3)
   })
 
   it('sends nothing it cannot sign', async () => {
     const { webhook, received, lost } = await open([], { secret: () => Promise.reject(new Error('no secret here')) })
     webhook.tell(event('pending'))
-    await expect.poll(() => lost, { timeout: 30_000 }).toEqual(['t1: Error'])
+    await expect.poll(() => lost).toEqual(['t1: Error'])
     expect(received).toEqual([])
   })
 

@@ -44,7 +44,7 @@ export interface EmbeddedPostgresOptions {
 
 const HOST = '127.0.0.1'
 const SUPERUSER = 'postgres'
-const START_TIMEOUT_MS = 30_000
+const START_TIMEOUT_MS = 120_000
 const PORT_ATTEMPTS = 5
 
 /** Settings of a server whose data nobody needs after a crash of the machine; its own crashes it survives. */
