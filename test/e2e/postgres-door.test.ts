@@ -642,6 +642,7 @@ describe('code of a user', () => {
 /** What a busy machine keeps from going on looks the same, so nobody else is at this door. */
 describe('clients that do nothing', () => {
   beforeAll(async () => {
+    await policy('')
     await world.stop()
     const file = path.join(world.dir, 'sallyport.yaml')
     const config = await readFile(file, 'utf8')
