@@ -430,6 +430,19 @@ describe('what runs only outside a transaction, on a target with masks', () => {
     client.end()
     await policy('')
   })
+
+  it('REINDEX of a partitioned table runs where nothing is masked, as one of a table does', async () => {
+    await policy('', MAINTAIN)
+    const { client } = await RawClient.login(world.wirePort, token)
+    await client.say(query('create table public.made_parts (a int primary key) partition by range (a)'))
+    await client.say(query('create table public.made_part partition of public.made_parts default'))
+    for (const table of ['made_part', 'made_parts']) {
+      expect(await client.say(query(`reindex table ${table}`))).toMatchObject({ letters: 'CZ', codes: [] })
+    }
+    expect((await client.say(query('drop table made_parts'))).codes).toEqual([])
+    client.end()
+    await policy('')
+  })
 })
 
 describe('limits', () => {

@@ -3,7 +3,7 @@ import { readdir, readFile, writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { encodeBind } from '../../src/protocols/postgres/messages/bind.ts'
-import { SYNC } from '../../src/protocols/postgres/messages/control.ts'
+import { FLUSH, SYNC } from '../../src/protocols/postgres/messages/control.ts'
 import { encodeCopy } from '../../src/protocols/postgres/messages/copy.ts'
 import { encodeDescribe } from '../../src/protocols/postgres/messages/describe.ts'
 import { encodeExecute } from '../../src/protocols/postgres/messages/execute.ts'
@@ -15,9 +15,10 @@ import { openWorld, type World } from './world.ts'
 const SCHEMA = `
   CREATE TABLE public.orders (id int PRIMARY KEY, item text); INSERT INTO public.orders VALUES (1, 'lamp'), (2, NULL);
   CREATE TABLE public.people (id int PRIMARY KEY, ssn text); INSERT INTO public.people VALUES (1, '111-11-1111');
+  CREATE TABLE public.seats (at int UNIQUE DEFERRABLE INITIALLY DEFERRED); INSERT INTO public.seats VALUES (1);
   CREATE FUNCTION public.says(text) RETURNS void LANGUAGE plpgsql AS $$ BEGIN RAISE NOTICE 'heard %', $1; END $$;
 `
-const GRANTS = 'GRANT SELECT, INSERT ON public.orders, public.people TO $role'
+const GRANTS = 'GRANT SELECT, INSERT ON public.orders, public.people, public.seats TO $role'
 const RULES = `
   - {id: client, effect: allow, principals: [group:agents], actions: ["bundle:sql.client"]}
   - {id: read, effect: allow, principals: [group:agents], actions: [sql.select], resources: ["public.*"]}
@@ -114,6 +115,31 @@ describe('the transcript of a session', () => {
       /failed after .*division by zero/u,
     ]
     for (const words of said) expect(text).toMatch(words)
+  })
+
+  it('C15: what the end of its transaction undid is not on the record as done', async () => {
+    const text = await transcriptOf(async (client) => {
+      const taken = 'insert into seats values (1)'
+      const bound = encodeBind({ portal: '', statement: '', paramFormats: [], params: [], resultFormats: [] })
+      const messages = [
+        encodeParse({ name: '', sql: taken, paramTypes: [] }),
+        bound,
+        encodeExecute({ portal: '', rowsMax: 0 }),
+      ]
+      // As the server has it: a Query is told of no completion, an Execute is.
+      expect(await client.say(query(`${taken} returning at`))).toMatchObject({ letters: 'TDEZ', codes: ['23505'] })
+      expect(await client.say(query(`insert into seats values (2); ${taken}`))).toMatchObject({ letters: 'CEZ' })
+      expect(await client.say(...messages, SYNC)).toMatchObject({ letters: '12CEZ', codes: ['23505'] })
+      client.socket.write(Buffer.concat([...messages, FLUSH]))
+      await client.hear((letter) => letter === 'C')
+      expect(await client.say(SYNC)).toMatchObject({ letters: 'EZ', codes: ['23505'] })
+      expect((await client.say(query('select * from seats'))).rows).toEqual([['1']])
+    })
+    const ends = [...text.matchAll(/(done|failed) after .*|notice from db: ERROR \d+/gu)].map(
+      ([line, how = '']) => how || line,
+    )
+    const byItself = 'notice from db: ERROR 23505'
+    expect(ends).toEqual(['failed', 'done', 'failed', 'failed', 'done', byItself, 'done'])
   })
 
   it('C10: holds nothing that masks keep from the client, and of COPY data for a masked table only how much it was', async () => {

@@ -22,6 +22,8 @@ const FUNCTIONS = `SELECT 'public.' || p.proname || '(' || array_to_string(ARRAY
 const MASKS = 'masks:\n  - {columns: [sallyport_unused.people.ssn], transform: redact}\n'
 /** What the files build on, done by the owners of both servers; each file has a copy of it. */
 const TEMPLATE = 'regress_base'
+/** The masked table alone, for the files that others build on. */
+const EMPTY = 'regress_empty'
 
 /** What came of one file. */
 export interface MaskedFile {
@@ -60,8 +62,9 @@ export async function runUnderMasks(
     const psql = (file: string, port: number, password: string, database: string): Promise<void> =>
       runPsql({ file, port, password, database, regress, libraries })
     for (const server of servers) {
-      await makeDatabase(server, TEMPLATE)
-      await asAdmin(server, TEMPLATE, MASKED)
+      await makeDatabase(server, EMPTY)
+      await asAdmin(server, EMPTY, MASKED)
+      await asAdmin(server, 'postgres', copyOf(EMPTY, TEMPLATE))
       for (const file of BASE) await psql(file, server.port, server.password, TEMPLATE)
     }
     // As an operator must, this one vouches for the functions of the schema.
@@ -73,15 +76,17 @@ export async function runUnderMasks(
     try {
       const schedule = await readFile(path.join(regress, 'parallel_schedule'), 'utf8')
       const files: MaskedFile[] = []
-      for (const chain of chains(filesOf(schedule), only.length > 0 ? only : undefined)) {
+      const all = filesOf(schedule)
+      for (const chain of chains(all, only.length > 0 ? only : all)) {
+        const base = BASE.indexOf(chain.at(-1) ?? '')
+        const before = base === -1 ? chain.slice(0, -1) : BASE.slice(0, base)
         for (const server of servers) {
           await forgetLinks(server)
           await asAdmin(server, 'postgres', [
             `DROP DATABASE IF EXISTS ${DATABASE} WITH (FORCE)`,
-            `CREATE DATABASE ${DATABASE} TEMPLATE ${TEMPLATE}`,
-            ...settingsOf(DATABASE),
+            ...copyOf(base === -1 ? TEMPLATE : EMPTY, DATABASE),
           ])
-          for (const file of chain.slice(0, -1)) await psql(file, server.port, server.password, DATABASE)
+          for (const file of before) await psql(file, server.port, server.password, DATABASE)
         }
         const seen: Compared[] = []
         const places = { gateway: gateway.port, governed: governed.port, direct: direct.port }
@@ -101,6 +106,10 @@ export async function runUnderMasks(
     for (const server of servers) await server.stop()
     await rm(home, { recursive: true, force: true })
   }
+}
+
+function copyOf(template: string, name: string): readonly string[] {
+  return [`CREATE DATABASE ${name} TEMPLATE ${template}`, ...settingsOf(name)]
 }
 
 /** What a file left that ties its database to the rest of the server, so that it could not be dropped. */

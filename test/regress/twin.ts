@@ -194,7 +194,7 @@ class TwinSession {
     } else {
       const direct = await this.#direct.ask(this.#renumbered(unit))
       this.#learn(governed, direct)
-      const [one, other] = [this.#shown(governed), shownOf(direct)]
+      const [one, other] = [this.#shown(governed), shownOf(direct)].map((shown) => inAnyOrder(shown, sql))
       const outcome = one !== other ? 'apart' : isWithheld(governed) ? 'withheld' : 'alike'
       const told = outcome === 'apart' ? `${one}\n--- without a gateway\n${other}` : ''
       this.#onCompared({ sql, outcome, told })
@@ -211,15 +211,17 @@ class TwinSession {
     const isOwn = /\btemp(?:orary)?\b/iu.test(sql)
     if (unit[0] !== 'Q'.charCodeAt(0) || !isForOwner || isOwn || this.#direct.status !== 'I') return false
     const answer = await this.#direct.ask(unit)
-    if (answer.some(([type]) => type === 'E' || type === 'G')) return false
+    if (answer.some(([type]) => type === 'G')) return false
+    // One that fails may leave something all the same, as CREATE INDEX CONCURRENTLY does.
     await this.#owner.ask(unit)
-    return true
+    return !answer.some(([type]) => type === 'E')
   }
 
   #renumbered(unit: Buffer): Buffer {
     if (unit[0] !== 'Q'.charCodeAt(0) || this.#numbers.size === 0) return unit
     const sql = textOf('Q', unit)
-    const changed = sql.replaceAll(/'(\d+)'/gu, (_, digits: string) => `'${this.#numbers.get(digits) ?? digits}'`)
+    // Quoted, or the argument of a function.
+    const changed = sql.replaceAll(/(?<=['(])\d+(?=[')])/gu, (digits) => this.#numbers.get(digits) ?? digits)
     return changed === sql ? unit : queryMessage(changed)
   }
 
@@ -297,6 +299,16 @@ function shownOf(answer: readonly Message[]): string {
       if (type === 'T') return [`columns ${columnsOf(bytes).map(shownColumn).join(', ')}`]
       return [`${type} ${bytes.toString('latin1', 5)}`]
     })
+    .join('\n')
+}
+
+/** Rows of a catalog nobody ordered come as they lie, which is not the same on two servers. */
+function inAnyOrder(shown: string, sql: string): string {
+  if (!/\bpg_/iu.test(sql) || /\border\s+by\b/iu.test(sql)) return shown
+  return shown
+    .split(/\n(?=D )/u)
+    .flatMap((part) => (part.startsWith('D ') ? part.split(/\n(?=C )/u) : [part]))
+    .sort()
     .join('\n')
 }
 

@@ -285,16 +285,16 @@ export class ClientSession {
     const split = mayBeMore ? splitStatements(sql) : undefined
     if (split?.ok === true && split.statements.length > 1) {
       // One implicit transaction, as a Query message has it: the Sync comes after the last.
-      for (const { text } of split.statements) {
+      for (const [index, { text }] of split.statements.entries()) {
         await this.#state.checkPins(text)
-        await this.#statement(text, true)
+        await this.#statement(text, { isPart: true, isLast: index === split.statements.length - 1 })
       }
-    } else await this.#statement(sql, false)
+    } else await this.#statement(sql, {})
     await this.#ready()
   }
 
-  async #statement(sql: string, isPart: boolean): Promise<void> {
-    const wire = new WireCall(this.#backend, sql, this.#state.view, { isPart, ...this.#state.planning() })
+  async #statement(sql: string, part: { readonly isPart?: true; readonly isLast?: boolean }): Promise<void> {
+    const wire = new WireCall(this.#backend, sql, this.#state.view, { ...part, ...this.#state.planning() })
     const { call, controller } = this.#call('postgres.query', wire, () => 'abandoned')
     this.#begin(controller)
     try {
@@ -556,7 +556,8 @@ export class ClientSession {
 
   /** Ends the pipeline at the backend and tells the client that it may go on. */
   #ready(): Promise<void> | undefined {
-    const syncing = this.#backend.sync()
+    // What only waits to be sent ahead goes with the next statement.
+    const syncing = this.#backend.isOpen ? this.#backend.sync() : undefined
     const isPlain = syncing === undefined && this.#portals.size === 0 && !this.#backend.isRefused
     return isPlain ? this.#tellReady() : this.#becomeReady(syncing)
   }
@@ -565,17 +566,27 @@ export class ClientSession {
     await syncing
     const { status } = this.#backend
     const refused = this.#backend.takeRefusal()
-    if (refused !== undefined) this.#tellRefusal(refused)
+    if (refused !== undefined) await this.#tellRefusal(refused)
     const how = refused === undefined ? 'done' : 'abandoned'
     if (status !== 'T') for (const name of this.#portals.keys()) await this.#endPortal(name, how)
     await this.#tellReady()
   }
 
   /** What was done was undone at its end, by a constraint that is only looked at there. */
-  #tellRefusal(report: Report): void {
+  async #tellRefusal(report: Report): Promise<void> {
     this.#state.undone()
     const isMasked = this.#isUnderMasks || this.#backend.isWithheld
-    this.#client.write(errorResponse(reportedError(report, { sql: '', isMasked }, '')))
+    const error = reportedError(report, { sql: '', isMasked }, '')
+    // It belongs to no call, and what the calls before it have on the record was undone by it.
+    const text = `ERROR ${error.facts.sqlstate ?? ''}: ${error.message}`
+    try {
+      await this.#session.recording.heard?.({ kind: 'notice', target: this.#target.name, text })
+    } catch (cause) {
+      // Fail closed: what cannot be recorded ends the session.
+      this.#backend.destroy(cause)
+      throw cause
+    }
+    this.#client.write(errorResponse(error))
   }
 
   #tellReady(): Promise<void> | undefined {

@@ -27,7 +27,11 @@ export const reindex: Handler = (draft, fields) => {
   const kind = text(fields['kind']) || 'REINDEX_OBJECT_INDEX'
   const given = options(fields['params']).map(({ name }) => name)
   draft.outsideTransaction = given.includes('concurrently') || !/_(INDEX|TABLE)$/.test(kind)
-  if (kind === 'REINDEX_OBJECT_TABLE') return each(draft, 'reindex', [fields['relation']], given)
+  if (kind === 'REINDEX_OBJECT_TABLE') {
+    each(draft, 'reindex', [fields['relation']], given)
+    draft.outsideTransaction ||= isInParts(draft)
+    return
+  }
   const rel = fieldsOf(fields['relation'])
   const path =
     rel['schemaname'] === undefined ? [text(rel['relname'])] : [text(rel['schemaname']), text(rel['relname'])]
@@ -40,6 +44,12 @@ export const reindex: Handler = (draft, fields) => {
 export const cluster: Handler = (draft, fields) => {
   draft.outsideTransaction = fields['relation'] === undefined
   each(draft, 'cluster', fields['relation'] === undefined ? [] : [fields['relation']], [])
+  draft.outsideTransaction ||= isInParts(draft)
+}
+
+/** Of a partitioned table the server does each partition in a transaction of its own (PostgreSQL manual, REINDEX, CLUSTER). */
+function isInParts({ named }: Draft): boolean {
+  return named.some(({ kind }) => kind === 'partitioned_table')
 }
 
 export const refresh: Handler = (draft, fields) => {

@@ -42,8 +42,10 @@ export class WireCall {
   readonly portal: PortalRequest | undefined
   /** What the client has prepared and declared so far. */
   readonly session: SessionView
-  /** Set for one of several statements of a Query message: its Sync comes after the last. */
+  /** Set for one of several statements of a Query message. */
   readonly isPart: boolean
+  /** Set for the last of them, behind which the Sync comes. */
+  readonly isLast: boolean
   /** The setting that is not as it was pinned; nothing of the text that looks a name up is understood then (C7). */
   readonly drift: string | undefined
   /** Where the session looks names up, when its client has moved that. */
@@ -72,6 +74,7 @@ export class WireCall {
       readonly portal?: PortalRequest
       readonly isUnbound?: true
       readonly isPart?: boolean
+      readonly isLast?: boolean
       readonly drift?: string | undefined
       readonly searchPath?: readonly string[] | undefined
       readonly isUnwatched?: boolean
@@ -85,6 +88,7 @@ export class WireCall {
     this.portal = more.portal
     this.isUnbound = more.isUnbound ?? false
     this.isPart = more.isPart ?? false
+    this.isLast = more.isLast ?? false
     this.drift = more.drift
     this.searchPath = more.searchPath
     this.isUnwatched = more.isUnwatched ?? false

@@ -141,7 +141,7 @@ function runOf(execution: WireExecution, answer: Answer): StoppableRun {
     bind: { type: 'Bind', portal: '', statement: '', paramFormats: [], params: [], resultFormats: [] },
     upstreamName: '',
     commands: [{ do: 'describe' }, { do: 'execute', rowsMax: 0 }],
-    withSync: !wire.isPart,
+    withSync: !wire.isPart || wire.isLast,
     state: 'open',
     isOpened: false,
     tag: '',
@@ -290,10 +290,12 @@ class PortalRun implements StoppableRun {
   /** Set while the backend owes an answer. */
   #isBusy = false
   /** What comes once the chunks that are there were handed on. */
-  #next: 'command' | 'answered' | 'feed' | 'fail' | 'settle' = 'command'
+  #next: 'command' | 'answered' | 'feed' | 'fail' | 'settle' | 'commit' = 'command'
   /** The end of an Execute that is the client's once the transaction was settled. */
   #end: BackendMessage | undefined
   #isProven = false
+  /** Whether the transaction has ended, and the portal with it. */
+  #isOver = false
   /** Whether its client knew the statement before this run. */
   #wasAnswered = true
   /** What its client had asked for when it began. */
@@ -334,6 +336,8 @@ class PortalRun implements StoppableRun {
         return finish(this.#execution, this.#answer) ?? 'done'
       case 'settle':
         return this.#settle()
+      case 'commit':
+        return this.#commit()
       default:
         return this.#goOn()
     }
@@ -345,7 +349,8 @@ class PortalRun implements StoppableRun {
 
   close(): void {
     const { upstreamName: name } = this.#portal
-    if (name !== '') this.#backend.sendAhead(encodeDescribe({ type: 'Close', what: 'portal', name }), '3')
+    if (name !== '' && !this.#isOver)
+      this.#backend.sendAhead(encodeDescribe({ type: 'Close', what: 'portal', name }), '3')
   }
 
   /** Parses what the backend does not have yet, binds, and makes sure of the catalog. */
@@ -673,9 +678,51 @@ class PortalRun implements StoppableRun {
       this.#next = 'settle'
       return
     }
+    if (this.#endsTransaction(end)) {
+      this.#end = end
+      this.#next = 'commit'
+      return
+    }
+    this.#complete(end)
+  }
+
+  /** Whether a Sync is behind it already, and no transaction of its client's around it. */
+  #endsTransaction({ letter }: BackendMessage): boolean {
+    const { withSync, commands } = this.#portal
+    const { isSyncSent, status } = this.#backend
+    return withSync && isSyncSent && status === 'I' && commands.length === 1 && letter !== 's' && !this.#isApproved
+  }
+
+  /**
+   * Only the end of its transaction tells whether it was done: a constraint may be looked at no sooner. The server ends
+   * that of a Query before it says that its statement is complete, and that of an Execute after it (`postgres.c`).
+   */
+  #commit(): Step {
+    const end = this.#end
+    if (end === undefined) throw new TypeError('Nothing has ended.')
+    this.#next = 'command'
+    // A cancel request would hit nothing of it any more, and could hit what comes next.
+    this.#isBusy = false
+    if (this.#hidden === '') this.#answer.pass(end)
+    const committing = this.#backend.sync()
+    if (committing !== undefined) return committing.then(() => this.#committed(end))
+    this.#committed(end)
+    return 'go on'
+  }
+
+  #committed(end: BackendMessage): void {
+    this.#isOver = this.#backend.status === 'I'
+    const refused = this.#backend.takeRefusal()
+    if (refused === undefined) return this.#complete(end, this.#hidden === '')
+    this.#answer.report = refused
+    this.#answer.flush()
+    this.#next = 'fail'
+  }
+
+  #complete(end: BackendMessage, isPassed = false): void {
     this.#portal.state = end.letter === 's' ? 'suspended' : 'complete'
     this.#portal.tag = this.#answer.tag
-    this.#answer.pass(end)
+    if (!isPassed) this.#answer.pass(end)
     this.#answer.flush()
     this.#next = 'answered'
     if (!this.#answer.isReady) this.#done()
