@@ -105,13 +105,16 @@ function write(
   return lines.join('\n')
 }
 
+/** Statuses that say where to go on (RFC 9110, section 15.4); the others of their class leave it to the reader. */
+const FOLLOWED = new Set([301, 302, 303, 307, 308])
+
 /**
  * Returns the request a redirect asks for, to be judged like any other, or `undefined` when the answer is none or leads
  * out of what this target is. Methods change as they do in browsers (Fetch standard, HTTP-redirect fetch).
  */
 export function nextHop(request: ToolRequest, { structured, redirect }: Answer): ToolRequest | undefined {
-  if (redirect === undefined) return undefined
   const { http_status: status } = structured
+  if (redirect === undefined || !FOLLOWED.has(Number(status))) return undefined
   const {
     method,
     url: _url,

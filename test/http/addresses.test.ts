@@ -82,6 +82,25 @@ describe('addresses with ranges an operator named', () => {
     expect(refuseAddress('fd00:ec2::254', ranges('fd00::/8'))).toContain('metadata')
   })
 
+  for (const [address, range] of [
+    ['64:ff9b::a9fe:a9fe', '64:ff9b::/96'],
+    ['64:ff9b:1::a9fe:a9fe', '64:ff9b:1::/48'],
+    ['64:ff9b:1:a9fe:a9:fe00::', '64:ff9b:1::/48'],
+    ['2001:db8:a9fe:a9fe::', '2001:db8::/32'],
+    ['2001:db8:1:2:a9:fea9:fe00:0', '2001:db8::/32'],
+    ['2001:db8:1:2:3:4:6464:64c8', '2001:db8::/32'],
+    ['2002:a9fe:a9fe::1', '2002::/16'],
+    ['2001:0:1:2:3:4:5601:5601', '2001::/16'],
+    ['fe80::5efe:a9fe:a9fe', 'fe80::/10'],
+    ['::ffff:0:a9fe:a9fe', '::/0'],
+    ['::a9fe:a9fe', '::/0'],
+  ] as const) {
+    it(`refuses a metadata service that is reached as ${address}, by translation or through a tunnel`, () => {
+      expect(refuseAddress(address, ranges(range))).toContain('metadata')
+      expect(refuseAddress(address, ranges(range, address))).toBeUndefined()
+    })
+  }
+
   it('reads only ranges that can be read in one way', () => {
     for (const text of ['127.1', '10.0.0.0/33', '10.0.0.0/', '10.0.0.0/8/8', '010.0.0.1', 'fe80::1%lo/64', 'host']) {
       expect([text, parseRange(text)]).toEqual([text, undefined])

@@ -26,7 +26,8 @@ afterAll(async () => {
   for (const close of closers.splice(0).reverse()) await close()
 })
 
-async function open(service: TestService, settings: object = {}): Promise<World> {
+/** @param hurry ends requests that come slowly; without it no stop of the machine makes any look slow. */
+async function open(service: TestService, settings: object = {}, hurry = false): Promise<World> {
   closers.push(() => service.close())
   const kit = httpKit({
     settings: { base_url: `${service.url}/base`, allow_addresses: ['127.0.0.1'], auth: 'bearer', ...settings },
@@ -35,9 +36,7 @@ async function open(service: TestService, settings: object = {}): Promise<World>
   closers.push(() => kit.close())
   const door = await listen('listen.http', kit.door, { host: '127.0.0.1', port: 0 }, undefined, {
     upgrade: kit.upgrade,
-    headersMs: 400,
-    requestMs: 800,
-    checkMs: 100,
+    ...(hurry && { headersMs: 400, requestMs: 800, checkMs: 100 }),
   })
   closers.push(() => door.close(0))
   return { kit, door, port: Number(new URL(door.url).port), url: `${door.url}/service` }
@@ -55,6 +54,7 @@ const said = (port: number, bytes: string): Promise<string> => text(dial(port, b
 
 describe('a client that means harm', () => {
   let world: World
+  let hurried: World
   let service: TestService
   const held = new Set<() => void>()
 
@@ -73,12 +73,13 @@ describe('a client that means harm', () => {
       response.end('reached')
     })
     world = await open(service, { request_bytes: '2MiB' })
+    hurried = await open(service, {}, true)
   })
   const gone: string[] = []
 
   it('is hung up on while it sends its headers byte by byte, its body byte by byte, or nothing at all', async () => {
     const slowly = async (first: string, drop: string): Promise<string> => {
-      const socket = dial(world.port, first)
+      const socket = dial(hurried.port, first)
       const timer = setInterval(() => socket.write(drop), 50)
       try {
         return await text(socket)
@@ -90,8 +91,8 @@ describe('a client that means harm', () => {
       slowly(`GET /service/slow HTTP/1.1\r\n${HEAD}`, 'X-A: b\r\n'),
       slowly(`POST /service/slow HTTP/1.1\r\n${HEAD}Content-Length: 1000\r\n\r\n`, 'x'),
       slowly(`POST /service/slow HTTP/1.1\r\n${HEAD}Transfer-Encoding: chunked\r\n\r\n`, '1\r\nx\r\n'),
-      said(world.port, ''),
-      ...Array.from({ length: 50 }, () => said(world.port, 'G')),
+      said(hurried.port, ''),
+      ...Array.from({ length: 50 }, () => said(hurried.port, 'G')),
     ])
     for (const answer of answers) expect(answer).toMatch(/^(?:HTTP\/1\.1 408 |$)/u)
     expect(service.seen.map(({ url }) => url)).not.toContain('/base/slow')
@@ -219,6 +220,7 @@ describe('a client that means harm', () => {
 
 describe('a service that means harm', () => {
   let world: World
+  let impatient: World
   let answering: (socket: Socket) => void = () => undefined
   const hungUp: number[] = []
 
@@ -227,13 +229,17 @@ describe('a service that means harm', () => {
       socket.on('close', () => hungUp.push(1))
       socket.once('data', () => answering(socket))
     })
-    world = await open(service, { response_timeout: '500ms', bytes: '1MiB' })
+    world = await open(service, { bytes: '1MiB' })
+    impatient = await open(service, { response_timeout: '500ms' })
   })
 
   /** What a client gets: the status, and whether the body was whole. */
-  async function ask(answer: (socket: Socket) => void): Promise<{ status: number; body: string | undefined }> {
+  async function ask(
+    answer: (socket: Socket) => void,
+    { url } = world,
+  ): Promise<{ status: number; body: string | undefined }> {
     answering = answer
-    const { statusCode, body } = await undiciRequest(`${world.url}/x`, { headers: bearer })
+    const { statusCode, body } = await undiciRequest(`${url}/x`, { headers: bearer })
     return { status: statusCode, body: await body.text().catch(() => undefined) }
   }
   const OK = 'HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\n'
@@ -276,7 +282,6 @@ describe('a service that means harm', () => {
   })
 
   for (const [what, serve] of [
-    ['stops in the middle', (socket: Socket) => socket.write(`${OK}content-length: 100000\r\n\r\nhalf`)],
     ['hangs up in the middle', (socket: Socket) => socket.end(`${OK}content-length: 100000\r\n\r\nhalf`)],
     ['breaks off its chunks', (socket: Socket) => socket.end(`${OK}transfer-encoding: chunked\r\n\r\nff\r\nhalf`)],
     ['says less than it has', (socket: Socket) => socket.end(`${OK}content-length: 4\r\n\r\nha`)],
@@ -294,6 +299,47 @@ describe('a service that means harm', () => {
       expect(status >= 500 || body === undefined).toBe(true)
     })
   }
+
+  for (const status of [300, 301, 304, 305, 306, 308, 310, 399]) {
+    it(`leads no client out of the gateway with ${status}`, async () => {
+      const send = (place: string): Promise<string> => {
+        answering = (socket) =>
+          socket.end(`HTTP/1.1 ${status} Elsewhere\r\nlocation: ${place}\r\ncontent-length: 0\r\n\r\n`)
+        return said(world.port, `GET /service/x HTTP/1.1\r\n${HEAD}Connection: close\r\n\r\n`)
+      }
+      for (const place of ['http://evil.example/?t=1', '//evil.example/', '/other', 'http://[', '/base/../x']) {
+        const answer = await send(place)
+        expect([place, answer]).toEqual([place, expect.stringMatching(/^HTTP\/1\.1 502 /u)])
+        expect(answer).not.toContain('evil')
+      }
+      expect(await send('/base/new?y=1')).toContain('\r\nlocation: /service/new?y=1\r\n')
+    })
+  }
+
+  it('cannot say what only the gateway says', async () => {
+    answering = (socket) =>
+      socket.end(
+        `${OK}sallyport-ticket: t\r\nSallyport-Replayed: true\r\nsallyport-x: y\r\ncontent-length: 2\r\n\r\nhi`,
+      )
+    const answer = await said(world.port, `GET /service/x HTTP/1.1\r\n${HEAD}Connection: close\r\n\r\n`)
+    expect(answer).toMatch(/^HTTP\/1\.1 200 .*hi$/su)
+    expect(answer.toLowerCase()).not.toContain('sallyport-')
+  })
+
+  it('is understood with headers that are names of what every object has', async () => {
+    const names = ['constructor', '__proto__', 'toString', 'hasOwnProperty']
+    answering = (socket) =>
+      socket.end(`${OK}${names.map((name) => `${name}: 1\r\n${name}: 2\r\n`).join('')}content-length: 2\r\n\r\nhi`)
+    const answer = await said(world.port, `GET /service/x HTTP/1.1\r\n${HEAD}Connection: close\r\n\r\n`)
+    expect(answer).toMatch(/^HTTP\/1\.1 200 .*hi$/su)
+    expect(world.kit.faults).toEqual([])
+  })
+
+  it('never looks whole when it stops in the middle', async () => {
+    const half = (socket: Socket) => void socket.write(`${OK}content-length: 100000\r\n\r\nhalf`)
+    const { status, body } = await ask(half, impatient)
+    expect(status >= 500 || body === undefined).toBe(true)
+  })
 
   it('is hung up on when nobody reads it any more', async () => {
     const before = hungUp.length

@@ -41,10 +41,7 @@ async function before(server: TestService, more: More = {}): Promise<Door> {
     policy: more.policy ?? ALLOW,
   })
   closers.push(() => kit.close())
-  const door: Server = createServer(
-    { requestTimeout: 2000, headersTimeout: 2000, keepAliveTimeout: 100, connectionsCheckingInterval: 100 },
-    kit.door,
-  )
+  const door: Server = createServer({ keepAliveTimeout: 100 }, kit.door)
   door.listen(0, '127.0.0.1')
   await once(door, 'listening')
   closers.push(() => {

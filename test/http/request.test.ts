@@ -157,6 +157,31 @@ describe('open egress', () => {
   })
 })
 
+describe('queries', () => {
+  const queryOf = (query: string): unknown =>
+    planRequest({ method: 'GET', path: `/x${query}` }, service, under).action.parts[0]?.attributes['query']
+
+  it('are values for conditions when they can be read in one way', () => {
+    expect(queryOf('')).toEqual({})
+    expect(queryOf('?a=1&b=2&b=3&c=%C3%A9%3B')).toEqual({ a: '1', b: ['2', '3'], c: 'é;' })
+  })
+
+  for (const query of ['?a=1;admin=1', '?a=1&;=2', '?a=%zz', '?a=1%', '?a=%ff', '?%c0%80=1']) {
+    it(`C6: are opaque as ${query}, so that conditions on them deny`, () => expect(queryOf(query)).toBeNull())
+  }
+})
+
+describe('methods', () => {
+  for (const method of ['get', 'GET ', 'G3T', '', 'CONNECT', 'TRACE', 'TRACK']) {
+    it(`refuses ${JSON.stringify(method)}`, () => expect(refusal({ method, path: '/x' })).toBe('ERR_INVALID_INPUT'))
+  }
+
+  it('are of no known meaning when nobody agreed on one', () => {
+    const { parts } = planRequest({ method: 'PROPFIND', path: '/x' }, service, under).action
+    expect(parts.map(({ verb }) => verb)).toEqual(['http.unknown'])
+  })
+})
+
 describe('headers', () => {
   for (const name of [
     'Host',
@@ -231,6 +256,14 @@ describe('bodies', () => {
     ['a comment', '{"amount": 5 /* */}', undefined],
     ['a byte order mark', '\ufeff{"amount": 5}', undefined],
     ['JSON in another charset', '{"amount": 5}', 'application/json; charset=utf-7'],
+    ['JSON in another charset behind a blank', '{"amount": 5}', 'application/json; charset = utf-7'],
+    ['JSON in two charsets', '{"amount": 5}', 'application/json; charset=utf-8; charset=utf-7'],
+    ['JSON in a charset behind quotes', '{"amount": 5}', 'application/json; x=";charset=utf-8"; charset=utf-7'],
+    ['JSON in an extended charset', '{"amount": 5}', "application/json; charset*=utf-8''utf-7"],
+    ['JSON under two names', '{"amount": 5}', 'application/json, text/plain'],
+    ['a form some cut at semicolons', 'amount=5;amount=500', 'application/x-www-form-urlencoded'],
+    ['a form with an escape that is none', 'amount=5&%zz=1', 'application/x-www-form-urlencoded'],
+    ['a form with an escape that is no UTF-8', 'amount=5&a=%ff', 'application/x-www-form-urlencoded'],
     ['JSON under another name', '{"amount": 5}', 'application/octet-stream'],
     ['deep nesting', `${'['.repeat(300)}${']'.repeat(300)}`, undefined],
   ] as const) {

@@ -1,5 +1,6 @@
 /** Requests through the whole spine to real servers on loopback, friendly and hostile. */
 import { createHash, randomBytes } from 'node:crypto'
+import type { OutgoingHttpHeaders } from 'node:http'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
@@ -380,7 +381,7 @@ describe('bodies', () => {
       socket.on('close', () => (hungUp = true))
     })
     closers.push(() => server.close())
-    const { kit } = through(server, { settings: { bytes: '64KiB', response_timeout: '5s' } })
+    const { kit } = through(server, { settings: { bytes: '64KiB' } })
     const answer = await kit.ask({ path: '/' }).catch((error: unknown) => ({ structured: { error } }))
     expect(answer.structured).toMatchObject({ truncated: true, truncated_by: 'bytes' })
     await expect.poll(() => hungUp).toBe(true)
@@ -390,8 +391,10 @@ describe('bodies', () => {
   for (const [what, headers, body, code] of [
     ['a coding nobody knows', { 'content-encoding': 'zstd' }, 'x', 'ERR_UPSTREAM_REJECTED'],
     ['two codings', { 'content-encoding': 'gzip, br' }, 'x', 'ERR_UPSTREAM_REJECTED'],
+    ['two codings in two headers', { 'content-encoding': ['gzip', 'br'] }, 'x', 'ERR_UPSTREAM_REJECTED'],
+    ['a coding behind none', { 'content-encoding': ['identity', 'br'] }, 'x', 'ERR_UPSTREAM_REJECTED'],
     ['a coding that is a lie', { 'content-encoding': 'gzip' }, 'no gzip', 'ERR_UPSTREAM_REJECTED'],
-  ] as const) {
+  ] as readonly (readonly [string, OutgoingHttpHeaders, string, string])[]) {
     it(`are refused in ${what}`, async () => {
       const { kit } = await service((_, response) => {
         response.writeHead(200, { 'content-type': 'text/plain', ...headers }).end(body)
@@ -405,7 +408,10 @@ describe('bodies', () => {
     ['UTF-16 under its name', 'text/plain; charset=utf-16', Buffer.from('ada@example.com', 'utf16le')],
     ['UTF-16 under a false name', 'text/plain', Buffer.from('ada@example.com', 'utf16le')],
     ['UTF-7', 'text/html; charset=utf-7', Buffer.from('ada+AEA-example.com')],
-  ] as const) {
+    ['UTF-7 behind Latin-1', 'text/html; charset=iso-8859-1; charset=utf-7', Buffer.from('ada+AEA-example.com')],
+    ['UTF-7 behind quotes', 'text/html; x=";charset=utf-8"; charset=utf-7', Buffer.from('ada+AEA-example.com')],
+    ['a picture behind a text', ['text/plain', 'image/png'], Buffer.from([0x89, 0x50])],
+  ] as readonly (readonly [string, string | string[], Buffer])[]) {
     it(`are withheld when they are ${what}`, async () => {
       const { kit } = await service((_, response) => void response.writeHead(200, { 'content-type': type }).end(body))
       const { structured } = await kit.ask({ path: '/' })
@@ -463,6 +469,20 @@ describe('hostile services', () => {
     })
     expect((await kit.ask({ path: '/' })).structured['notices']).toEqual([expect.stringContaining('withheld')])
     await expect.poll(() => hungUp).toBe(1)
+  })
+
+  it('cannot take back what they said of their body', async () => {
+    const server = await startRaw((socket) =>
+      socket.once('data', () =>
+        socket.end(
+          'HTTP/1.1 200 OK\r\nconnection: close, content-type\r\ncontent-type: application/json\r\ncontent-length: 11\r\n\r\n{"ssn":"7"}',
+        ),
+      ),
+    )
+    closers.push(() => server.close())
+    const { kit } = through(server, { policy: `${ALLOW}\nmasks: [{fields: ["**.ssn"], transform: redact}]` })
+    const { structured } = await kit.ask({ path: '/' })
+    expect(structured['body']).not.toContain('"7"')
   })
 
   it('cannot answer the next request with what they sent too much', async () => {

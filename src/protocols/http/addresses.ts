@@ -24,13 +24,17 @@ const METADATA = [
   '169.254.170.2',
   '169.254.170.23',
   '169.254.0.23',
+  '169.254.42.42',
   '100.100.100.200',
   '192.0.0.192',
   '168.63.129.16',
   'fd00:ec2::254',
   'fd00:ec2::23',
   'fd20:ce::254',
-].map((text) => ipaddr.parse(text).toNormalizedString())
+  'fd00:42::42',
+].map((text) => ipaddr.parse(text))
+const METADATA_TEXTS = new Set(METADATA.map((address) => address.toNormalizedString()))
+const METADATA_IPV4 = METADATA.filter((address) => address.kind() === 'ipv4').map((address) => address.toByteArray())
 
 /** Ranges `ipaddr.js` counts as ordinary and that are not: benchmarks, protocol assignments, documentation, old relays. */
 const NOT_PUBLIC = [
@@ -87,11 +91,31 @@ function judgeAddress(text: string, allowed: readonly AddressRange[]): string | 
   // An IPv4 address inside an IPv6 one is the same host.
   const address = ipaddr.process(text)
   const isNamed = allowed.some(({ base, bits }) => bits === widthOf(address) && contains(base, bits, address))
-  if (METADATA.includes(address.toNormalizedString()) && !isNamed) return 'is a metadata service'
+  if (isMetadata(address) && !isNamed) return 'is a metadata service'
   if (allowed.length > 0) {
     return allowed.some(({ base, bits }) => contains(base, bits, address)) ? undefined : 'is not among allow_addresses'
   }
   return isPublic(address) ? undefined : 'is not a public address'
+}
+
+/**
+ * Whether an address is, or leads to, a metadata service: translation (RFC 6052, also with prefixes of a network's own) and
+ * tunnels (6to4, ISATAP, Teredo) carry an IPv4 address in some four bytes of an IPv6 one.
+ */
+function isMetadata(address: Address): boolean {
+  if (METADATA_TEXTS.has(address.toNormalizedString())) return true
+  if (address.kind() === 'ipv4') return false
+  const bytes = address.toByteArray()
+  // RFC 6052, section 2.2 leaves bits 64 to 71 out of the address it carries; Teredo turns all bits of it over.
+  const skipping = bytes.filter((_, at) => at !== 8)
+  return METADATA_IPV4.some((inner) => {
+    const turned = inner.map((byte) => 255 - byte)
+    return holds(bytes, inner) || holds(skipping, inner) || holds(bytes.slice(12), turned)
+  })
+}
+
+function holds(bytes: readonly number[], part: readonly number[]): boolean {
+  return bytes.some((_, start) => part.every((byte, at) => bytes[start + at] === byte))
 }
 
 function isPublic(address: Address): boolean {

@@ -27,17 +27,33 @@ export function readBody(bytes: Uint8Array | undefined, contentType: string | un
     const value = attributeOf(parsed.value)
     return value === undefined ? opaque : { kind: 'json', value }
   }
-  if (type === 'application/x-www-form-urlencoded') return { kind: 'form', value: fieldsOf(new URLSearchParams(text)) }
+  if (type === 'application/x-www-form-urlencoded') {
+    const fields = fieldsOf(text)
+    return fields === null ? opaque : { kind: 'form', value: fields }
+  }
   return type.startsWith('text/') ? { kind: 'text', value: null } : opaque
 }
 
-/** Fields in order of their names; one that is repeated is the list of its values. */
-export function fieldsOf(fields: URLSearchParams): AttributeValue {
+/**
+ * Fields of a form or a query; one that is repeated is the list of its values. Null when servers read it in several ways:
+ * some cut at semicolons as well, and an escape that is none, or no UTF-8, becomes what each likes.
+ */
+export function fieldsOf(text: string): AttributeValue {
+  if (text.includes(';') || !isDecodable(text)) return null
   const found = new Map<string, string[]>()
-  for (const [name, value] of fields) found.set(name, [...(found.get(name) ?? []), value])
+  for (const [name, value] of new URLSearchParams(text)) found.set(name, [...(found.get(name) ?? []), value])
   return Object.fromEntries(
     [...found].map(([name, values]) => [name, values.length === 1 ? (values[0] ?? '') : values]),
   )
+}
+
+function isDecodable(text: string): boolean {
+  try {
+    decodeURIComponent(text)
+    return true
+  } catch {
+    return false
+  }
 }
 
 /** The text of bytes that are UTF-8 without a byte order mark; `undefined` otherwise. */
@@ -54,9 +70,13 @@ export function textOf(bytes: Uint8Array): string | undefined {
 export function mediaTypeOf(contentType: string | undefined): string | undefined {
   if (contentType === undefined) return undefined
   const [type = '', ...parameters] = contentType.toLowerCase().split(';')
-  const charset = parameters.map((parameter) => parameter.trim()).find((parameter) => parameter.startsWith('charset='))
-  if (charset !== undefined && !/^charset="?(?:utf-8|us-ascii)"?$/u.test(charset)) return undefined
+  // Of two types or charsets one reader takes the first and another the last; blanks and quotes hide one from some.
+  if (type.includes(',') || parameters.some(isOtherCharset)) return undefined
   return type.trim()
+}
+
+function isOtherCharset(parameter: string): boolean {
+  return parameter.includes('charset') && !/^\s*charset=(?:utf-?8|us-ascii|"utf-?8"|"us-ascii")\s*$/u.test(parameter)
 }
 
 /** Whether a media type is JSON or built on it (RFC 6839). */

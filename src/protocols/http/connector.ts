@@ -16,7 +16,7 @@ import { exchange, type Answered } from './connect-exchange.ts'
 import type { Pools } from './connect-pool.ts'
 import type { EchoFilter, EchoFilters, EchoStream } from './echo.ts'
 import { isTextual } from './media.ts'
-import { headerOf, returnedHeaders, type HeaderList } from './headers.ts'
+import { headerOf, listOf, returnedHeaders, type HeaderList } from './headers.ts'
 import { redirectOf } from './redirect.ts'
 import type { HttpOptions } from './options.ts'
 import type { HttpPlan } from './plan.ts'
@@ -55,13 +55,13 @@ export async function* send(sending: Sending): AsyncGenerator<Chunk, void, undef
     const redirect = redirectOf(status, headers, plan, options)
     yield headOf(status, relocated(returnedHeaders(headers), redirect), redirect)
     const hasBody = plan.request.method !== 'HEAD' && status !== 204 && status !== 304
-    const contentType = headerOf(headers, 'content-type')
+    const contentType = listOf(headers, 'content-type')
     if (hasBody && options.binary === 'refuse' && !isTextual(contentType)) {
       yield withheld('it is not text')
       yield exit(status, false)
       return
     }
-    const coding = headerOf(headers, 'content-encoding')
+    const coding = listOf(headers, 'content-encoding')
     const isWhole = coding === undefined && isSmall(headers)
     const body = new Body(sending, isWhole ? echo && once(echo) : echo?.stream())
     // One loop in one generator: each more of those costs a piece as much as looking at it.

@@ -107,13 +107,22 @@ const NOT_RETURNED = new Set([
   'refresh',
 ])
 
+/** What the gateway says itself: a service that could say it too would make up tickets and stored answers. */
+const OWN_PREFIX = 'sallyport-'
+
 /** Header fields of a response that its caller may see. */
 export function returnedHeaders(raw: HeaderList): HeaderList {
   const named = new Set<string>()
   for (const [name, value] of raw) {
     if (name === 'connection') for (const option of value.split(',')) named.add(option.trim().toLowerCase())
   }
-  return raw.filter(([name]) => !NOT_RETURNED.has(name) && !named.has(name))
+  return raw.filter(([name]) => !NOT_RETURNED.has(name) && !named.has(name) && !name.startsWith(OWN_PREFIX))
+}
+
+/** All values of a header as one list (RFC 9110, section 5.3), or `undefined`. */
+export function listOf(headers: HeaderList, name: string): string | undefined {
+  const values = headers.filter(([given]) => given === name).map(([, value]) => value)
+  return values.length === 0 ? undefined : values.join(', ')
 }
 
 /** The first value of a header, or `undefined`. */

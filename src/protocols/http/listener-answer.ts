@@ -2,6 +2,7 @@ import { once } from 'node:events'
 import type { ServerResponse } from 'node:http'
 import type { Chunk, ExitChunk } from '../../core/chunk.ts'
 import { SallyportError } from '../../core/errors.ts'
+import { isRedirect } from './redirect.ts'
 
 /** What an answer is written with. */
 export interface Answering {
@@ -84,7 +85,7 @@ class Answer {
   head(attributes: Readonly<Record<string, string>>, isReplayed: boolean): void {
     const { ':status': status = '502', ':redirect': redirect, ...headers } = attributes
     const location = redirect === undefined ? undefined : placeAt(this.#answering.target, redirect)
-    if (headers['location'] !== undefined && location === undefined && /^30[12378]$/u.test(status)) {
+    if (headers['location'] !== undefined && location === undefined && isRedirect(Number(status))) {
       // A client that follows it would leave the gateway, and take along whatever the service wrote into the place.
       throw rejected('The service redirects to a place that is not part of this target.')
     }

@@ -26,8 +26,7 @@ const TEXTUAL = new Set([
  */
 export function isTextual(contentType: string | undefined): boolean {
   if (contentType === undefined) return true
-  if (/;\s*charset="?iso-8859-1"?\s*(?:;|$)/iu.test(contentType)) return isTextual(contentType.split(';')[0])
-  const type = mediaTypeOf(contentType)
+  const type = mediaTypeOf(contentType.replace(/;\s*charset=(?:iso-8859-1|"iso-8859-1")\s*(?=;|$)/iu, ''))
   if (type === undefined) return false
   return (
     type.startsWith('text/') || TEXTUAL.has(type) || isJsonType(type) || type.endsWith('+xml') || type.endsWith('+yaml')

@@ -90,7 +90,7 @@ function partOf(request: HttpRequest, streams: boolean): Part {
       host: host ?? url.hostname,
       port: portOf(url),
       path,
-      query: fieldsOf(url.searchParams),
+      query: fieldsOf(url.search.slice(1)),
       headers: headers.map(([name]) => name),
       content_type: mediaTypeOf(contentType) ?? '',
       body_kind: facts.kind,

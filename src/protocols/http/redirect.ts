@@ -3,8 +3,10 @@ import type { HttpOptions } from './options.ts'
 import type { HttpPlan } from './plan.ts'
 import { prefixOf } from './request.ts'
 
-/** Statuses that point elsewhere (RFC 9110, section 15.4), but for 304. */
-const REDIRECTS = new Set([301, 302, 303, 307, 308])
+/** Whether a status may send its reader elsewhere (RFC 9110, section 15.4): some clients follow any of them with a place. */
+export function isRedirect(status: number): boolean {
+  return status >= 300 && status < 400
+}
 
 /**
  * Returns where an answer sends its caller, in the form a request for this target has: a path beneath the base URL, or
@@ -18,7 +20,7 @@ export function redirectOf(
   { baseUrl }: HttpOptions,
 ): string | undefined {
   const location = headerOf(headers, 'location')
-  if (!REDIRECTS.has(status) || location === undefined || !URL.canParse(location, request.url.href)) return undefined
+  if (!isRedirect(status) || location === undefined || !URL.canParse(location, request.url.href)) return undefined
   const next = new URL(location, request.url)
   next.hash = ''
   if (baseUrl === undefined) return /^https?:$/u.test(next.protocol) ? next.href : undefined

@@ -64,8 +64,11 @@ const payloadSchema = z.strictObject({
     .optional(),
 })
 
-/** Methods with a meaning of their own (RFC 9110, RFC 5789). CONNECT and TRACE reach past the request. */
+/** Methods with a meaning of their own (RFC 9110, RFC 5789). */
 export const METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'] as const
+
+/** They reach past the request: what flows then can be neither judged nor masked, or it repeats the credential. */
+const REFUSED = new Set(['CONNECT', 'TRACE', 'TRACK'])
 
 const WITHOUT_BODY = new Set(['GET', 'HEAD', 'OPTIONS'])
 
@@ -79,6 +82,7 @@ export function buildRequest(payload: unknown, options: HttpOptions): HttpReques
   if (!read.success) throw invalid('The request needs a method and a path or url, and headers as pairs of texts.')
   const { method, headers = [], body, upgrade } = read.data
   if (!/^[A-Z]{1,32}$/u.test(method)) throw invalid('The method must be upper-case letters, such as GET or POST.')
+  if (REFUSED.has(method)) throw invalid(`${method} is not served; ask for the resource itself.`)
   if (upgrade !== undefined && method !== 'GET') throw invalid('A WebSocket begins with GET.')
   const place = placeOf(read.data, options)
   const bytes = body === undefined ? undefined : Buffer.from(body, 'base64')

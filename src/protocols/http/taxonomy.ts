@@ -16,7 +16,8 @@ const attributes: Readonly<Record<string, AttributeSpec>> = {
   path: { type: 'string', summary: 'The path beneath the base URL of the target, as it is sent.' },
   query: {
     type: 'map',
-    summary: 'Parameters of the query, decoded. A parameter that is repeated is the list of its values.',
+    summary:
+      'Parameters of the query, decoded. A parameter that is repeated is the list of its values. Null for what servers read in several ways (`;`, broken escapes), so that a condition on it denies.',
   },
   headers: { type: 'list(string)', summary: 'Names of the headers the caller set, in lower case, sorted.' },
   content_type: {
