@@ -30,14 +30,16 @@ export class ClientTransactions {
   held(): HeldInTransaction {
     const backend = this.#backend
     const endings = this.#endings
+    const lost = this.#lost.signal
     let id: string | undefined
     return {
       get id() {
         return (id ??= randomUUID())
       },
-      signal: this.#lost.signal,
+      signal: lost,
       ready: (plan) => ready(plan, backend),
-      ended: () => new Promise((resolve) => endings.add(resolve)),
+      // A connection that is gone tells of no further end.
+      ended: () => (lost.aborted ? Promise.resolve() : new Promise((resolve) => endings.add(resolve))),
     }
   }
 

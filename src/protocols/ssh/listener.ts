@@ -95,7 +95,8 @@ export async function createSshListener(deps: SshListenerDeps): Promise<SshListe
       context.once('abort', () => (isAborted = true))
       const principal = await answerLogin(context, deps, (key) => firstKey(ssh2.utils.parseKey(key)), onFailure)
       isBusy = false
-      if (principal === undefined || isAborted) return
+      // A client that went away meanwhile is not counted: the end of its connection, which takes it off again, is past.
+      if (principal === undefined || isAborted || !open.has(door)) return
       const count = byPrincipal.get(principal.id) ?? 0
       if (count >= CONNECTIONS_MAX) {
         context.reject()

@@ -37,8 +37,13 @@ export function openChannel<T>(
   return new Promise((resolve, reject) => {
     if (signal.aborted) return reject(reasonOf(signal))
     let late: NodeJS.Timeout | undefined
+    let isGivenUp = false
+    const giveUp = (): void => {
+      isGivenUp = true
+      reject(reasonOf(signal))
+    }
     // The host may have begun already what can only be ended once it answered.
-    const abort = (): void => void (late = setTimeout(() => reject(reasonOf(signal)), ANSWER_MS).unref())
+    const abort = (): void => void (late = setTimeout(giveUp, ANSWER_MS).unref())
     signal.addEventListener('abort', abort, { once: true })
     const before = channelsOpened(client)
     // One that was opened since may be that of another call. Fail closed: then it counts as ours.
@@ -54,6 +59,8 @@ export function openChannel<T>(
       ask((error, channel) => {
         over()
         if (error !== undefined && error !== null) return reject(refused(target, what, error))
+        // Nobody is left who would end what the host begins only now.
+        if (isGivenUp) return void channel.destroy()
         bound(client, channel)
         resolve(take(channel))
       })
