@@ -1,6 +1,6 @@
 /**
  * What tells where rows lie, or how long they are, tells of masked values: EXPLAIN of a table that is partitioned by one,
- * counters of its partitions, EXPLAIN where a mask is made of the value, and an index that a row is too long for.
+ * counters and sizes of its partitions, EXPLAIN where a mask is made of the value, and an index that a row is too long for.
  */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { copies, mask, type Copies } from './sql-kit.ts'
@@ -58,8 +58,28 @@ describe('C9: what EXPLAIN and counters tell besides rows', () => {
     'SELECT heap_blks_hit FROM pg_statio_user_tables',
     `SELECT pg_stat_get_live_tuples('placed_a'::regclass)`,
     `SELECT pg_catalog.pg_stat_get_numscans('placed_a'::regclass)`,
+    `SELECT pg_relation_size('placed_a')`,
+    `SELECT pg_catalog.pg_total_relation_size(oid) FROM pg_class WHERE relname = 'placed_a'`,
+    `SELECT pg_table_size('placed_a'), pg_indexes_size('placed_a')`,
   ])('refuses %s where a masked column decides on the partition', async (sql) => {
     expect(await world.ask(sql)).toEqual(['refused sql.mask.catalog', 'refused sql.mask.catalog'])
+  })
+
+  it('C9: copies tell themselves apart by what ANALYZE noted of their partitions', async () => {
+    const sql = `SELECT reltuples FROM pg_class WHERE relname = 'placed_a'`
+    const direct = await Promise.all(world.databases.map(async ({ admin }) => (await admin.query(sql)).rows))
+    expect(direct).toEqual([[{ reltuples: 2 }], [{ reltuples: 1 }]])
+  })
+
+  it.each([
+    `SELECT relname, reltuples, relpages, relallvisible FROM pg_class WHERE relname LIKE 'placed%' ORDER BY relname`,
+    `SELECT to_jsonb(c) ->> 'reltuples' FROM pg_class c WHERE relname = 'placed_a'`,
+    `SELECT count(*) FROM pg_catalog.pg_class WHERE relname LIKE 'placed%' AND pg_class.reltuples > 1`,
+    `SELECT relname, sum(c.reltuples) OVER () FROM pg_class c WHERE relname IN ('placed_a', 'plain') ORDER BY 1`,
+  ])('C9: says of no table how many rows ANALYZE found: %s', async (sql) => {
+    const [one = '', other] = await world.ask(sql)
+    expect(one).toContain('"kind":"exit"')
+    expect(other).toBe(one)
   })
 
   it('refuses a view over counters', async () => {

@@ -32,6 +32,12 @@ describe('planning a text near the limits', () => {
     expect(JSON.stringify(action).length).toBeLessThan(4_000_000)
   })
 
+  it('counts a list that parts share once for each of them', () => {
+    const names = (count: number, name: string): string => Array.from({ length: count }, (_, i) => name + i).join(', ')
+    const granted = (roles: number): number => steps(`GRANT SELECT ON ${names(200, 't')} TO ${names(roles, 'r')}`)
+    expect(granted(200) - granted(1)).toBeGreaterThanOrEqual(199 * 200)
+  })
+
   it('takes few of them for what people write', () => {
     expect(
       steps('SELECT c.name, o.note FROM customers c JOIN orders o ON o.customer_id = c.id WHERE o.id = 1'),

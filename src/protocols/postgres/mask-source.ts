@@ -89,6 +89,30 @@ export function missingValueMasks(masked: Iterable<number>): RelationMasks {
   ])
 }
 
+/** What ANALYZE notes in `pg_class` of how many rows and pages a relation has, with what a table says that was never analysed. */
+const SIZES: readonly (readonly [column: string, expression: string])[] = [
+  ['reltuples', "'-1'::pg_catalog.float4"],
+  ['relpages', '0::pg_catalog.int4'],
+  ['relallvisible', '0::pg_catalog.int4'],
+  ['relallfrozen', '0::pg_catalog.int4'],
+]
+
+/**
+ * The masks of `pg_class` where a masked column decides in which partition a row is: how many rows a partition has then
+ * tells how many have such a value. Indexes and TOAST tables tell the same, so no relation keeps its sizes.
+ */
+const SIZE_MASKS: RelationMasks = new Map(
+  SIZES.map(([column, expression]) => [
+    column,
+    { transform: 'null', allowWrite: false, comparesMask: true, isNull: false, expression },
+  ]),
+)
+
+/** Those masks, when one of those columns is read. */
+export function sizeMasks(read: ReadonlySet<string>): RelationMasks | undefined {
+  return SIZES.some(([column]) => read.has(column)) ? SIZE_MASKS : undefined
+}
+
 /** What the expression of a mask is written with. */
 export interface MaskPlace {
   /** The column a partial mask reads instead. */

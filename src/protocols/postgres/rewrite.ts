@@ -12,7 +12,14 @@ import { SallyportError } from '../../core/errors.ts'
 import type { Ast } from './ast.ts'
 import { groupByStart } from './group-by.ts'
 import { noteEdits, unwatched } from './literal-watch.ts'
-import { maskedCopy, maskedSource, maskExpression, missingValueMasks, type SourceForm } from './mask-source.ts'
+import {
+  maskedCopy,
+  maskedSource,
+  maskExpression,
+  missingValueMasks,
+  sizeMasks,
+  type SourceForm,
+} from './mask-source.ts'
 import type { Relation } from './catalog.ts'
 import type { BoundMasks, RelationMasks } from './masks.ts'
 import { pinned, quoteIdentifier, resourceName } from './names.ts'
@@ -131,8 +138,10 @@ class Rewriting {
   #masksOf(use: Use): RelationMasks | undefined {
     if (use.role !== 'read') return undefined
     const named = this.#masks.byRelation.get(use.relation.oid)
-    if (named !== undefined || !use.relation.builtin || use.relation.name !== 'pg_attribute') return named
-    const { byRelation } = this.#masks
+    if (named !== undefined || !use.relation.builtin) return named
+    const { byRelation, pieces } = this.#masks
+    if (use.relation.name === 'pg_class') return pieces.size > 0 ? sizeMasks(use.read) : undefined
+    if (use.relation.name !== 'pg_attribute') return undefined
     return use.read.has('attmissingval') && byRelation.size > 0 ? missingValueMasks(byRelation.keys()) : undefined
   }
 

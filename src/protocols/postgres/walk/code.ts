@@ -57,7 +57,7 @@ export function walkFunctionCall(walk: Walker, fields: Ast): void {
     }
   }
   if (verdict.unknown !== undefined) walk.unknown(verdict.unknown)
-  if (last.startsWith('pg_stat_get_')) walk.readsCounters = true
+  if (last.startsWith('pg_stat_get_') || SIZE_FUNCTIONS.has(last)) walk.readsCounters = true
   if (makesJson(last)) callJson(walk, [])
   if (makesRows(last)) for (const fn of indexOf(walk.catalog).typeFunctions) walk.call(fn, 'type')
   for (const fn of verdict.calls) {
@@ -65,6 +65,9 @@ export function walkFunctionCall(walk: Walker, fields: Ast): void {
     walk.call(fn, '', verdict.refusedUnderMasks)
   }
 }
+
+/** Functions that tell how many bytes a table or an index has. */
+const SIZE_FUNCTIONS = new Set(['pg_relation_size', 'pg_total_relation_size', 'pg_table_size', 'pg_indexes_size'])
 
 /** The operators behind an `A_Expr`, whose kind may stand for several. */
 export function walkOperatorOf(walk: Walker, fields: Ast): void {

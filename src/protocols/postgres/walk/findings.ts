@@ -89,7 +89,7 @@ export interface Findings {
   /** EXPLAIN around it, with what it says of ANALYZE. */
   readonly explain?: Explained
   readonly mayWrite: boolean
-  /** Whether it calls functions that tell how many rows of a table were read and written. */
+  /** Whether it calls functions that tell how many rows of a table were read and written, or how large it is. */
   readonly readsCounters: boolean
   /** Settings it changes by calls of `set_config` that name them. */
   readonly settings: readonly SettingChange[]
