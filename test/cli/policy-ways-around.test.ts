@@ -21,7 +21,7 @@ const BOX: Target = {
   mode: 'enforce',
   record: 'full',
   endpoint: 'ssh://box',
-  options: { ...OPTIONS, connectTimeoutMs: 1000 },
+  options: { ...OPTIONS, connectTimeoutMs: 60_000 },
 }
 const MUCH =
   '{id: much, effect: allow, principals: [group:agents], actions: [ssh.exec, ssh.code, ssh.wrap, ssh.builtin], resources: ["**"]}'

@@ -38,7 +38,7 @@ export function describeFiles(world: () => KubeWorld, run: (args: readonly strin
       expect(words).toEqual(['tar -xmf - -C /data'])
       const listed = spawnSync('tar', ['xOf', '-'], { input: Buffer.concat(got), maxBuffer: 4 * 1024 * 1024 })
       expect(listed.stdout.toString() === content).toBe(true)
-      expect(world().recorded()).toContain('what is sent')
+      await expect.poll(() => world().recorded()).toContain('what is sent')
     })
 
     it('show what runs in them', async () => {

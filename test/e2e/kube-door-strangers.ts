@@ -70,13 +70,13 @@ export function describeStrangers(world: () => KubeWorld): void {
       it('leave an entry for an upgrade that is no stream', async () => {
         const before = refused().length
         await said(head('/cluster/api/v1/namespaces/shop/secrets', ...UPGRADE))
-        expect(refused().slice(before)).toEqual([expect.stringContaining('k8s.upgrade')])
+        await expect.poll(() => refused().slice(before), HOPE).toEqual([expect.stringContaining('k8s.upgrade')])
       })
 
       it('leave an entry for a target that is not there', async () => {
         const before = refused().length
         expect(await said(head('/elsewhere/api/v1/pods', 'connection: close'))).toMatch(/^HTTP\/1\.1 404 /u)
-        expect(refused().slice(before)).toEqual([expect.stringContaining('ERR_UNKNOWN_TARGET')])
+        await expect.poll(() => refused().slice(before), HOPE).toEqual([expect.stringContaining('ERR_UNKNOWN_TARGET')])
       })
 
       it('leave an entry for each try, and are judged once', async () => {
@@ -94,14 +94,16 @@ export function describeStrangers(world: () => KubeWorld): void {
         expect(first).toMatch(/^HTTP\/1\.1 403 /u)
         expect(second).toBe(first)
         expect(decided().length).toBe(decisions + 1)
-        expect(refused().slice(tries)).toEqual([expect.stringContaining('ERR_DENIED')])
+        await expect.poll(() => refused().slice(tries), HOPE).toEqual([expect.stringContaining('ERR_DENIED')])
       })
 
       it('get no streams for a forwarding no rule could let through, and the recording has it', async () => {
         const before = decided().length
         const answer = await said(head('/cluster/api/v1/namespaces/default/pods/till/portforward', ...FORWARD))
         expect(answer).toMatch(/^HTTP\/1\.1 403 /u)
-        expect(decided().slice(before)).toEqual([expect.stringContaining('/namespaces/default/pods/till/portforward')])
+        await expect
+          .poll(() => decided().slice(before), HOPE)
+          .toEqual([expect.stringContaining('/namespaces/default/pods/till/portforward')])
       })
 
       it('are denied a forwarding by name before it is one', async () => {

@@ -221,17 +221,18 @@ spec:
 
     it('are recorded with what they said', async () => {
       await world.kubectl(['exec', 'till', '-n', 'shop', '--', 'echo', 'for-the-record'])
-      expect(world.recorded()).toContain('for-the-record')
+      await expect.poll(() => world.recorded(), HOPE).toContain('for-the-record')
     })
 
     it.each(transports)('that end well are recorded as done over %s', async (name, env) => {
       await world.kubectl(['exec', 'till', '-n', 'shop', '--', 'echo', `ended-${name}`], { env })
-      const lines = world.recorded().split('\n')
-      const about = lines.find((line) => line.includes('"type":"decision"') && line.includes(`ended-${name}`))
-      const call = /"call":"([^"]+)"/u.exec(about ?? '')?.[1] ?? 'none'
-      expect(lines.filter((line) => line.includes(call) && line.includes('"type":"end"'))).toEqual([
-        expect.stringContaining('"ending":"done"'),
-      ])
+      const ends = (): readonly string[] => {
+        const lines = world.recorded().split('\n')
+        const about = lines.find((line) => line.includes('"type":"decision"') && line.includes(`ended-${name}`))
+        const call = /"call":"([^"]+)"/u.exec(about ?? '')?.[1] ?? 'none'
+        return lines.filter((line) => line.includes(call) && line.includes('"type":"end"'))
+      }
+      await expect.poll(ends, HOPE).toEqual([expect.stringContaining('"ending":"done"')])
     })
   })
 
@@ -241,7 +242,7 @@ spec:
     const said = await forwarded(world, ':80', stop)
     expect(said).toBe('you said knock-knock')
     // What was sent, and what came back.
-    expect(world.recorded().match(/knock-knock/gu)).toHaveLength(2)
+    await expect.poll(() => world.recorded().match(/knock-knock/gu), HOPE).toHaveLength(2)
     const other = new AbortController()
     expect(await forwarded(world, ':81', other)).toBe('')
   })

@@ -10,6 +10,7 @@ import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
+import { vi } from 'vitest'
 import { adminClient, type AdminClient } from '../../src/cli/admin-client.ts'
 import { openSshd, type TestSshd } from '../services/sshd.ts'
 
@@ -178,10 +179,11 @@ ${config}`,
       })
       const files = found.stdout.split('\n').filter((file) => file !== '')
       const texts = await Promise.all(files.map((file) => readFile(file, 'utf8')))
+      // What stands behind the last line end is still being written.
       return texts.flatMap((text) =>
         text
           .split('\n')
-          .filter((line) => line !== '')
+          .slice(0, -1)
           .map((line) => JSON.parse(line) as Readonly<Record<string, unknown>>),
       )
     },
@@ -215,10 +217,21 @@ const NOTE = /^# (?:session |ssh\.|done, )/u
 
 /** Exports the last session of the SSH door. */
 export async function lastCast(world: SshWorld, auditor: string): Promise<Cast> {
-  const { recordings } = await world
-    .admin(auditor)
-    .get<{ recordings: readonly { session?: string; door?: string }[] }>('/v1/recordings')
-  const { session = '' } = recordings.findLast(({ door }) => door === 'ssh') ?? {}
+  interface Listed {
+    readonly session?: string
+    readonly door?: string
+    readonly isSealed?: boolean
+  }
+  // Its client may hear of its end before that is on the record.
+  const session = await vi.waitFor(
+    async () => {
+      const { recordings } = await world.admin(auditor).get<{ recordings: readonly Listed[] }>('/v1/recordings')
+      const last = recordings.findLast(({ door }) => door === 'ssh')
+      if (last?.session === undefined || last.isSealed !== true) throw new Error('the last session is not over yet')
+      return last.session
+    },
+    { timeout: 90_000, interval: 50 },
+  )
   const { stdout, stderr } = world.cli(['recordings', 'export', session, '--format', 'asciicast'], auditor)
   if (stdout === '') throw new Error(stderr)
   const [header, ...lines] = stdout

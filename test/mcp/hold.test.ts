@@ -110,7 +110,7 @@ describe.each(ERAS)('a call that waits for a person, in the %s', (_, connect) =>
 
   it('can be waited for with approval_status', async () => {
     const consent = consenting()
-    gateway = await startGateway({ ...consent.deps, limits: { holdMs: 20_000 } })
+    gateway = await startGateway({ ...consent.deps, limits: { holdMs: 170_000 } })
     const client = await open('token-agent')
     const waiting = call(client, 'approval_status', { ticket: 'T-1', wait_ms: 15_000 })
     await expect.poll(() => consent.waits, PATIENT).toEqual([15_000])
@@ -135,7 +135,7 @@ describe.each(ERAS)('a call that waits for a person, in the %s', (_, connect) =>
     const consent = consenting()
     gateway = await startGateway({
       ...consent.deps,
-      limits: { heartbeatMs: 25, holdMs: 1, holdWithProgressMs: 20_000 },
+      limits: { heartbeatMs: 25, holdMs: 1, holdWithProgressMs: 170_000 },
     })
     const client = await open('token-agent')
     const beats: { progress: number; message?: string | undefined }[] = []
@@ -153,7 +153,7 @@ describe.each(ERAS)('a call that waits for a person, in the %s', (_, connect) =>
       ? client.callTool(params, undefined, options)
       : (client as ModernClient).callTool(params, options))) as Result
     expect(result.structuredContent).toMatchObject({ status: 'ok' })
-    expect(consent.waits).toEqual([20_000])
+    expect(consent.waits).toEqual([170_000])
     expect(beats.every(({ progress }, index) => index === 0 || progress > (beats[index - 1]?.progress ?? 0))).toBe(true)
     expect(beats[0]?.message).toBe('waiting for approval T-1 by group:dba, expires 2026-11-23T12:00:00Z')
     const count = beats.length

@@ -288,7 +288,7 @@ describe('cancelling', () => {
   it('by the time limit of the policy is a timeout', async () => {
     const error = await kit.failure('SELECT pg_sleep(62)', { obligations: { timeoutMs: 150 } })
     expect(error.code).toBe('ERR_TIMEOUT')
-    expect(await backends(`query LIKE '%pg_sleep(62)%' AND state = 'active'`)).toBe(0)
+    await until(async () => (await backends(`query LIKE '%pg_sleep(62)%' AND state = 'active'`)) === 0)
   })
 
   it('while the call waits for a connection frees its place', async () => {
