@@ -124,12 +124,20 @@ describe('C9: a value beside a masked one in an index', () => {
   })
 
   it.each([
+    ['UPDATE people SET plan = $1 WHERE $1::numeric > 0', '1e131000'],
+    ['WITH w AS (SELECT $1::numeric[]) UPDATE people SET plan = $01', '{1.e131000,1E131000}'],
+  ])('cannot be a number whose digits are far more than is written: %s', async (sql, param) => {
+    expect(await world.ask(sql, [param])).toEqual(['refused sql.mask.constraint', 'refused sql.mask.constraint'])
+  })
+
+  it.each([
     [`UPDATE people SET plan = 'short' WHERE id = 1`, undefined],
     [`UPDATE people SET (id, plan) = (1, 'x') WHERE id = 1`, undefined],
     ['UPDATE people SET plan = NULL', undefined],
     ['UPDATE people SET plan = DEFAULT', undefined],
     ['UPDATE people SET plan = $1', ['short']],
     ['UPDATE people SET plan = $1', [null]],
+    ['UPDATE people SET plan = $1 WHERE id = 1', ['1e131000']],
     ['UPDATE people SET since = now(), kind = upper(kind), id = id + 1', undefined],
     [`INSERT INTO people (id, plan) VALUES (7, repeat('x', 300))`, undefined],
   ])('may be anything short, or of a type that is: %s', async (sql, params) => {

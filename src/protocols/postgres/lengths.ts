@@ -21,10 +21,12 @@ export class Lengths {
   /** Whether the plan is made of what the parameters hold. */
   readsParams = false
   readonly #params: Request['params'] | undefined
+  readonly #request: Request | undefined
   readonly #isUnbound: boolean
 
   /** @param request undefined for a statement whose parameters are not those of the call, such as PREPARE. */
   constructor(request: Request | undefined) {
+    this.#request = request
     this.#params = request?.areUnseen === true ? undefined : request?.params
     this.#isUnbound = request?.isUnbound === true && request.areUnseen !== true
   }
@@ -55,9 +57,30 @@ export class Lengths {
     this.readsParams = true
     // Nothing runs before the statement is planned again with its values.
     if (this.#isUnbound) return true
-    const param = typeof number === 'number' ? this.#params?.[number - 1] : undefined
-    return param !== undefined && (param === null || param.length <= SHORT_CHARS_MAX)
+    if (typeof number !== 'number') return false
+    const param = this.#params?.[number - 1]
+    if (param === undefined || param === null) return param === null
+    return param.length <= SHORT_CHARS_MAX && (!mayGrow(param) || this.#isKept(number))
   }
+
+  /** Whether a parameter is kept as it is written: as a text, or as a value of the very column it is assigned to. */
+  #isKept(number: number): boolean {
+    const { sql = '', paramTypes = [] } = this.#request ?? {}
+    const type = paramTypes[number - 1] ?? 0
+    if (type !== 0 && type !== UNKNOWN) return AS_WRITTEN.has(type)
+    // The server takes the type from the first place it stands at. Fail closed: any second one may be that.
+    return [...sql.matchAll(new RegExp(`\\$0*${number}(?!\\d)`, 'gu'))].length === 1
+  }
+}
+
+/** OIDs of types (`catalog/pg_type.dat`). */
+const UNKNOWN = 705
+/** bytea, "char", name, text, bpchar, varchar, uuid. */
+const AS_WRITTEN: ReadonlySet<number> = new Set([17, 18, 19, 25, 1042, 1043, 2950])
+
+/** Whether a text may stand for a value that is far longer when it becomes a text again: 1e131000, or one in binary form. */
+function mayGrow(param: string): boolean {
+  return /[\d.]e/iu.test(param) || param.startsWith('\\x')
 }
 
 /** What `(a, b) = ('x', 'y')` gives one of its columns; undefined where the row is no list of expressions. */

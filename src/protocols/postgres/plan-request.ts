@@ -17,6 +17,8 @@ export interface StatementRequest {
   readonly sql: string
   /** Absent while nothing is bound yet, as in a Parse message: then their number is not checked. */
   readonly params?: readonly Param[]
+  /** OIDs of the types its client declared for them; 0, or nothing, where the server is to find out. */
+  readonly paramTypes?: readonly number[]
   readonly rowsMax?: number
 }
 

@@ -12,7 +12,8 @@ import type { PortalRequest, WireCall } from './payload.ts'
 export function planWire(wire: WireCall, catalog: Catalog, under: PlanUnder): PostgresPlan {
   const { sql, session } = wire
   const params = wire.params
-  const request = wire.isUnbound ? { sql } : { sql, params }
+  const { paramTypes = [] } = wire.portal?.statement ?? {}
+  const request = wire.isUnbound ? { sql } : { sql, params, paramTypes }
   const inSession: PlanUnder = { ...under, door: 'session', session, owesCode: wire.owesCode }
   const seen = catalogOf(wire, catalog)
   const made =
