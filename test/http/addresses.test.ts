@@ -1,4 +1,8 @@
 import { describe, expect, it } from 'vitest'
+import { vettedAddresses } from '../../src/protocols/http/connect-addresses.ts'
+import { Pools } from '../../src/protocols/http/connect-pool.ts'
+import { httpOptions, httpSchema } from '../../src/protocols/http/options.ts'
+import { HttpPools } from '../../src/protocols/shared/http-pools.ts'
 import { parseRange, refuseAddress, type AddressRange } from '../../src/protocols/http/addresses.ts'
 
 function ranges(...texts: readonly string[]): readonly AddressRange[] {
@@ -55,6 +59,10 @@ describe('addresses without a range of their own', () => {
     '0x7f.1',
     '127.1',
     '0177.0.0.1',
+    '134744072',
+    '0x08080808',
+    '010.010.010.010',
+    '2606:4700::1111%1',
     'fe80::1%eth0',
     'localhost',
     '',
@@ -105,5 +113,47 @@ describe('addresses with ranges an operator named', () => {
     for (const text of ['127.1', '10.0.0.0/33', '10.0.0.0/', '10.0.0.0/8/8', '010.0.0.1', 'fe80::1%lo/64', 'host']) {
       expect([text, parseRange(text)]).toEqual([text, undefined])
     }
+  })
+})
+
+describe('connections', () => {
+  const address = { address: '1.1.1.1', family: 4 }
+
+  it('are kept apart by scheme, name, port and address', async () => {
+    const pools = new Pools(httpOptions(httpSchema.parse({ open: true })))
+    const places = ['http://a.example/', 'https://a.example/', 'http://b.example/', 'http://a.example:8080/']
+    const all = [
+      ...places.map((place) => pools.to(new URL(place), address)),
+      pools.to(new URL('http://a.example/'), { address: '1.0.0.1', family: 4 }),
+    ]
+    expect(new Set(all).size).toBe(all.length)
+    expect(pools.to(new URL('http://a.example/x'), address)).toBe(all[0])
+    await pools.close()
+  })
+
+  it('ask for the name a certificate is to have, and verify it', () => {
+    const tls = { server_name: 'inner.example' }
+    const pools = new Pools(httpOptions(httpSchema.parse({ base_url: 'https://a.example/', tls })))
+    expect(pools.connecting(address)).toMatchObject({ servername: 'inner.example', rejectUnauthorized: true })
+  })
+
+  it('make room for others when there are too many', async () => {
+    const limits = { connectionsMax: 1, headerBytesMax: 1024, responseTimeoutMs: 1000, keepAliveMs: 1000 }
+    const pools = new HttpPools({ poolsMax: 2, ...limits })
+    const of = (key: string): { readonly closed: boolean } => pools.of(key, 'http://a.example', () => ({}))
+    const [first, second] = [of('1'), of('2')]
+    of('1')
+    of('3')
+    expect([first.closed, second.closed]).toEqual([false, true])
+    await pools.close()
+  })
+
+  it('wait for no name longer than their call lives', async () => {
+    const options = httpOptions(httpSchema.parse({ open: true }))
+    const call = new AbortController()
+    const never = (): Promise<never> => new Promise(() => undefined)
+    const vetting = vettedAddresses(new URL('http://a.example/'), options, never, call.signal)
+    call.abort(new Error('over'))
+    await expect(vetting).rejects.toThrow('over')
   })
 })

@@ -1,6 +1,8 @@
+import { createHash } from 'node:crypto'
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { SallyportError } from '../../src/core/errors.ts'
+import { isForwarded } from '../../src/protocols/http/headers.ts'
 import { httpOptions, httpSchema } from '../../src/protocols/http/options.ts'
 import { planRequest } from '../../src/protocols/http/plan.ts'
 import { buildRequest } from '../../src/protocols/http/request.ts'
@@ -43,6 +45,9 @@ describe('paths beneath a base URL', () => {
     '/v1#x',
     'v1',
     '//evil.example/../x',
+    '/x?a=ä',
+    '/x?a=\\b',
+    '/x?a#b',
     '',
   ]) {
     it(`refuses ${JSON.stringify(path)}`, () => expect(refusal({ method: 'GET', path })).toBe('ERR_INVALID_INPUT'))
@@ -76,6 +81,13 @@ describe('paths beneath a base URL', () => {
       }),
       { numRuns: 5000 },
     )
+  })
+
+  it('are given as a path or as a URL, not as both and not as neither', () => {
+    const url = 'https://api.example.com/base/x'
+    expect(refusal({ method: 'GET', path: '/x', url })).toBe('ERR_INVALID_INPUT')
+    expect(refusal({ method: 'GET' })).toBe('ERR_INVALID_INPUT')
+    expect(refusal({ method: 'POST', path: '/x', upgrade: { protocols: [] } })).toBe('ERR_INVALID_INPUT')
   })
 
   it('may be given as a whole URL that is beneath', () => {
@@ -112,6 +124,9 @@ describe('open egress', () => {
     'http://ex\tample.com/',
     'http://example.com/\n',
     'http://example.com/\u0000',
+    'http://example.com/a/../b',
+    'http://example.com/a/%2e%2e/b',
+    'http://example.com../',
   ]) {
     it(`refuses ${url}`, () => expect(refusal({ method: 'GET', url }, open)).toBe('ERR_INVALID_INPUT'))
   }
@@ -149,6 +164,8 @@ describe('open egress', () => {
     const resolve = { 'rebind.example': ['1.1.1.1', '10.0.0.1'] }
     expect(planRequest(payload, open, under).refused).toBeUndefined()
     expect(planRequest(payload, open, { ...under, resolve }).refused?.construct).toBe('http.address')
+    const spelled = { 'Rebind.Example.': ['10.0.0.1'] }
+    expect(planRequest(payload, open, { ...under, resolve: spelled }).refused?.construct).toBe('http.address')
   })
 
   it('names the host without its final dot, in lower case', () => {
@@ -215,6 +232,25 @@ describe('headers', () => {
     })
   }
 
+  it('are never the caller’s to set, whatever an operator allows', () => {
+    for (const name of ['host', 'x-forwarded-foo', 'x-original-path', 'sec-websocket-key', 'x_user']) {
+      expect([name, isForwarded(name, new Set([name]))]).toEqual([name, false])
+      expect(httpSchema.safeParse({ base_url: 'https://a.example/', allow_headers: [name] }).success).toBe(false)
+    }
+    expect(isForwarded('x-team', new Set(['x-team']))).toBe(true)
+  })
+
+  it('of the operator give way to those a caller may set, and stand once', () => {
+    const own = httpOptions(
+      httpSchema.parse({ base_url: 'https://a.example/', headers: { Prefer: 'own', 'X-A': 'b' } }),
+    )
+    const { headers } = buildRequest({ method: 'GET', path: '/x', headers: [['prefer', 'mine']] }, own)
+    expect(headers).toEqual([
+      ['prefer', 'mine'],
+      ['x-a', 'b'],
+    ])
+  })
+
   it('refuses values that could end a line, and a header given twice', () => {
     for (const value of ['a\r\nb', 'a\nb', 'a\0b', 'č', 'a\u010db']) {
       expect(refusal({ method: 'GET', path: '/x', headers: [['accept', value]] })).toBe('ERR_INVALID_INPUT')
@@ -250,6 +286,7 @@ describe('bodies', () => {
     ['equal keys', '{"amount": 5, "amount": 500}', undefined],
     ['equal keys by escape', '{"amount": 5, "am\\u006funt": 500}', undefined],
     ['a number no double holds', '{"amount": 9007199254740993}', undefined],
+    ['a number beyond all doubles', '{"amount": 1e400}', undefined],
     ['a number with too many digits', '{"amount": 0.12345678901234567}', undefined],
     ['broken JSON', '{"amount": 5', undefined],
     ['two values', '{"amount": 5}{"amount": 500}', undefined],
@@ -271,6 +308,40 @@ describe('bodies', () => {
       expect(factsOf(text, type)).toEqual(['opaque', null])
     })
   }
+
+  it('C11: are part of what an approval is for, as method, URL, headers, credential and subprotocols are', () => {
+    const asked = { method: 'POST', path: '/x?y=1', headers: [['accept', 'text/plain']], body: body('x') }
+    expect(planRequest(asked, service, under).exact).toEqual({
+      method: 'POST',
+      url: 'https://api.example.com/base/x?y=1',
+      headers: [['accept', 'text/plain']],
+      body: createHash('sha256').update('x').digest('hex'),
+      auth: 'bearer',
+    })
+    const socket = { method: 'GET', path: '/x', upgrade: { protocols: ['a', 'b'] } }
+    expect(planRequest(socket, service, under).exact).toMatchObject({ body: null, upgrade: ['a', 'b'] })
+  })
+
+  it('are opaque while they stream, and longer than can be read', () => {
+    const json = [['content-type', 'application/json']]
+    const attributesOf = (payload: object, streams: boolean): unknown =>
+      planRequest({ method: 'POST', path: '/x', headers: json, ...payload }, large, { ...under, streams }).action
+        .parts[0]?.attributes
+    const large = httpOptions(httpSchema.parse({ base_url: 'https://a.example/', request_bytes: '2MiB' }))
+    const opaque = { body_kind: 'opaque', body: null }
+    expect(attributesOf({}, true)).toMatchObject({ ...opaque, body_bytes: -1 })
+    const long = `"${'x'.repeat(1024 * 1024)}"`
+    expect(attributesOf({ body: body(long) }, false)).toMatchObject({ ...opaque, body_bytes: long.length })
+    expect(attributesOf({}, false)).toMatchObject({ body_kind: 'none', body_bytes: 0 })
+  })
+
+  it('are no text when they are no UTF-8, or begin with a byte order mark', () => {
+    for (const bytes of [Buffer.from([0xff, 0x41]), Buffer.from('\ufeffhello')]) {
+      const payload = { method: 'POST', path: '/x', headers: [['content-type', 'text/plain']] }
+      const { parts } = planRequest({ ...payload, body: bytes.toString('base64') }, service, under).action
+      expect(parts[0]?.attributes['body_kind']).toBe('opaque')
+    }
+  })
 
   it('are refused where a method has none, and beyond the limit', () => {
     expect(refusal({ method: 'GET', path: '/x', body: body('x') })).toBe('ERR_INVALID_INPUT')

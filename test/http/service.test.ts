@@ -271,6 +271,26 @@ describe('addresses', () => {
   })
 })
 
+describe('a gateway', () => {
+  it('asks nobody about a name that hands out credentials, also where it only observes', async () => {
+    const host = 'metadata.google.internal'
+    const kit = httpKit({ settings: { open: true }, policy: ALLOW, names: {} })
+    closers.push(() => kit.close())
+    const call = { ...kit.of({ url: `http://${host}/` }), target: { ...kit.target, mode: 'observe' as const } }
+    await expect(kit.run(call).next()).rejects.toMatchObject({
+      code: 'ERR_DENIED',
+      message: expect.stringContaining('metadata service') as string,
+    })
+  })
+
+  it('sends nothing once it is closed', async () => {
+    const { kit, server } = await service((_, response) => void response.end())
+    await kit.close()
+    expect((await kit.failure({ path: '/' })).code).toBe('ERR_SHUTTING_DOWN')
+    expect(server.connections()).toBe(0)
+  })
+})
+
 describe('redirects', () => {
   it('name a place beneath the base URL as callers name it', async () => {
     const { kit } = await service((_, response) => void response.writeHead(302, { location: '/base/v2/x?y=1' }).end(), {
@@ -279,6 +299,28 @@ describe('redirects', () => {
     const answer = await kit.ask({ path: '/v1' })
     expect(answer.redirect).toBe('/base/v2/x?y=1')
     expect(answer.structured['headers']).toMatchObject({ location: '/base/v2/x?y=1' })
+  })
+
+  it('are named beneath the base URL, without what only a reader keeps', async () => {
+    const server = await startService(
+      (_, response) => void response.writeHead(302, { location: '/base/v2?y=1#z' }).end(),
+    )
+    closers.push(() => server.close())
+    const { kit } = through(server, { settings: { base_url: `${server.url}/base` } })
+    const answer = await kit.ask({ path: '/v1' })
+    expect([answer.redirect, answer.structured['headers']]).toEqual([
+      '/v2?y=1',
+      expect.objectContaining({ location: '/v2?y=1' }) as object,
+    ])
+  })
+
+  it('are none when the status does not say so, or when a user stands in the place', async () => {
+    const { kit, server } = await service(({ url }, response) => {
+      const place = `http://user:pw@127.0.0.1:${server.port}/v2`
+      if (url === '/user') response.writeHead(302, { location: place }).end()
+      else response.writeHead(200, { location: '/v2' }).end()
+    })
+    for (const path of ['/user', '/200']) expect((await kit.ask({ path })).redirect).toBeUndefined()
   })
 
   for (const location of ['http://127.0.0.1:1/x', 'https://evil.example/', '//evil.example/x', 'file:///etc/passwd']) {
@@ -456,7 +498,14 @@ describe('hostile services', () => {
       (socket) => socket.once('data', () => socket.write('HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf')),
       { response_timeout: '300ms' },
     )
-    expect((await kit.failure({ path: '/' })).code).toBe('ERR_TIMEOUT')
+    const { code, message } = await kit.failure({ path: '/' })
+    expect([code, message]).toEqual(['ERR_TIMEOUT', expect.stringMatching(/^The service (?:did not|stopped)/u)])
+  })
+
+  it('end the call when they say nothing', async () => {
+    const kit = await raw((socket) => void socket.resume(), { response_timeout: '300ms' })
+    const { code, message } = await kit.failure({ path: '/' })
+    expect([code, message]).toEqual(['ERR_TIMEOUT', 'The service did not answer in time.'])
   })
 
   it('are hung up on when nothing of their body is shown', async () => {
