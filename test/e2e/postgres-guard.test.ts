@@ -10,9 +10,10 @@ import { encodeDescribe } from '../../src/protocols/postgres/messages/describe.t
 import { encodeExecute } from '../../src/protocols/postgres/messages/execute.ts'
 import { encodeParse } from '../../src/protocols/postgres/messages/parse.ts'
 import { encodeQuery } from '../../src/protocols/postgres/messages/query.ts'
-import { ApproverDesk, type Ticket } from './approver-desk.ts'
-import { RawClient, type Heard } from './raw-postgres.ts'
-import { callTool, openWorld, type World } from './world.ts'
+import { openApprovalWorld, type ApprovalWorld } from './approval-world.ts'
+import type { ApproverDesk, Ticket } from './approver-desk.ts'
+import type { Heard, RawClient } from './raw-postgres.ts'
+import { callTool, type World } from './world.ts'
 
 const SCHEMA = `
   CREATE TABLE public.orders (id int PRIMARY KEY, status text, due timestamptz, price float8);
@@ -38,43 +39,29 @@ rules:
   - {id: ask-code, effect: require_approval, principals: [group:agents], actions: [sql.do], resources: ["-"], approvers: {any_of: [group:dba], expires: 5m}}
 `
 
+let made: ApprovalWorld
 let world: World
 let agent = ''
 let desk: ApproverDesk
 
 beforeAll(async () => {
-  world = await openWorld({
+  made = await openApprovalWorld({
     schema: SCHEMA,
     grants: 'GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO $role',
     policy: POLICY,
-    postgres: '{address: "127.0.0.1:0", auth: password, connections: 60}',
     config: 'approvals: {hold: 50ms}\n',
   })
-  agent = await world.token({ principal: 'loop', kind: 'agent', owner: 'sam', groups: ['agents'], roles: ['caller'] })
-  const dba = await world.token({
-    principal: 'dora',
-    kind: 'person',
-    owner: 'dora',
-    groups: ['dba'],
-    roles: ['approver'],
-  })
-  desk = new ApproverDesk(world, dba)
+  ;({ world, agent, desk } = made)
 })
-afterAll(() => world?.close())
+afterAll(() => made?.close())
 beforeEach(() => world.db.admin.query(ROWS))
 
 const asked = (previewed = true): Promise<Ticket> => desk.asked(previewed)
 const ticketOf = (id: string): Promise<Ticket> => desk.ticketOf(id)
 const approve = (ticket: Ticket): Promise<void> => desk.answer(ticket, 'approve')
 const settled = (id: string) => desk.settled(id)
-
-async function count(where: string): Promise<number> {
-  const { rows } = await world.db.admin.query<{ n: number }>(`SELECT count(*)::int AS n FROM public.${where}`)
-  return rows[0]?.n ?? -1
-}
-
-const login = async (parameters: Readonly<Record<string, string>> = {}): Promise<RawClient> =>
-  (await RawClient.login(world.wirePort, agent, { parameters })).client
+const count = (where: string): Promise<number> => made.count(where)
+const login = (parameters: Readonly<Record<string, string>> = {}): Promise<RawClient> => made.login(parameters)
 
 let asks = 0
 /** The same statement, and not one whose result waits to be picked up. */

@@ -12,9 +12,12 @@ import { encodeExecute } from '../../src/protocols/postgres/messages/execute.ts'
 import { encodeParse } from '../../src/protocols/postgres/messages/parse.ts'
 import { encodeQuery } from '../../src/protocols/postgres/messages/query.ts'
 import { has } from '../setup/needs.ts'
-import { ApproverDesk, type Ticket } from './approver-desk.ts'
-import { RawClient, type Heard } from './raw-postgres.ts'
-import { openWorld, type World } from './world.ts'
+import { layCable, type Cable } from '../services/cable.ts'
+import { cluster } from '../services/postgres.ts'
+import { openApprovalWorld, type ApprovalWorld } from './approval-world.ts'
+import type { ApproverDesk, Ticket } from './approver-desk.ts'
+import type { Heard, RawClient } from './raw-postgres.ts'
+import type { World } from './world.ts'
 
 const SCHEMA = `
   CREATE TABLE public.orders (id int PRIMARY KEY, status text, price int);
@@ -49,41 +52,36 @@ masks:
   - {columns: [public.people.ssn], transform: redact}
 `
 
+let cable: Cable
+let made: ApprovalWorld
 let world: World
-let agent = ''
 let desk: ApproverDesk
 
 beforeAll(async () => {
-  world = await openWorld({
+  const { port } = await cluster()
+  cable = await layCable(() => port)
+  made = await openApprovalWorld({
     schema: SCHEMA,
     grants:
       'GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO $role; GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO $role',
     policy: POLICY,
-    postgres: '{address: "127.0.0.1:0", auth: password, connections: 60}',
+    cable,
   })
-  agent = await world.token({ principal: 'loop', kind: 'agent', owner: 'sam', groups: ['agents'], roles: ['caller'] })
-  const dba = await world.token({
-    principal: 'dora',
-    kind: 'person',
-    owner: 'dora',
-    groups: ['dba'],
-    roles: ['approver'],
-  })
-  desk = new ApproverDesk(world, dba)
+  ;({ world, desk } = made)
 })
-afterAll(() => world?.close())
+afterAll(async () => {
+  await made?.close()
+  cable?.close()
+})
 beforeEach(() => world.db.admin.query(ROWS))
 
-async function count(where: string): Promise<number> {
-  const { rows } = await world.db.admin.query<{ n: number }>(`SELECT count(*)::int AS n FROM public.${where}`)
-  return rows[0]?.n ?? -1
-}
+const count = (where: string): Promise<number> => made.count(where)
 
 const query = (sql: string): Buffer => encodeQuery({ type: 'Query', sql })
 
 const clients = new Set<RawClient>()
 async function login(parameters: Readonly<Record<string, string>> = {}): Promise<RawClient> {
-  const { client } = await RawClient.login(world.wirePort, agent, { parameters })
+  const client = await made.login(parameters)
   clients.add(client)
   return client
 }
@@ -271,6 +269,69 @@ describe('C14: what holds a statement inside a transaction to what its approvers
     expect((await failing).codes).toEqual([])
     await send(client, query('COMMIT'))
     expect([await count('numbered'), await count('orders WHERE id = 1'), await count('notes')]).toEqual([1, 1, 1])
+  })
+})
+
+/** What the gateway sends to find what approvers saw, last before the statement. */
+const isComparison = (sent: string): boolean => sent.includes('sallyport_comparison') && sent.includes('TimeZone')
+
+describe('C14: between the comparison and the statement, at READ COMMITTED', () => {
+  /** Has a statement approved, and stops its run when all was compared and nothing of it is sent. */
+  async function compared(sql: string) {
+    const client = await begun()
+    const answer = send(client, query(sql))
+    const ticket = await desk.asked()
+    const kept = cable.keepAfter(isComparison)
+    await desk.answer(ticket, 'approve')
+    await kept.reached
+    return { client, answer, ticket, release: () => kept.release() }
+  }
+
+  it('a row that comes to them makes another count: nothing of it stays, and approvers are asked again', async () => {
+    const { client, answer, ticket, release } = await compared(
+      `UPDATE public.orders SET price = 0 WHERE status = 'new' RETURNING id`,
+    )
+    await world.db.admin.query(`UPDATE public.orders SET status = 'new' WHERE id = 20`)
+    release()
+    const second = await desk.asked()
+    expect([second.follows, titles(second)]).toEqual([ticket.id, [INSIDE, 'UPDATE public.orders: 16 rows']])
+    await desk.answer(second, 'deny')
+    const heard = await answer
+    // Nobody is shown the row that came to them, either.
+    expect([heard.codes, heard.rows]).toEqual([['42501'], []])
+    await send(client, query('COMMIT'))
+    expect(await count('orders WHERE price = 0')).toBe(0)
+  })
+
+  it.each([
+    ['one of the rows', 'UPDATE public.orders SET price = 7 WHERE id = 16', 'orders'],
+    ['a row that a foreign key changes with them', 'UPDATE public.items SET n = 7 WHERE order_id = 16', 'items'],
+  ])('nobody changes %s: it is locked', async (_, change, table) => {
+    const { client, answer, release } = await compared(`DELETE FROM public.orders WHERE status = 'paid'`)
+    const writer = await world.db.connect()
+    try {
+      const { rows } = await writer.query<{ pid: number }>('SELECT pg_backend_pid() AS pid')
+      let isDone = false
+      const writing = writer.query(change).then(({ rowCount }) => {
+        isDone = true
+        return rowCount
+      })
+      const where = async (): Promise<string> => {
+        const waits = await world.db.admin.query('SELECT 1 FROM pg_locks WHERE NOT granted AND pid = $1', [
+          rows[0]?.pid,
+        ])
+        return isDone ? 'done' : waits.rowCount === 0 ? 'on its way' : 'waits'
+      }
+      await expect.poll(where, { timeout: 30_000, interval: 20 }).not.toBe('on its way')
+      expect(await where()).toBe('waits')
+      release()
+      expect((await answer).codes).toEqual([])
+      await send(client, query('COMMIT'))
+      expect([await writing, await count(table)]).toEqual([0, 15])
+    } finally {
+      release()
+      await writer.end()
+    }
   })
 })
 
@@ -469,7 +530,7 @@ function program(command: string, args: readonly string[]): { readonly child: Ch
     PGPORT: String(world.wirePort),
     PGUSER: 'loop',
     PGDATABASE: 'db',
-    PGPASSWORD: agent,
+    PGPASSWORD: made.agent,
   }
   const child = spawn(command, args, { env, stdio: ['ignore', 'pipe', 'pipe'] })
   const written: Buffer[] = []

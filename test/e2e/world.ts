@@ -30,6 +30,8 @@ export interface WorldOptions {
   readonly config?: string
   /** The server its database is on; 18 unless told. */
   readonly server?: ServerVersion
+  /** Where the gateway reaches its database instead: a cable whose other end is there. */
+  readonly cable?: { readonly port: number }
   /** Runs the gateway under these shell words, such as `ulimit -f 100;`. */
   readonly shell?: string
 }
@@ -88,8 +90,8 @@ export async function openWorld(options: WorldOptions): Promise<World> {
 targets:
   db:
     protocol: postgres
-    host: ${db.host}
-    port: ${db.port}
+    host: ${options.cable === undefined ? db.host : '127.0.0.1'}
+    port: ${options.cable?.port ?? db.port}
     database: ${db.name}
     tls: disable
     connect_timeout: 60s
