@@ -77,6 +77,7 @@ export async function createApprovals(options: ApprovalOptions): Promise<Approva
   const { store, keys, now, instance, onEvent } = options
   const settings = { ...APPROVAL_SETTINGS, ...options.settings }
   const changes = ticketChanges(store)
+  const closing = new AbortController()
   const desk: Desk = {
     store,
     keys,
@@ -89,6 +90,7 @@ export async function createApprovals(options: ApprovalOptions): Promise<Approva
     changes,
     ...(options.outcomeOf !== undefined && { outcomeOf: options.outcomeOf }),
     unsettled: new Map(),
+    closing: closing.signal,
   }
   const chores = housekeeping(desk)
   try {
@@ -127,6 +129,7 @@ export async function createApprovals(options: ApprovalOptions): Promise<Approva
     sweep,
     async close() {
       clearInterval(timer)
+      closing.abort()
       await running?.catch(() => undefined)
       changes.close()
       await store.release(leaseOf(instance), instance)

@@ -98,6 +98,8 @@ export interface Desk {
   readonly changes: TicketChanges
   /** Ends that could not be stored; the sweep tries them again. */
   readonly unsettled: Map<string, () => Promise<void>>
+  /** Aborts when the room closes: nothing waits longer. */
+  readonly closing: AbortSignal
 }
 
 /** A ticket together with the version it was read at. */

@@ -16,7 +16,9 @@ export function settleWhenEnded(desk: Desk, ticket: Ticket, ended: Promise<void>
   const ask = async (): Promise<void> => {
     await ended
     for (const waitMs of ASKED_AFTER_MS) {
-      if (waitMs > 0) await sleep(waitMs, undefined, { ref: false })
+      if (waitMs > 0) await sleep(waitMs, undefined, { ref: false, signal: desk.closing })
+      // The next run of the gateway asks.
+      if (desk.closing.aborted) return
       if (await settleByBackend(desk, ticket)) return
     }
   }

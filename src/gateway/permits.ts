@@ -327,6 +327,7 @@ export function createPermits(rooms: PermitRooms): Permits {
     }, timeoutMs)
     timer.unref()
     const { signal } = entry.controller
+    let isShown = false
     reservation.onLost?.((why) => entry.controller.abort(why))
     if (call.onStopped !== undefined) signal.addEventListener('abort', call.onStopped, { once: true })
     return {
@@ -338,12 +339,15 @@ export function createPermits(rooms: PermitRooms): Permits {
         ...(ticket?.guard !== undefined && { guard: ticket.guard }),
         ...(ticket?.prove !== undefined && { prove: (proof) => ticket.prove?.(proof) ?? Promise.resolve() }),
       },
-      shown: (chunk) => ticket?.shown(chunk),
+      shown(chunk) {
+        isShown = true
+        ticket?.shown(chunk)
+      },
       async end(ending, error) {
         clearTimeout(timer)
         unfollow()
         live.remove(entry)
-        reservation.release({ ran: !neverRan(error) })
+        reservation.release({ ran: !neverRan(error), isInVain: !isShown && !signal.aborted && isInVain(error) })
         await ticket?.end(ending, error, signal.aborted)
       },
     }
@@ -462,6 +466,15 @@ function neverRan(error: SallyportError | undefined): boolean {
       error.code === 'ERR_UPSTREAM_AUTH' ||
       error.code === 'ERR_CREDENTIAL_MISSING')
   )
+}
+
+/**
+ * Whether a call came to nothing before its target did any of it: what was approved was no longer what it would do, or its
+ * protocol would not send it. Not what a target said no with: that too tells its caller something, and a result that
+ * breaks off at its last row would be read for nothing.
+ */
+function isInVain(error: SallyportError | undefined): boolean {
+  return error?.facts.noEffect === true && (error.code === 'ERR_APPROVAL_STALE' || error.code === 'ERR_DENIED')
 }
 
 /** Why a running call may not go on as it was judged, or `undefined` when it may. */

@@ -3,7 +3,8 @@
  * slices of what they share.
  *
  * A reservation takes everything a call needs or nothing. Counting happens when the call is let through, not when it
- * ends, so calls in flight count; what never reached the backend is given back. A restart of a gateway that is alone forgets what was counted.
+ * ends, so calls in flight count. What never reached the backend is given back; of what surely came to nothing there the
+ * budgets are, and rates are not: a budget is how much may be done, a rate is what the target has to bear. A restart of a gateway that is alone forgets what was counted.
  *
  * @packageDocumentation
  */
@@ -37,8 +38,11 @@ export interface MemoryLimits extends Limits {
 
 /** Held while a call runs. */
 export interface Reservation {
-  /** Ends the reservation. `ran: false` gives rates and budgets back, because nothing reached the backend. */
-  release(outcome: { readonly ran: boolean }): void
+  /**
+   * Ends the reservation. `ran: false` gives rates and budgets back, because nothing reached the backend; `isInVain` gives
+   * back the budgets alone, because the backend was kept busy and nothing was done or shown.
+   */
+  release(outcome: { readonly ran: boolean; readonly isInVain?: boolean }): void
   /** Told when the call can be counted no longer and has to end; left out where that cannot be. */
   onLost?(listener: (why: SallyportError) => void): void
 }
@@ -70,8 +74,8 @@ export function createLimits(options: { readonly now: () => number }): MemoryLim
       // INVARIANT: every check comes before the first count, so a refused call has used up nothing.
       const slot = slotOf(call)
       throwIfFull(call, decision, slots.get(slot) ?? 0)
-      const takeBack = counted(wanted, counters, now)
-      return reservation(takeBack, occupied(slots, slot))
+      const all = counted(wanted, counters, now)
+      return reservation(all, occupied(slots, slot))
     },
     close: async () => undefined,
   }
@@ -121,7 +125,7 @@ export function createSharedLimits(options: {
     return place
   }
 
-  async function countedIn(call: Call, wanted: readonly Wanted[]): Promise<readonly (() => void)[]> {
+  async function countedIn(call: Call, wanted: readonly Wanted[]): Promise<readonly Counted[]> {
     for (let tries = 0; ; tries++) {
       call.signal.throwIfAborted()
       const now = clock()
@@ -201,22 +205,35 @@ function inMemory(windows: Windows, { key, owner, limit, code }: Wanted, now: nu
   }
 }
 
-/** Checks and counts in one turn of the event loop, so that nobody comes in between. Returns how to take it back. */
-function counted(wanted: readonly Wanted[], counters: readonly Counter[], now: number): readonly (() => void)[] {
-  throwIfExceeded(wanted, counters, now)
-  // One key counts a call once, also when two rules bring the same limit.
-  const byKey = new Map(counters.map((counter, index) => [wanted[index]?.key, counter]))
-  return [...byKey.values()].map((counter) => counter.add(now))
+/** What one call was counted under, and how to take it back. */
+interface Counted {
+  readonly code: LimitCode
+  readonly takeBack: () => void
 }
 
-function reservation(takeBack: readonly (() => void)[], place: Partial<Place> | undefined): Reservation {
+/** Checks and counts in one turn of the event loop, so that nobody comes in between. */
+function counted(wanted: readonly Wanted[], counters: readonly Counter[], now: number): readonly Counted[] {
+  throwIfExceeded(wanted, counters, now)
+  const seen = new Set<string>()
+  return wanted.flatMap(({ key, code }, index) => {
+    const counter = counters[index]
+    // One key counts a call once, also when two rules bring the same limit.
+    if (counter === undefined || seen.has(key)) return []
+    seen.add(key)
+    return [{ code, takeBack: counter.add(now) }]
+  })
+}
+
+function reservation(all: readonly Counted[], place: Partial<Place> | undefined): Reservation {
   let isReleased = false
   return {
-    release({ ran }) {
+    release({ ran, isInVain = false }) {
       if (isReleased) return
       isReleased = true
       place?.release?.()
-      if (!ran) for (const undo of takeBack) undo()
+      for (const { code, takeBack } of all) {
+        if (!ran || (isInVain && code === 'ERR_LIMIT_BUDGET')) takeBack()
+      }
     },
     ...(place?.onLost !== undefined && { onLost: (listener) => place.onLost?.(listener) }),
   }

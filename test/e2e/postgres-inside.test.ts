@@ -47,6 +47,8 @@ rules:
   - {id: marks, effect: allow, principals: [group:agents], actions: [sql.update], resources: [public.marks]}
   - {id: own, ${ASKS}, actions: [sql.delete], resources: [public.orders, public.items, public.notes, public.marks], approvers: {any_of: [group:dba], approve_in_tx: true, covers: {same_statement: true, for: 10m, uses: 9}}}
   - {id: change, ${ASKS}, actions: [sql.update, sql.insert], resources: [public.orders, public.people, public.numbered, public.late], approvers: {any_of: [group:dba], approve_in_tx: true}}
+  - {id: silent, ${ASKS}, actions: [sql.notify, sql.lock_table], resources: ["**"], approvers: {any_of: [group:dba], approve_in_tx: true}}
+  - {id: secret, ${ASKS}, actions: [sql.select], resources: [public.late], approvers: {any_of: [group:dba], approve_in_tx: true}}
   - {id: strict, ${ASKS}, actions: [sql.delete], resources: [public.items, public.people], when: "part.via == ''", approvers: {any_of: [group:dba]}}
 masks:
   - {columns: [public.people.ssn], transform: redact}
@@ -501,6 +503,27 @@ describe('C12: what a ticket says of what ran inside a transaction', () => {
     expect([await count('orders'), await count('notes')]).toEqual([20, 1])
   })
 
+  it.each([
+    ['a notification', `NOTIFY told, 'now'`],
+    ['a lock', 'LOCK TABLE public.orders IN SHARE MODE'],
+  ])('is the same of what writes no row: %s', async (_, sql) => {
+    const client = await begun()
+    const silent = async (): Promise<Ticket> => {
+      const answer = send(client, query(sql))
+      const ticket = await desk.asked(false)
+      await desk.answer(ticket, 'approve')
+      expect((await answer).codes).toEqual([])
+      return ticket
+    }
+    await send(client, query('SAVEPOINT mine'))
+    const undone = await silent()
+    await send(client, query('ROLLBACK TO mine'))
+    const kept = await silent()
+    await send(client, query('COMMIT'))
+    await desk.settled(undone.id).toBe('failed')
+    await desk.settled(kept.id).toBe('done')
+  })
+
   it('is that it failed, when a constraint is found violated at the COMMIT', async () => {
     const client = await begun()
     const answer = send(client, query('INSERT INTO public.late VALUES (1)'))
@@ -578,5 +601,23 @@ describe.runIf(has('psql'))('C14: psql inside a transaction', () => {
     expect(written).toContain('canceling statement due to user request')
     await desk.settled(ticket.id).toBe('cancelled')
     expect(await count('orders')).toBe(20)
+  })
+
+  it('C14: Ctrl-C ends its wait for the snapshot of a deferrable transaction, before anybody is asked', async () => {
+    const writer = await world.db.connect()
+    try {
+      await writer.query('BEGIN ISOLATION LEVEL SERIALIZABLE')
+      await writer.query(`INSERT INTO public.notes VALUES (9, 'open')`)
+      const sql = ['BEGIN ISOLATION LEVEL SERIALIZABLE, READ ONLY, DEFERRABLE', 'SELECT * FROM public.late']
+      const psql = program('psql', ['-X', '-A', '-t', ...sql.flatMap((one) => ['-c', one])])
+      const waiting = `SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'SafeSnapshot'`
+      const waits = async (): Promise<number | null> => (await world.db.admin.query(waiting)).rowCount
+      await expect.poll(waits, { timeout: 30_000, interval: 20 }).toBe(1)
+      psql.child.kill('SIGINT')
+      expect(await psql.ended()).toContain('canceling statement due to user request')
+      await expect.poll(waits, { timeout: 30_000, interval: 20 }).toBe(0)
+    } finally {
+      await writer.end()
+    }
   })
 })

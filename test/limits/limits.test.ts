@@ -221,6 +221,17 @@ describe('a reservation', () => {
     expect(refusal(() => limits.reserve(call(), judged)).code).toBe('ERR_LIMIT_RATE')
   })
 
+  it('gives back budgets and keeps rates for what came to nothing at its target', () => {
+    const limits = createLimits({ now: () => 0 })
+    const budget: Budget = { ...rate(1, 3_600_000, ['principal'], 'budget:day'), onExceed: 'deny' }
+    const judged = decision({ rates: [rate(2)], budgets: [budget] })
+    limits.reserve(call(), judged).release({ ran: true, isInVain: true })
+    limits.reserve(call(), judged).release({ ran: true, isInVain: true })
+    expect(refusal(() => limits.reserve(call(), judged)).code).toBe('ERR_LIMIT_RATE')
+    limits.reserve(call(), decision({ budgets: [budget] })).release({ ran: true })
+    expect(refusal(() => limits.reserve(call(), decision({ budgets: [budget] }))).code).toBe('ERR_LIMIT_BUDGET')
+  })
+
   it('gives back only its own event after its time is over', () => {
     let now = 0
     const limits = createLimits({ now: () => now })

@@ -128,6 +128,11 @@ class Gate extends Transform {
     const keeping = this.#answered
     this.#answered = undefined
     if (keeping === undefined || keeping !== this.#keeping() || !keeping.take()) return done(null, piece)
-    void keeping.released.then(() => done(null, piece))
+    void passOn(keeping.released, () => done(null, piece))
   }
+}
+
+async function passOn(released: Promise<void>, done: () => void): Promise<void> {
+  await released
+  done()
 }

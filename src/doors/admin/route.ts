@@ -47,7 +47,11 @@ export function parseBody<S extends z.ZodType>(schema: S, body: unknown): z.outp
   if (result.success) return result.data
   const [issue] = result.error.issues
   const field = issue === undefined || issue.path.length === 0 ? 'The body' : `"${issue.path.join('.')}"`
-  const what =
-    issue?.code === 'unrecognized_keys' ? `has an unknown key ${JSON.stringify(issue.keys[0])}` : 'is not valid'
-  throw new SallyportError('ERR_INVALID_INPUT', `${field} ${what}.`)
+  throw new SallyportError('ERR_INVALID_INPUT', `${field} ${wrongIn(issue)}.`)
+}
+
+function wrongIn(issue: z.core.$ZodIssue | undefined): string {
+  if (issue?.code === 'unrecognized_keys') return `has an unknown key ${JSON.stringify(issue.keys[0])}`
+  // Written beside the check, and says what is accepted.
+  return issue?.code === 'custom' ? issue.message : 'is not valid'
 }

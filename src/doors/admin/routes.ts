@@ -33,7 +33,11 @@ const vote = z.strictObject({
 })
 const frozen = z.strictObject({
   kind: z.enum(['principal', 'target']),
-  name: z.string().regex(/^[a-z0-9][a-z0-9._@+-]{0,99}$/),
+  name: z.string().refine((name) => /^[a-z0-9][a-z0-9._@+-]{0,99}$/.test(name), {
+    error:
+      'is no name of a principal or a target: those have 1 to 100 lower-case letters, digits and ". _ @ + -", and begin ' +
+      'with a letter or a digit',
+  }),
 })
 const freeze = frozen.extend({
   reason: z.string().min(1).max(500),

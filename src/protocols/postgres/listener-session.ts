@@ -158,9 +158,15 @@ export class ClientSession {
   /** Reads and answers until the end. Never throws. */
   async serve(): Promise<void> {
     const { signal } = this.#session
-    const end = (): void => this.#client.interrupt()
+    const end = (): void => {
+      this.#client.interrupt()
+      this.#backend.stopAsking()
+    }
     signal.addEventListener('abort', end)
-    this.#client.gone.addEventListener('abort', () => this.#running?.abort(goneAway()))
+    this.#client.gone.addEventListener('abort', () => {
+      this.#running?.abort(goneAway())
+      this.#backend.stopAsking()
+    })
     this.#backend.onLost((why) => {
       this.#transactions.lost(why)
       this.#client.interrupt()
@@ -184,6 +190,7 @@ export class ClientSession {
     this.#running?.abort(
       new SallyportError('ERR_CANCELLED', 'canceling statement due to user request', { facts: { sqlstate: '57014' } }),
     )
+    this.#backend.stopAsking()
   }
 
   /** Takes nothing new, not even a COMMIT: the session ends as soon as what runs has ended. */

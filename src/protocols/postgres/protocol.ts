@@ -399,11 +399,15 @@ export function postgresProtocol(planner: Planner): PostgresProtocol {
       if (!/^\d{1,19}$/.test(xid)) return 'unknown'
       const { pool } = backendOf(target)
       const { connection } = await pool.lease(secret, signal)
+      // Whoever asks is the one that also renews leases and lets tickets expire: a server that hangs must not hold it up.
+      const abort = (): void => connection.destroy(signal.reason)
+      signal.addEventListener('abort', abort, { once: true })
       try {
         const [row] = await connection.query('SELECT pg_catalog.txid_status($1::pg_catalog.int8)', [xid])
         return PROVEN[row?.[0] ?? ''] ?? 'unknown'
       } finally {
-        pool.release(connection, false)
+        signal.removeEventListener('abort', abort)
+        pool.release(connection, signal.aborted)
       }
     },
 

@@ -117,6 +117,7 @@ export class WireBackend {
   #swallow = ''
   #wake: (() => void) | undefined
   #isPaused = true
+  #isAsking = false
   #onLost: (error: SallyportError) => void = () => undefined
 
   /** @param isUnpinned whether it was opened for a client that may do anything, and not every setting is pinned. */
@@ -361,12 +362,26 @@ export class WireBackend {
     const messages = names.flatMap((name) => this.#questionMessages(name, params))
     const isPipeline = this.isOpen
     this.send([...messages, isPipeline ? FLUSH : SYNC])
-    const answers: (string | null | undefined)[] = []
-    for (const name of names) answers.push(await this.#answerTo(name))
-    if (isPipeline) return answers
-    this.isSyncSent = true
-    await this.sync()
-    return answers
+    // Said before anything is answered: whoever goes on after a question that failed must not send a second one.
+    this.isSyncSent = !isPipeline
+    this.#isAsking = true
+    try {
+      const answers: (string | null | undefined)[] = []
+      for (const name of names) answers.push(await this.#answerTo(name))
+      if (!isPipeline) await this.sync()
+      return answers
+    } finally {
+      this.#isAsking = false
+    }
+  }
+
+  /**
+   * Has a question of the gateway's own ended, if one is under way: the first snapshot of a deferrable transaction may be
+   * long in coming (PostgreSQL manual, SET TRANSACTION). It fails as a statement of its client would.
+   */
+  stopAsking(): void {
+    // A server that cannot be asked has ended the question as well, or the connection is given up.
+    if (this.#isAsking && this.lost === undefined) void this.cancel().catch((error: unknown) => this.destroy(error))
   }
 
   #questionMessages(name: string, params: readonly Buffer[]): Buffer[] {
@@ -386,6 +401,7 @@ export class WireBackend {
     this.#reader.readsRows = true
     for (;;) {
       const piece = await this.next()
+      if (piece.kind === 'message' && piece.letter === 'E' && isCancellation(piece.body)) throw cancelled()
       if (piece.kind !== 'message' || piece.letter === 'E' || piece.letter === 'Z') {
         throw new SallyportError('ERR_UPSTREAM_LOST', `The session at target ${this.target} could not be checked.`)
       }
@@ -505,4 +521,16 @@ export class WireBackend {
     wake?.()
     this.#onLost(this.lost)
   }
+}
+
+const QUERY_CANCELED = '57014'
+
+function isCancellation(body: Buffer): boolean {
+  return decodeReport('ErrorResponse', body).get('C') === QUERY_CANCELED
+}
+
+function cancelled(): SallyportError {
+  return new SallyportError('ERR_CANCELLED', 'The statement was cancelled before it was sent.', {
+    facts: { noEffect: true, sqlstate: QUERY_CANCELED },
+  })
 }

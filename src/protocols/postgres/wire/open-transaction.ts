@@ -14,6 +14,12 @@ export const OPEN_XIDS_SQL = `SELECT pg_catalog.json_build_object('top', pg_cata
     AND l.pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()
     AND l.mode OPERATOR(pg_catalog.=) 'ExclusiveLock'::pg_catalog.text AND l.granted))::pg_catalog.text`
 
+/**
+ * Gives the innermost subtransaction a number of its own, where what it did needed none: a notification, a lock, code of a
+ * user. It leaves an empty message in the write-ahead log, which logical decoding ignores unless it is asked for messages.
+ */
+export const TAKE_XID_SQL = `SELECT pg_catalog.pg_logical_emit_message(true, 'sallyport'::pg_catalog.text, ''::pg_catalog.text)`
+
 const EPOCH = 2n ** 32n
 
 /**

@@ -31,8 +31,10 @@ import { Answer, exitOf } from './answer.ts'
 import type { WireBackend } from './backend.ts'
 import { CopyFeed } from './copy-feed.ts'
 import { typesOf, type PortalCommand, type PortalRequest, type Statement, type WireCall } from './payload.ts'
+import { TAKE_XID_SQL } from './open-transaction.ts'
 import { isUnderMasks, reportedError } from './reported.ts'
 import { Savepoint } from './savepoint.ts'
+import { runScript } from './script.ts'
 
 /** What one execution needs. */
 export interface WireExecution {
@@ -306,6 +308,8 @@ class PortalRun implements StoppableRun {
   #runs = 0
   /** Stands before what runs under an approval inside the transaction of its client. */
   #savepoint: Savepoint | undefined
+  /** Of what the savepoint stands in. */
+  #xidBefore: string | undefined
   #feeding: CopyFeed | undefined
 
   constructor(execution: WireExecution, answer: Answer, portal: PortalRequest, hidden = '') {
@@ -429,6 +433,7 @@ class PortalRun implements StoppableRun {
     if (this.#execution.inside !== undefined) {
       if (this.#backend.status !== 'T') throw inTransaction()
       this.#savepoint = await Savepoint.open(this.#backend)
+      if (!this.#execution.plan.readOnly) this.#xidBefore = await this.#backend.innermostTransactionId()
       return
     }
     if (this.#backend.status !== 'I' || this.#backend.hasRun) throw inTransaction()
@@ -774,7 +779,7 @@ class PortalRun implements StoppableRun {
     // What only reads has nothing to be asked about; on a standby it could not even have a number. Of what commits by
     // itself the last transaction is not all; inside another one it cannot.
     if (plan.readOnly || (mayCommit(plan) && !isInside)) return
-    const xid = await (isInside ? this.#backend.innermostTransactionId() : this.#backend.transactionId())
+    const xid = await (isInside ? this.#xidInside() : this.#backend.transactionId())
     if (xid === undefined) throw new TypeError('a transaction that writes has a number')
     try {
       await this.#execution.permit.prove?.({ kind: 'postgres.xid', xid })
@@ -782,6 +787,20 @@ class PortalRun implements StoppableRun {
       const { code, message } = SallyportError.from(cause)
       throw new SallyportError(code, message, { facts: { noEffect: true }, cause })
     }
+  }
+
+  /**
+   * The number of the savepoint's own subtransaction. What stands around it may be committed when this was gone back
+   * behind, so no other number tells what became of it.
+   */
+  async #xidInside(): Promise<string | undefined> {
+    const found = await this.#backend.innermostTransactionId()
+    if (found !== this.#xidBefore) return found
+    const { failure } = await runScript(this.#backend, [{ do: 'run', sql: TAKE_XID_SQL }])
+    const taken = failure === undefined ? await this.#backend.innermostTransactionId() : found
+    // Fail closed: nobody could say later whether it took effect.
+    if (taken === found) throw notProven()
+    return taken
   }
 
   /** Sends what the client sends, once it was told that the backend takes it. */
@@ -808,6 +827,16 @@ function takenAtOnce(): SallyportError {
     'ERR_DENIED',
     'What was approved inside a transaction hands on what it returns all at once; execute it without a limit of rows.',
     { facts: { noEffect: true, sqlstate: '0A000' } },
+  )
+}
+
+/** It wrote nothing that has a number, and the role may not write what would have one. */
+function notProven(): SallyportError {
+  return new SallyportError(
+    'ERR_DENIED',
+    'Nobody could say later what became of this statement inside a transaction: the database role may not call ' +
+      'pg_logical_emit_message. Send it by itself, outside a transaction.',
+    { facts: { noEffect: true } },
   )
 }
 
