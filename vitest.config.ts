@@ -5,6 +5,7 @@ import { LongestFirst } from './test/setup/longest-first.ts'
 /** Set by `npm test`, which has just built it: tests then run the product that is shipped. */
 const isBuilt = process.env['SALLYPORT_BUILT'] === '1'
 const ROOT = import.meta.dirname
+const SEEDED = path.join(ROOT, 'test/setup/seeded-fast-check.ts')
 const SOURCES = ['src', 'tools'].map((name) => path.join(ROOT, name) + path.sep)
 
 /**
@@ -22,8 +23,17 @@ const built = {
   },
 }
 
+/** Gives whoever imports `fast-check` the one whose properties try the same cases each time. */
+const seeded = {
+  name: 'seeded',
+  enforce: 'pre' as const,
+  resolveId(source: string, importer: string | undefined) {
+    return source === 'fast-check' && importer !== SEEDED ? SEEDED : undefined
+  },
+}
+
 export default defineConfig({
-  plugins: isBuilt ? [built] : [],
+  plugins: isBuilt ? [built, seeded] : [seeded],
   test: {
     server: { deps: { external: [/\/dist\/(?:src|tools)\//u] } },
     include: ['test/**/*.test.ts'],
