@@ -220,8 +220,11 @@ class TwinSession {
   #renumbered(unit: Buffer): Buffer {
     if (unit[0] !== 'Q'.charCodeAt(0) || this.#numbers.size === 0) return unit
     const sql = textOf('Q', unit)
-    // Quoted, or the argument of a function.
-    const changed = sql.replaceAll(/(?<=['(])\d+(?=[')])/gu, (digits) => this.#numbers.get(digits) ?? digits)
+    // Quoted, the argument of a function, or compared with a number of an object: other digits may be values.
+    const changed = sql.replaceAll(
+      /(?<=['(]|\boid = )\d+\b(?![.\d])/giu,
+      (digits) => this.#numbers.get(digits) ?? digits,
+    )
     return changed === sql ? unit : queryMessage(changed)
   }
 
