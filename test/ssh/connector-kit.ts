@@ -46,6 +46,19 @@ export interface SshKit {
   close(): Promise<void>
 }
 
+/** A target that is enforced and recorded in full. */
+export function sshTarget(name: string, options: SshOptions): Target {
+  return {
+    name,
+    protocol: 'ssh',
+    labels: {},
+    mode: 'enforce',
+    record: 'full',
+    endpoint: endpointOf(options),
+    options,
+  }
+}
+
 /** @param now the limits' clock, in milliseconds. */
 export function sshKit(
   sshd: TestSshd,
@@ -56,15 +69,7 @@ export function sshKit(
   const options: SshOptions = sshOptions(
     sshSchema.parse({ host: '127.0.0.1', port: sshd.port, user: sshd.user, host_keys: [sshd.fingerprint], ...more }),
   )
-  const target: Target = {
-    name: 'box',
-    protocol: 'ssh',
-    labels: {},
-    mode: 'enforce',
-    record: 'full',
-    endpoint: endpointOf(options),
-    options,
-  }
+  const target = sshTarget('box', options)
   const { policy, problems } = loadPolicy([{ path: 'test.yaml', text: yaml }], {
     targets: [target],
     taxonomies: [taxonomy],

@@ -1,9 +1,11 @@
 /** What the SSH door does for paths before they are judged, and whose end ends what. */
+import { execFileSync } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, readlinkSync } from 'node:fs'
+import { closeSync, constants, existsSync, openSync, readFileSync, readlinkSync } from 'node:fs'
 import path from 'node:path'
 import type { Client, SFTPWrapper } from 'ssh2'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
+import { STATUS } from '../../src/protocols/ssh/sftp-channel.ts'
 import { openSshd, type TestSshd } from '../services/sshd.ts'
 import { has } from '../setup/needs.ts'
 import { sshKit, type SshKit } from './connector-kit.ts'
@@ -25,20 +27,25 @@ describe.runIf(has('sshd'))('the SSH door', () => {
   })
   afterAll(() => sshd?.close())
 
-  async function open(): Promise<Client> {
-    kit = sshKit(sshd)
+  async function open(policy?: string): Promise<Client> {
+    kit = sshKit(sshd, policy)
     door = await openDoor(kit)
     const client = await login(door)
     clients.push(client)
     return client
   }
 
-  async function files(): Promise<SFTPWrapper> {
-    const client = await open()
+  function filesOf(client: Client): Promise<SFTPWrapper> {
     return new Promise((resolve, reject) => {
       client.sftp((error, sftp) => (error === undefined ? resolve(sftp) : reject(error)))
     })
   }
+  const files = async (policy?: string): Promise<SFTPWrapper> => filesOf(await open(policy))
+  type Told = (error?: SftpError | null, result?: Buffer) => void
+  type SftpError = Error & { readonly code?: number }
+  /** Resolves with what a request was answered. */
+  const answer = (send: (done: Told) => unknown): Promise<SftpError | Buffer | undefined> =>
+    new Promise((resolve) => void send((error, result) => resolve(error ?? result)))
 
   const linked = (sftp: SFTPWrapper, to: string, link: string): Promise<string> =>
     new Promise((resolve) => sftp.symlink(to, link, (error) => resolve(error?.message ?? 'made')))
@@ -110,11 +117,24 @@ describe.runIf(has('sshd'))('the SSH door', () => {
     const { _protocol: protocol, _sock: socket } = client as unknown as Raw
     const session = protocol.session.bind(protocol)
     protocol.session = (channel, _window, packetSize) => session(channel, 0xffff_ffff, packetSize)
-    const sftp = await new Promise<SFTPWrapper>((resolve, reject) => {
-      client.sftp((error, opened) => (error === undefined ? resolve(opened) : reject(error)))
-    })
+    const sftp = await filesOf(client)
     socket.pause()
     expect(await askOnAndOn(client, sftp)).toBe(true)
+  })
+
+  it('leaves a client that asks on and on, and gives no room for answers', async () => {
+    const client = await open()
+    const { _protocol: protocol } = client as unknown as Raw
+    const session = protocol.session.bind(protocol)
+    // It never gives more: it believes that it gave enough.
+    protocol.session = (channel, _window, packetSize) => session(channel, 64, packetSize)
+    const sftp = await filesOf(client)
+    const left = once(sftp, 'close')
+    for (let asked = 0; asked < 3000; asked++) {
+      sftp.realpath('/x', () => undefined)
+      await new Promise(setImmediate)
+    }
+    expect(await left).toBeDefined()
   })
 
   it('leaves a client that begins to agree on new keys and never ends, while a command writes and writes', async () => {
@@ -157,6 +177,69 @@ describe.runIf(has('sshd'))('the SSH door', () => {
     expect(typeof (await opened())).not.toBe('string')
   })
 
+  it('opens a file either to be read or to be written, and lets nothing else be done with it', async () => {
+    const sftp = await files()
+    const file = path.join(sshd.dir, 'one-way')
+    const both = await answer((done) => sftp.open(file, 'w+', done))
+    expect(both).toMatchObject({ message: expect.stringContaining('either to be read or to be written') })
+    expect(existsSync(file)).toBe(false)
+    const written = (await answer((done) => sftp.open(file, 'w', done))) as Buffer
+    const read = await answer((done) => sftp.read(written, Buffer.alloc(8), 0, 8, 0, (error) => done(error)))
+    expect(read).toMatchObject({ message: expect.stringContaining('not open for reading') })
+    await answer((done) => sftp.close(written, done))
+    const opened = (await answer((done) => sftp.open(file, 'r', done))) as Buffer
+    const wrote = await answer((done) => sftp.write(opened, Buffer.from('x'), 0, 1, 0, done))
+    expect(wrote).toMatchObject({ message: expect.stringContaining('not open for writing') })
+    expect(readFileSync(file, 'utf8')).toBe('')
+  })
+
+  it('says of what no rule names that the permission is missing', async () => {
+    const sftp = await files('targets: [box]\nrules: []\n')
+    expect(await answer((done) => sftp.unlink('/x', done))).toMatchObject({ code: STATUS.PERMISSION_DENIED })
+  })
+
+  const script = (client: Client, input: Buffer, end: boolean): Promise<string> =>
+    new Promise((resolve, reject) => {
+      client.exec('bash -s', (error, channel) => {
+        if (error !== undefined) return reject(error)
+        let said = ''
+        channel.stderr.on('data', (bytes: Buffer) => {
+          said += bytes.toString()
+          if (said.endsWith('\r\n')) resolve(said)
+        })
+        channel.on('error', () => undefined)
+        channel.write(input)
+        if (end) channel.end()
+      })
+    })
+
+  it('keeps a script on standard input up to what one may have, also when it never ends', async () => {
+    expect(await script(await open(), Buffer.alloc(80_000, '#'), false)).toContain('may have 16384 characters')
+  })
+
+  it('runs no script on standard input that could be read in two ways', async () => {
+    expect(await script(await open(), Buffer.from('echo \xff', 'latin1'), true)).toContain('must be UTF-8')
+    expect(kit.endings).toEqual([])
+  })
+
+  it('tells the target of no terminal whose name is none', async () => {
+    const client = await open(`
+targets: [box]
+rules:
+  - {id: shells, effect: allow, principals: [group:agents], actions: [ssh.shell], resources: ['-']}
+`)
+    const said = await new Promise<string>((resolve, reject) => {
+      client.shell({ term: 'evil\u001b[31m$(x)', cols: 80, rows: 24 }, (error, channel) => {
+        if (error !== undefined) return reject(error)
+        let text = ''
+        channel.on('data', (bytes: Buffer) => (text += bytes.toString()))
+        channel.on('close', () => resolve(text))
+        channel.write('echo "it is <$TERM>"; exit\n')
+      })
+    })
+    expect(said).toContain('it is <dumb>')
+  })
+
   it('hangs up on a client whose session was ended', async () => {
     const client = await open()
     const closed = once(client, 'close')
@@ -174,5 +257,22 @@ describe.runIf(has('sshd'))('the SSH door', () => {
     })
     client.destroy()
     await expect.poll(() => kit.endings).toHaveLength(1)
+  })
+
+  it('ends a file operation whose client went away while the target does not answer', async () => {
+    const client = await open()
+    const sftp = await filesOf(client)
+    const pipe = path.join(sshd.dir, 'pipe')
+    execFileSync('mkfifo', [pipe])
+    // Opening it for both waits for nobody, and while it is open a reader waits for what is written.
+    const other = openSync(pipe, constants.O_RDWR | constants.O_NONBLOCK)
+    try {
+      const handle = (await answer((done) => sftp.open(pipe, 'r', done))) as Buffer
+      sftp.read(handle, Buffer.alloc(8), 0, 8, 0, () => undefined)
+      client.destroy()
+      await expect.poll(() => kit.endings).toHaveLength(1)
+    } finally {
+      closeSync(other)
+    }
   })
 })

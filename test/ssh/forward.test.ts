@@ -1,7 +1,7 @@
 /** Connections to somewhere behind a target (`-L`, `-W`), where a rule names the place. */
 import type { Client } from 'ssh2'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { destinationOf } from '../../src/protocols/ssh/plan-forward.ts'
+import { destinationOf, forwardParts } from '../../src/protocols/ssh/plan-forward.ts'
 import { openSshd, type TestSshd } from '../services/sshd.ts'
 import { has } from '../setup/needs.ts'
 import { sshKit, type SshKit } from './connector-kit.ts'
@@ -39,6 +39,7 @@ describe('where a client wants to be connected to', () => {
     '1',
   ])('is not understood in others: %j', (host) => {
     expect(destinationOf(host, 22)).toBeUndefined()
+    expect(forwardParts(host, 22)).toMatchObject([{ verb: 'ssh.unknown' }])
   })
 })
 
@@ -133,6 +134,20 @@ rules:
     client.destroy()
     await narrow.close()
     await limited.close()
+  })
+
+  it('is one of ten channels of its client', async () => {
+    const client = await login(door)
+    const opened: boolean[] = []
+    for (let count = 0; count < 12; count++) {
+      opened.push(
+        await new Promise<boolean>((resolve) => {
+          client.forwardOut('127.0.0.1', 0, '127.0.0.1', sshd.port, (error) => resolve(error === undefined))
+        }),
+      )
+    }
+    expect(opened.filter(Boolean)).toHaveLength(10)
+    client.destroy()
   })
 
   it('is refused where what comes back would have to be masked', async () => {

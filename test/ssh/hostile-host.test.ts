@@ -345,6 +345,18 @@ describe('a hostile host', () => {
     expect(Buffer.concat(bytes).toString()).toMatch(/^y*$/u)
   })
 
+  it('that answers a file operation with what is no message loses its connection', async () => {
+    serve = (sftp) => {
+      const { _protocol: protocol, outgoing } = sftp as unknown as Raw
+      sftp.on('error', () => undefined)
+      sftp.on('LSTAT', () => protocol.channelData(outgoing.id, Buffer.from(`ffffffff00${'00'.repeat(64)}`, 'hex')))
+    }
+    const other = sshKit(fake)
+    const { error } = await other.run({ kind: 'sftp', operation: 'lstat', path: '/x' })
+    expect(error?.code).toBe('ERR_UPSTREAM_LOST')
+    await other.close()
+  })
+
   it('that lists a directory without end fills no memory: the client learns that it was cut', async () => {
     let answers = 0
     serve = (sftp) => {

@@ -2,14 +2,14 @@
 import { once } from 'node:events'
 import { createServer, type AddressInfo } from 'node:net'
 import ssh2, { type ParsedKey } from 'ssh2'
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest'
 import type { Session } from '../../src/core/call.ts'
 import type { Target } from '../../src/core/target.ts'
 import { fingerprintOf } from '../../src/protocols/ssh/algorithms.ts'
 import { hostKeyFrom } from '../../src/protocols/ssh/host-key.ts'
-import { endpointOf, sshOptions, sshSchema } from '../../src/protocols/ssh/options.ts'
+import { sshOptions, sshSchema } from '../../src/protocols/ssh/options.ts'
 import { Upstreams, type Lease } from '../../src/protocols/ssh/upstreams.ts'
-import { AGENT } from './connector-kit.ts'
+import { AGENT, sshTarget } from './connector-kit.ts'
 
 const HOST_KEY = hostKeyFrom(new Uint8Array(32).fill(7))
 
@@ -42,15 +42,7 @@ describe('a connection to a host', () => {
     const port = (server.address() as AddressInfo).port
     const key = fingerprintOf((ssh2.utils.parseKey(HOST_KEY) as ParsedKey).getPublicSSH())
     const options = sshOptions(sshSchema.parse({ host: '127.0.0.1', port, user, host_keys: [key] }))
-    return {
-      name,
-      protocol: 'ssh',
-      labels: {},
-      mode: 'enforce',
-      record: 'full',
-      endpoint: endpointOf(options),
-      options,
-    }
+    return sshTarget(name, options)
   }
 
   function session(id: string): Session {
@@ -127,9 +119,17 @@ describe('a connection to a host', () => {
     const mine = session('a')
     const lease = await take(mine)
     lease.release()
-    const closed = once(lease.client, 'close')
+    // At once: one that nobody uses would end by itself half a minute later.
+    const end = vi.spyOn(lease.client, 'end')
     ends[0]?.abort()
-    expect(await closed).toBeDefined()
+    expect(end).toHaveBeenCalledOnce()
+  })
+
+  it('is not kept for a session that ended while it was made', async () => {
+    target = targetNamed('box')
+    const taking = take(session('a'))
+    ends[0]?.abort()
+    await expect(taking).rejects.toMatchObject({ code: 'ERR_CANCELLED' })
   })
 
   it('is made for nobody once the gateway is shutting down', async () => {
