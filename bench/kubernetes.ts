@@ -3,14 +3,21 @@
  * whole process, each beside the same directly at the same server, rounds interleaved in one run; then a list of many
  * objects and a watch of many changes, with the CPU and the peak of the memory they take in the gateway. Masks and
  * recording are on.
+ *
+ * Beside them the least a proxy on Node can do that speaks TLS on both sides, which says how much of a distance is Node's
+ * own and the second connection's.
  */
-import { spawn, type ChildProcess } from 'node:child_process'
+import { fork, spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { copyFile, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { createServer } from 'node:https'
+import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { Pool } from 'undici'
+import { selfSigned } from '../src/self-signed.ts'
 import { openKube, type TestKube } from '../test/services/kube.ts'
 import { end, serveGateway } from './gateway.ts'
 import { cpuMs, percentile, round, summary, type Round } from './measure.ts'
@@ -33,7 +40,7 @@ masks:
 `
 
 interface Lane {
-  readonly name: 'direct' | 'sallyport'
+  readonly name: 'direct' | 'node' | 'sallyport'
   readonly pool: Pool
   readonly prefix: string
   readonly token: string
@@ -41,7 +48,23 @@ interface Lane {
   readonly kubeconfig: string
 }
 
-await main()
+if (process.argv[2] === undefined) await main()
+else await proxyTo(process.argv[2])
+
+/** The least a proxy can do, as a process of its own: no policy, no recording, no look at a byte. */
+async function proxyTo(origin: string): Promise<void> {
+  const pool = new Pool(origin, { connections: 64, connect: { rejectUnauthorized: false } })
+  const { key, cert } = selfSigned(['localhost'])
+  const server = createServer({ key, cert }, (request, response) => {
+    const { authorization = '', accept = '*/*' } = request.headers
+    const asked = { path: request.url ?? '/', method: 'GET', headers: { authorization, accept }, opaque: response }
+    void pool
+      .stream(asked, ({ statusCode, headers }) => response.writeHead(statusCode, headers))
+      .catch(() => response.destroy())
+  }).listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  process.send?.((server.address() as AddressInfo).port)
+}
 
 async function main(): Promise<void> {
   const dir = await mkdtemp(path.join(tmpdir(), 'sallyport-bench-kube-'))
@@ -51,6 +74,9 @@ async function main(): Promise<void> {
   try {
     await fill(kube, 'small', 'configmaps', 100)
     const gateway = await governed(dir, kube, children)
+    const proxy = fork(fileURLToPath(import.meta.url), [kube.server], { execArgv: ['--import', 'tsx'] })
+    children.push(proxy)
+    const [bare] = (await once(proxy, 'message')) as [number]
     const lane = (name: Lane['name'], url: string, prefix: string, token: string, pid: number): Lane => {
       const pool = new Pool(new URL(url).origin, { connections: 4, connect: { rejectUnauthorized: false } })
       pools.push(pool)
@@ -60,6 +86,7 @@ async function main(): Promise<void> {
     }
     const lanes = [
       lane('direct', kube.server, '', kube.token, process.pid),
+      lane('node', `https://127.0.0.1:${bare}`, '', kube.token, proxy.pid ?? 0),
       lane('sallyport', gateway.url, '/cluster', gateway.token, gateway.pid),
     ] as const
     if (LOADS.includes('small')) {
@@ -105,42 +132,52 @@ async function compare(
   console.log(`${what}: ${ROUNDS} rounds of ${calls}; medians of rounds`)
   for (const { name } of lanes) {
     const { p50, p99, cpu } = summary(rounds.get(name) ?? [])
-    const ofGateway = name === 'sallyport' ? `, CPU of the gateway ${cpu.toFixed(2)} ms` : ''
-    console.log(`${name.padEnd(10)} p50 ${p50.toFixed(2)} ms, p99 ${p99.toFixed(2)} ms${ofGateway}`)
+    const own = name === 'direct' ? '' : `, CPU of its process ${cpu.toFixed(2)} ms`
+    console.log(`${name.padEnd(10)} p50 ${p50.toFixed(2)} ms, p99 ${p99.toFixed(2)} ms${own}`)
   }
   // Rounds that ran one after the other met the same noise.
-  const medians = (name: string): readonly number[] =>
+  const medians = (name: Lane['name']): readonly number[] =>
     (rounds.get(name) ?? []).map(({ latenciesMs }) => percentile(latenciesMs, 0.5))
-  const direct = medians('direct')
-  const ratios = medians('sallyport').map((value, index) => value / (direct[index] ?? value))
-  console.log(`sallyport ÷ direct, p50: ${percentile(ratios, 0.5).toFixed(2)} (goal: at most 1.30)\n`)
+  const ratio = (of: Lane['name'], to: Lane['name']): string => {
+    const base = medians(to)
+    return percentile(
+      medians(of).map((value, index) => value / (base[index] ?? value)),
+      0.5,
+    ).toFixed(2)
+  }
+  console.log(`sallyport ÷ direct, p50: ${ratio('sallyport', 'direct')} (goal: at most 1.30)`)
+  console.log(`of which node ÷ direct: ${ratio('node', 'direct')}, sallyport ÷ node: ${ratio('sallyport', 'node')}\n`)
 }
 
 /** Runs one large request several times, and prints what it takes in the gateway. */
 async function load(what: string, lanes: readonly Lane[], run: (lane: Lane) => Promise<void>): Promise<void> {
   const seconds = new Map<string, number[]>(lanes.map(({ name }) => [name, []]))
-  const spent: number[] = []
-  const peaks: number[] = []
+  const spent = new Map<string, number[]>(lanes.map(({ name }) => [name, []]))
+  const peaks = new Map<string, number[]>(lanes.map(({ name }) => [name, []]))
   for (let index = -1; index < 3; index++) {
     for (const lane of lanes) {
-      const isGateway = lane.name === 'sallyport'
-      if (isGateway) forgetPeak(lane.pid)
+      const isOurs = lane.name === 'direct'
+      if (!isOurs) forgetPeak(lane.pid)
       const [before, cpu, started] = [memoryMiB(lane.pid, 'VmRSS'), cpuMs(lane.pid), performance.now()]
       await run(lane)
       if (index < 0) continue
       seconds.get(lane.name)?.push((performance.now() - started) / 1000)
-      if (!isGateway) continue
-      spent.push(cpuMs(lane.pid) - cpu)
-      peaks.push(memoryMiB(lane.pid, 'VmHWM') - before)
+      if (isOurs) continue
+      spent.get(lane.name)?.push(cpuMs(lane.pid) - cpu)
+      peaks.get(lane.name)?.push(memoryMiB(lane.pid, 'VmHWM') - before)
     }
   }
   const median = (name: string): number => percentile(seconds.get(name) ?? [], 0.5)
-  const [direct, governed] = [median('direct'), median('sallyport')]
-  console.log(
-    `${what}: direct ${direct.toFixed(2)} s, sallyport ${governed.toFixed(2)} s (${(governed / direct).toFixed(2)}×)`,
-  )
-  const [cpu, peak] = [percentile(spent, 0.5), Math.max(...peaks)]
-  console.log(`in the gateway: ${cpu.toFixed(0)} ms of CPU, ${peak.toFixed(0)} MiB above what it had before\n`)
+  const direct = median('direct')
+  console.log(`${what}: direct ${direct.toFixed(2)} s`)
+  for (const { name } of lanes.slice(1)) {
+    const [taken, cpu] = [median(name), percentile(spent.get(name) ?? [], 0.5)]
+    const peak = Math.max(...(peaks.get(name) ?? []))
+    console.log(
+      `${name.padEnd(10)} ${taken.toFixed(2)} s (${(taken / direct).toFixed(2)}×), ${cpu.toFixed(0)} ms of CPU, ${peak.toFixed(0)} MiB above what it had before`,
+    )
+  }
+  console.log('')
 }
 
 async function ask({ pool, prefix, token }: Lane, place: string) {
