@@ -4,6 +4,7 @@
  * @packageDocumentation
  */
 import { randomUUID } from 'node:crypto'
+import type { ExitChunk } from '../core/chunk.ts'
 import type { Call, Ending, Judged } from '../core/call.ts'
 import { type ErrorCode, SallyportError } from '../core/errors.ts'
 import type { Write } from '../store/store.ts'
@@ -195,23 +196,30 @@ async function settle(
   error: SallyportError | undefined,
   isStopped?: boolean,
 ): Promise<Ticket> {
-  const hasExit = kept.hasExit()
-  const state = settledState(hasExit, ending, error, isStopped)
+  const exit = kept.exit()
+  const state = settledState(exit, ending, error, isStopped)
   const until = desk.now() + desk.settings.resultMs
-  const outcome: Outcome = { at: desk.now(), ...(error !== undefined && { code: error.code, message: error.message }) }
+  const why = error ?? refusalOf(exit)
+  const outcome: Outcome = { at: desk.now(), ...(why !== undefined && { code: why.code, message: why.message }) }
   // What ran inside a transaction is nobody's to be shown again: no other call has its digest.
   const isKept = state === 'done' && inTransaction !== true
   const result = isKept ? { kept: await storeResult(desk, id, kept), until } : { kept: 'status' as const, until }
   return desk.tickets.change(id, (ticket) => {
-    const known = hasExit ? state : byProof(ticket, state)
+    const known = exit !== undefined ? state : byProof(ticket, state)
     if (!maySettle(ticket, desk.instance) || ticket.state === known) return ticket
     // It may still be rolled back: only the end of its transaction says whether it was done.
     if (known === 'done' && inTransaction === true && ticket.proof !== undefined) {
       return ticket.state === 'executing' ? { ...ticket, ranAt: desk.now() } : ticket
     }
-    const move = { at: desk.now(), by: 'gateway', ...(error !== undefined && { why: error.code }) }
+    const move = { at: desk.now(), by: 'gateway', ...(why !== undefined && { why: why.code }) }
     return moved(ticket, known, move, { outcome, ...(known === 'done' && { result }) })
   })
+}
+
+/** What a backend said no with, where that was its answer and no error of the call. */
+function refusalOf(exit: ExitChunk | undefined): SallyportError | undefined {
+  if (exit?.failed === undefined) return undefined
+  return new SallyportError('ERR_UPSTREAM_REJECTED', `The backend did not do it: it answered ${exit.status}.`)
 }
 
 /** What is known of a call without an end, where a proof comes before its effect: without the one, the other never came. */
@@ -268,13 +276,14 @@ const NO_EFFECT: ReadonlySet<ErrorCode> = new Set([
  * nothing of what the backend had done by then.
  */
 export function settledState(
-  hasExit: boolean,
+  exit: Pick<ExitChunk, 'failed'> | undefined,
   ending: Ending,
   error: SallyportError | undefined,
   isStopped = false,
 ): Settled {
   if (error?.code === 'ERR_OUTCOME_UNKNOWN' || error?.code === 'ERR_UPSTREAM_LOST') return 'outcome_unknown'
-  if (hasExit) return 'done'
+  if (exit?.failed !== undefined) return exit.failed === 'no_effect' ? 'failed' : 'outcome_unknown'
+  if (exit !== undefined) return 'done'
   if (error === undefined) return ending === 'done' ? 'done' : 'outcome_unknown'
   if (error.facts.noEffect === true || (!isStopped && NO_EFFECT.has(error.code))) return 'failed'
   return 'outcome_unknown'

@@ -1,12 +1,12 @@
-import type { Chunk } from '../core/chunk.ts'
+import type { Chunk, ExitChunk } from '../core/chunk.ts'
 import type { Judged } from '../core/call.ts'
 import { createHash } from 'node:crypto'
 
 /** Gathers the masked chunks of one execution, up to a bound. */
 export interface ResultKeeper {
   add(chunk: Chunk): void
-  /** Whether the backend said how the call ended. */
-  readonly hasExit: () => boolean
+  /** How it ended; `undefined` as long as the backend has not said so. */
+  readonly exit: () => ExitChunk | undefined
   /** The whole result, or only its exit when it was larger than the bound. */
   readonly taken: () => { readonly kept: 'full' | 'status'; readonly bytes: Uint8Array }
 }
@@ -15,19 +15,19 @@ export interface ResultKeeper {
 export function keepResult(bytesMax: number): ResultKeeper {
   let parts: string[] | undefined = []
   let bytes = 0
-  let exit: string | undefined
+  let exit: ExitChunk | undefined
   return {
     add(chunk) {
       const text = encode(chunk)
-      if (chunk.kind === 'exit') exit = text
+      if (chunk.kind === 'exit') exit = chunk
       bytes += Buffer.byteLength(text)
       if (bytes > bytesMax) parts = undefined
       parts?.push(text)
     },
-    hasExit: () => exit !== undefined,
+    exit: () => exit,
     taken: () => ({
       kept: parts === undefined ? 'status' : 'full',
-      bytes: Buffer.from(`[${(parts ?? (exit === undefined ? [] : [exit])).join(',')}]`),
+      bytes: Buffer.from(`[${(parts ?? (exit === undefined ? [] : [encode(exit)])).join(',')}]`),
     }),
   }
 }

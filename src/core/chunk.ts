@@ -68,6 +68,11 @@ export interface ExitChunk {
   readonly results?: readonly StatementResult[]
   /** How many values the detectors replaced, by detector. Filled in by `masking/`. */
   readonly masked?: Readonly<Record<string, number>>
+  /**
+   * Set where the backend's last word is that it did not do it: nothing of the call remains, or nobody can know. Left out,
+   * the call was done, whatever it says of it.
+   */
+  readonly failed?: 'no_effect' | 'unknown'
   /** Set when a stored result is shown again instead of running the call twice (C12). */
   readonly replayed?: boolean
 }

@@ -416,29 +416,32 @@ describe('C12: ticket, grant, claim', () => {
   })
 
   it.each([
-    [true, 'done', undefined, 'done'],
-    [true, 'abandoned', undefined, 'done'],
-    [true, 'failed', 'ERR_RECORDING_FAILED', 'done'],
-    [true, 'failed', 'ERR_UPSTREAM_LOST', 'outcome_unknown'],
-    [false, 'abandoned', undefined, 'outcome_unknown'],
-    [false, 'cancelled', undefined, 'outcome_unknown'],
-    [false, 'failed', 'ERR_UPSTREAM_LOST', 'outcome_unknown'],
-    [false, 'failed', 'ERR_OUTCOME_UNKNOWN', 'outcome_unknown'],
-    [false, 'failed', 'ERR_INTERNAL', 'outcome_unknown'],
-    [false, 'failed', 'ERR_TIMEOUT', 'outcome_unknown'],
-    [false, 'cancelled', 'ERR_CANCELLED', 'outcome_unknown'],
-    [false, 'failed', 'ERR_UPSTREAM_REJECTED', 'outcome_unknown'],
-    [false, 'failed', 'ERR_UPSTREAM_UNREACHABLE', 'failed'],
-    [false, 'failed', 'ERR_CREDENTIAL_MISSING', 'failed'],
-  ] as const)('C12: exit seen: %s, ending %s, error %s means %s', (hasExit, ending, code, state) => {
+    [{}, 'done', undefined, 'done'],
+    [{}, 'abandoned', undefined, 'done'],
+    [{ failed: 'no_effect' }, 'done', undefined, 'failed'],
+    [{ failed: 'unknown' }, 'done', undefined, 'outcome_unknown'],
+    [{ failed: 'no_effect' }, 'failed', 'ERR_UPSTREAM_LOST', 'outcome_unknown'],
+    [{}, 'failed', 'ERR_RECORDING_FAILED', 'done'],
+    [{}, 'failed', 'ERR_UPSTREAM_LOST', 'outcome_unknown'],
+    [undefined, 'abandoned', undefined, 'outcome_unknown'],
+    [undefined, 'cancelled', undefined, 'outcome_unknown'],
+    [undefined, 'failed', 'ERR_UPSTREAM_LOST', 'outcome_unknown'],
+    [undefined, 'failed', 'ERR_OUTCOME_UNKNOWN', 'outcome_unknown'],
+    [undefined, 'failed', 'ERR_INTERNAL', 'outcome_unknown'],
+    [undefined, 'failed', 'ERR_TIMEOUT', 'outcome_unknown'],
+    [undefined, 'cancelled', 'ERR_CANCELLED', 'outcome_unknown'],
+    [undefined, 'failed', 'ERR_UPSTREAM_REJECTED', 'outcome_unknown'],
+    [undefined, 'failed', 'ERR_UPSTREAM_UNREACHABLE', 'failed'],
+    [undefined, 'failed', 'ERR_CREDENTIAL_MISSING', 'failed'],
+  ] as const)('C12: exit %j, ending %s, error %s means %s', (exit, ending, code, state) => {
     const error = code === undefined ? undefined : new SallyportError(code, 'x')
-    expect(settledState(hasExit, ending, error)).toBe(state)
+    expect(settledState(exit, ending, error)).toBe(state)
   })
 
   it('C12: a call stopped by us counts as failed only when the protocol proved that nothing is left of it', () => {
     const proved = new SallyportError('ERR_TIMEOUT', 'x', { facts: { noEffect: true } })
-    expect(settledState(false, 'failed', proved)).toBe('failed')
-    expect(settledState(true, 'failed', proved)).toBe('done')
+    expect(settledState(undefined, 'failed', proved)).toBe('failed')
+    expect(settledState({}, 'failed', proved)).toBe('done')
   })
 })
 

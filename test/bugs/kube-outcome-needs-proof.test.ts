@@ -60,7 +60,7 @@ function upstreamTo(server: string, tls: object = {}, signal = ALIVE): Upstream 
   return { options, pools, login: { authorization: 'Bearer t' }, signal }
 }
 
-const settledBy = (error: unknown): string => settledState(false, 'failed', SallyportError.from(error))
+const settledBy = (error: unknown): string => settledState(undefined, 'failed', SallyportError.from(error))
 const failure = (work: Promise<unknown>): Promise<unknown> =>
   work.then(
     () => undefined,
@@ -133,7 +133,7 @@ describe('nothing came of', () => {
     const { url, seen } = await breaking()
     const error = await failure(send(DELETION, upstreamTo(url, {}, stop.signal)))
     expect(error).toMatchObject({ code: 'ERR_DENIED', message: 'Frozen.' })
-    expect(settledState(false, 'failed', SallyportError.from(error), true)).toBe('failed')
+    expect(settledState(undefined, 'failed', SallyportError.from(error), true)).toBe('failed')
     expect(seen).toEqual([])
   })
 

@@ -125,6 +125,34 @@ export function describeStrangers(world: () => KubeWorld): void {
       connection.close()
     })
 
+    it.each([
+      ['a body', EXEC, ['content-length: 5']],
+      ['ports in its query', `${EXEC.replace(/exec.*$/u, 'portforward')}?ports=80`, []],
+    ])('are refused streams with %s', async (_what, path, more) => {
+      const streams = path === EXEC ? 'v4.channel.k8s.io' : 'portforward.k8s.io'
+      const asked = ['connection: Upgrade', 'upgrade: SPDY/3.1', `x-stream-protocol-version: ${streams}`]
+      expect(await said(head(path, ...asked, ...more))).toMatch(/^HTTP\/1\.1 400 /u)
+    })
+
+    it('are not known by a token in a WebSocket protocol or the query, and neither reaches the server', async () => {
+      const token = Buffer.from(world().agent).toString('base64url')
+      const answer = await said([
+        `GET ${EXEC}&access_token=${world().agent} HTTP/1.1`,
+        'host: gateway',
+        'connection: Upgrade',
+        'upgrade: websocket',
+        'sec-websocket-version: 13',
+        'sec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==',
+        `sec-websocket-protocol: base64url.bearer.authorization.k8s.io.${token}, v5.channel.k8s.io`,
+      ])
+      expect(answer).toMatch(/^HTTP\/1\.1 401 /u)
+    })
+
+    it('speak HTTP/1.1 and nothing newer', async () => {
+      const answer = await said(['PRI * HTTP/2.0', '', 'SM'])
+      expect(answer).not.toMatch(/^HTTP\/[\d.]+ 2/u)
+    })
+
     it('forward nothing more once their token is revoked', async () => {
       const { id, token } = await world().operator.post<{ id: string; token: string }>('/v1/tokens', {
         principal: 'leaver',
@@ -144,12 +172,17 @@ export function describeStrangers(world: () => KubeWorld): void {
       const connection = new SpdyConnection(socket, 'client', () => undefined)
       void connection.run().catch(() => undefined)
       await world().operator.post(`/v1/tokens/${id}/revoke`)
+      // The recording has the length of what was refused so early, and why.
+      const refusals = (): number => world().recorded().split('"code":"ERR_UNAUTHENTICATED"').length
+      const before = refusals()
       const error = await connection.open({ streamtype: 'error', port: '80', requestid: '1' })
       await connection.open({ streamtype: 'data', port: '80', requestid: '1' })
       let text = ''
       for await (const piece of error.received) text += Buffer.from(piece).toString()
       expect(text).toContain('token')
       connection.close()
+      // Written before the client was told.
+      expect(refusals()).toBe(before + 1)
     })
 
     it('hold so many connections as streams and no more, and get them back', async () => {

@@ -167,6 +167,17 @@ spec:
     },
   )
 
+  it('C12: an approved change the server says no to has failed, and is not shown again as if it had been done', async () => {
+    const command = ['delete', 'deployment', 'nobody', '-n', 'shop', '--wait=false']
+    const ticketOf = ({ stderr }: { readonly stderr: string }): string =>
+      /Ticket: (\S+?)\./u.exec(stderr)?.[1] ?? stderr
+    const asked = ticketOf(await world.kubectl(command))
+    await world.approve(asked)
+    expect((await world.kubectl(command)).stderr).toMatch(/^Error from server \(NotFound\)/u)
+    expect(await world.operator.get<ShownTicket>(`/v1/approvals/${asked}`)).toMatchObject({ state: 'failed' })
+    expect(ticketOf(await world.kubectl(command))).not.toBe(asked)
+  })
+
   describeTyped(() => world, run)
   describeFiles(() => world, run)
   describeKinds(() => world, run)

@@ -19,6 +19,7 @@ import { CONTROL, controlFrame, numbers } from '../../src/protocols/kubernetes/s
 import { HeaderReader, HeaderWriter } from '../../src/protocols/kubernetes/streams/spdy-headers.ts'
 
 const PODS = '/api/v1/namespaces/web/pods'
+const LAST_APPLIED = 'kubectl.kubernetes.io/last-applied-configuration'
 const SECRETS = '/api/v1/namespaces/web/secrets'
 
 describe('a body', () => {
@@ -241,4 +242,52 @@ it('C10: an answer that is compressed although nobody asked for it is not passed
   const request = readRequest({ method: 'GET', path: `${PODS}/p/proxy/metrics` })
   await expect(send(request, upstream)).rejects.toMatchObject({ code: 'ERR_UPSTREAM_REJECTED' })
   expect(body.destroyed).toBe(true)
+})
+
+it.each([
+  ['binaryData', { binaryData: { key: 'aHVudGVyMg==' } }],
+  ['a copy of what was applied that is no JSON', { metadata: { annotations: { [LAST_APPLIED]: 'hunter2: {' } } }],
+])('C10: a Secret is shown without %s', (_what, fields) => {
+  const value = parseJson(JSON.stringify({ kind: 'Secret', ...fields }))?.value ?? null
+  const shown = writeJson(maskValue(value, { group: '', resource: 'secrets' }).value)
+  expect(shown).not.toMatch(/hunter2|aHVudGVyMg/u)
+})
+
+it('C10: a number in a cell is masked where its object masks it', () => {
+  const object = { kind: 'Vault', metadata: { name: 'v' }, spec: { token: '4711' } }
+  const table = { kind: 'Table', rows: [{ cells: ['v', 4711, 12], object }] }
+  const value = parseJson(JSON.stringify(table))?.value ?? null
+  const shown = writeJson(maskValue(value, { group: 'example.com', resource: 'vaults' }).value)
+  expect(shown).toContain('"cells":["v","***",12]')
+})
+
+it.each([
+  ['/api/v1//pods', 'without empty'],
+  ['/api//v1/pods', 'not a version|without empty'],
+  ['/api/v1/namespaces/web//pods', 'without empty'],
+  ['/api/v1/namespaces/web/pods//exec', 'without empty'],
+])('the path %s, which a proxy before the server may join, is refused', (path, why) => {
+  expect(() => readRequest({ method: 'GET', path })).toThrow(new RegExp(why, 'u'))
+})
+
+it.each(['exec', 'attach', 'portforward', 'proxy'])(
+  '%s of pods in a group with a name is not what pods have',
+  (sub) => {
+    const path = `/apis/example.com/v1/namespaces/web/pods/p/${sub}`
+    expect(readRequest({ method: 'GET', path }).verb).toBe('unknown')
+  },
+)
+
+it.each([
+  ['a key twice', 'a: 1\na: 2\n', /keys? (?:given )?twice/u],
+  ['a number nobody keeps', 'a: 9007199254740993\n', /kept exactly/u],
+  ['more than is read in no time', `a: ${'x'.repeat(300 * 1024)}`, /send JSON/u],
+])('YAML with %s is refused', (_what, text, why) => {
+  const written = { method: 'POST', path: PODS, contentType: 'application/yaml', body: Buffer.from(text) }
+  expect(() => readRequest(written)).toThrow(why)
+})
+
+it('a body in bytes that are no UTF-8 is refused', () => {
+  const body = Buffer.concat([Buffer.from('{"a":"'), Buffer.from([0xff]), Buffer.from('"}')])
+  expect(() => readRequest({ method: 'POST', path: PODS, contentType: 'application/json', body })).toThrow('UTF-8')
 })

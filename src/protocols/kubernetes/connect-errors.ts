@@ -1,3 +1,4 @@
+import type { ExitChunk } from '../../core/chunk.ts'
 import { SallyportError, type ErrorCode } from '../../core/errors.ts'
 
 interface Meaning {
@@ -43,6 +44,15 @@ export function mapError(error: unknown, signal: AbortSignal, isAnswered: boolea
   if (signal.aborted) return reasonOf(signal)
   const { code, message, isUnsent } = meaningOf(isOfConnection(error) ? '' : codeOf(error), isAnswered)
   return new SallyportError(code, message, { facts: isUnsent === true ? { noEffect: true } : {}, cause: error })
+}
+
+/**
+ * What an answer with an error says of the change that was asked for: the server refused it before it did any of it, or, of
+ * its own errors, nobody knows (RFC 9110, sections 15.5 and 15.6). Both doors settle their approvals by it.
+ */
+export function failureOf(status: number): Pick<ExitChunk, 'failed'> {
+  if (status < 400) return {}
+  return { failed: status < 500 ? 'no_effect' : 'unknown' }
 }
 
 function codeOf(error: unknown): string {

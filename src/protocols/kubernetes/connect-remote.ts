@@ -9,7 +9,7 @@ import type { Chunk } from '../../core/chunk.ts'
 import { SallyportError } from '../../core/errors.ts'
 import { isJsonObject, parseJson, type JsonValue } from '../../core/json.ts'
 import { sentTarget, type Upstream } from './connect-send.ts'
-import { mapError } from './connect-errors.ts'
+import { failureOf, mapError } from './connect-errors.ts'
 import type { StreamRefusal } from './connect-stream-types.ts'
 import { openPort, openStreams } from './connect-streams.ts'
 import { scrubMessage } from './mask-message.ts'
@@ -99,7 +99,7 @@ function* refused({ status, body }: StreamRefusal): Generator<Chunk> {
   const answer = { kind: 'Status', apiVersion: 'v1', metadata: {}, status: 'Failure', message: words, code: status }
   yield { kind: 'head', attributes: { ':status': String(status), 'content-type': 'application/json' } }
   yield { kind: 'data', channel: 'body', bytes: Buffer.from(JSON.stringify(answer), 'utf8') }
-  yield { kind: 'exit', status: String(status), truncated: false }
+  yield { kind: 'exit', status: String(status), truncated: false, ...failureOf(status) }
 }
 
 /** The exit code in the status that ends a stream. @throws SallyportError when there is none. */

@@ -1,5 +1,6 @@
 import { SallyportError } from '../../core/errors.ts'
 import { isJsonObject, type JsonValue } from '../../core/json.ts'
+import { failureOf } from './connect-errors.ts'
 import { scrubMessage } from './mask-message.ts'
 import type { KubeRequest } from './request.ts'
 
@@ -27,7 +28,9 @@ export class RefusedByServer extends SallyportError {
 
   constructor(status: number, message: string) {
     // Nothing was done: a server that cannot say so answers otherwise (RFC 9110, section 15.5).
-    super('ERR_UPSTREAM_REJECTED', message, { facts: status < 500 ? { noEffect: true } : {} })
+    super('ERR_UPSTREAM_REJECTED', message, {
+      facts: failureOf(status).failed === 'no_effect' ? { noEffect: true } : {},
+    })
     this.status = status
   }
 }

@@ -8,7 +8,7 @@ import type { Call, Permit } from '../../core/call.ts'
 import type { Chunk } from '../../core/chunk.ts'
 import { SallyportError } from '../../core/errors.ts'
 import { parseJson, writeJson } from '../../core/json.ts'
-import { mapError } from './connect-errors.ts'
+import { failureOf, mapError } from './connect-errors.ts'
 import { readGuard, sendGuarded } from './connect-guard.ts'
 import { send, wholeOf, type Answer, type Upstream } from './connect-send.ts'
 import { runRemote } from './connect-remote.ts'
@@ -229,6 +229,7 @@ function exit(status: number, isCut: boolean, masked = 0): Chunk {
     status: String(status),
     truncated: isCut,
     ...(isCut && { truncatedBy: 'bytes' as const }),
+    ...failureOf(status),
     ...(masked > 0 && { masked: { kubernetes: masked } }),
   }
 }

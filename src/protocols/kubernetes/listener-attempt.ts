@@ -39,22 +39,33 @@ const RUN = /^[A-Za-z0-9._:-]{1,128}$/u
 export class Attempt {
   readonly #request: IncomingMessage
   readonly #deps: AttemptDeps
+  readonly #url: string
   #principal: Principal | undefined
   #isCall = false
 
-  constructor(request: IncomingMessage, deps: AttemptDeps) {
+  /**
+   * @param within set for what is asked for in streams that are open: by whom, and what. A token may have ended since; the
+   * recording still knows whose streams they are.
+   */
+  constructor(
+    request: IncomingMessage,
+    deps: AttemptDeps,
+    within?: { readonly principal: Principal; readonly url: string },
+  ) {
     this.#request = request
     this.#deps = deps
+    this.#url = within?.url ?? request.url ?? ''
+    this.#principal = within?.principal
   }
 
   /** @throws SallyportError `ERR_UNAUTHENTICATED`, `ERR_INVALID_INPUT`, `ERR_UNKNOWN_TARGET` */
   async admit(): Promise<Known> {
-    const { rawHeaders, url = '' } = this.#request
+    const { rawHeaders } = this.#request
     // Nothing is said about a request before it is known who sends it.
     const principal = await this.#deps.authenticate(tokenIn(rawHeaders))
     this.#principal = principal
     checkFraming(rawHeaders)
-    const place = placeOf(url)
+    const place = placeOf(this.#url)
     const target = this.#deps.target(place.target)
     if (target?.protocol !== 'kubernetes') {
       throw new SallyportError('ERR_UNKNOWN_TARGET', 'There is no Kubernetes target of that name.')
@@ -83,14 +94,14 @@ export class Attempt {
    */
   async refused(error: SallyportError): Promise<SallyportError> {
     if (this.#isCall || this.#principal === undefined) return error
-    const { method = '', url = '' } = this.#request
-    const [, target] = /^\/([a-z0-9][a-z0-9._-]{0,62})(?:\/|$)/u.exec(url) ?? []
+    const { method = '' } = this.#request
+    const [, target] = /^\/([a-z0-9][a-z0-9._-]{0,62})(?:\/|$)/u.exec(this.#url) ?? []
     try {
       const { recording } = await this.join(this.#principal)
       await recording.refused({
         tool: KUBERNETES_TOOL,
         ...(target !== undefined && { target }),
-        payload: { method, path: url },
+        payload: { method, path: this.#url },
         error,
       })
       return error

@@ -6,7 +6,7 @@
 import type { Duplex } from 'node:stream'
 import { createWebSocketStream } from 'ws'
 import { SallyportError } from '../../core/errors.ts'
-import { payloadOf } from './listener-request.ts'
+import { payloadOf, withQuery } from './listener-request.ts'
 import { isSpdy, offeredVersions, upgradeToSpdy } from './listener-spdy.ts'
 import type { Upgrading } from './listener-upgrade.ts'
 import { isWebSocket, offeredProtocols, upgradeToWebSocket } from './listener-websocket.ts'
@@ -115,9 +115,9 @@ class Pairs {
 async function forward(upgrading: Upgrading, data: SpdyStream, error: SpdyStream, port: number): Promise<void> {
   const { request, rest } = upgrading
   try {
-    const call = await upgrading.call()
-    const path = `${rest}${rest.includes('?') ? '&' : '?'}ports=${port}`
-    const payload = payloadOf(request, 'GET', path, undefined)
+    const query = `ports=${port}`
+    const call = await upgrading.connection(query)
+    const payload = payloadOf(request, 'GET', withQuery(rest, query), undefined)
     for await (const chunk of upgrading.run({ ...call, payload, input: framed(data) })) {
       if (chunk.kind === 'head' && chunk.attributes?.[':status'] !== '101') throw refused(chunk.attributes)
       // Fail closed: what a limit cut must not end like what is complete.

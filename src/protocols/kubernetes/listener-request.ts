@@ -27,6 +27,11 @@ export function placeOf(url: string): Place {
   return { target, rest }
 }
 
+/** Adds to the query of a path. */
+export function withQuery(path: string, query: string): string {
+  return `${path}${path.includes('?') ? '&' : '?'}${query}`
+}
+
 /** What is judged, and all that is sent. @throws SallyportError `ERR_INVALID_INPUT` */
 export function payloadOf(
   request: IncomingMessage,

@@ -33,6 +33,8 @@ export interface Upgrading {
   run(call: Call): AsyncIterable<Chunk>
   /** Makes a call of this client on this target; it still lacks what is to be done. */
   call(): Promise<Omit<Call, 'payload'>>
+  /** Makes a call of one connection in streams that are open, for whoever the token belongs to by then. */
+  connection(query: string): Promise<Omit<Call, 'payload'>>
   readonly onFault: (error: SallyportError) => void
   /** Told of an answer that the API server gave instead of streams. */
   readonly onRefused: (answer: ErrorAnswer) => void

@@ -13,7 +13,7 @@ import type { ErrorAnswer, HeldFacts } from '../../core/http-error.ts'
 import { Attempt, KUBERNETES_TOOL, type AttemptDeps, type Known } from './listener-attempt.ts'
 import { writeAnswer } from './listener-answer.ts'
 import { statusOf } from './listener-errors.ts'
-import { bodyOf, payloadOf } from './listener-request.ts'
+import { bodyOf, payloadOf, withQuery } from './listener-request.ts'
 import { Refusals } from './listener-refusals.ts'
 import { Streaming } from './listener-streaming.ts'
 import { serveUpgrade, writeRaw } from './listener-upgrade.ts'
@@ -91,6 +91,22 @@ async function answer(request: IncomingMessage, response: ServerResponse, deps: 
   }
 }
 
+/** A call for one connection of a forwarding. What is refused before it is one is recorded like any other request. */
+async function connectionOf(
+  request: IncomingMessage,
+  { principal }: Known,
+  query: string,
+  deps: KubernetesListenerDeps,
+  signal: AbortSignal,
+): Promise<Omit<Call, 'payload'>> {
+  const attempt = new Attempt(request, deps, { principal, url: withQuery(request.url ?? '', query) })
+  try {
+    return await callOf(attempt, request, await attempt.admit(), deps, signal, () => undefined)
+  } catch (cause) {
+    throw await attempt.refused(SallyportError.from(cause))
+  }
+}
+
 /** Answers with a `Status`, or breaks the answer that was begun. */
 function refuse(request: IncomingMessage, response: ServerResponse, error: SallyportError, held?: HeldFacts): void {
   if (response.destroyed) return
@@ -142,9 +158,9 @@ async function upgrade(
       head,
       rest: known.rest,
       run: (call) => attempt.run(call),
+      call: () => callOf(attempt, request, known, deps, gone.signal, (facts) => void (held.now = facts)),
       // A forwarding makes calls for hours: each is made by whom the token belongs to then, if it still does.
-      call: async () =>
-        callOf(attempt, request, await attempt.admit(), deps, gone.signal, (facts) => void (held.now = facts)),
+      connection: (query) => connectionOf(request, known, query, deps, gone.signal),
       onFault: deps.onFault,
       onRefused: (answer) =>
         remember(answer, new SallyportError('ERR_UPSTREAM_REJECTED', 'The API server opened no streams.')),

@@ -1,0 +1,86 @@
+/** What the connector makes of answers that are long, odd or a refusal. No server: each answer is spelled out. */
+import { Duplex } from 'node:stream'
+import { describe, expect, it } from 'vitest'
+import type { Permit } from '../../src/core/call.ts'
+import type { Chunk } from '../../src/core/chunk.ts'
+import { acceptUnder, answered } from '../../src/protocols/kubernetes/connector.ts'
+import { wholeOf, type Answer, type Upstream } from '../../src/protocols/kubernetes/connect-send.ts'
+import { readRequest } from '../../src/protocols/kubernetes/read-request.ts'
+
+const PODS = '/api/v1/namespaces/web/pods'
+const ALIVE = new AbortController().signal
+
+function answerOf(body: string, statusCode = 200, type = 'application/json'): Answer {
+  const pieces = Duplex.from([Buffer.from(body)])
+  return { statusCode, headers: { 'content-type': type }, body: pieces } as unknown as Answer
+}
+
+async function chunksOf(answer: Answer, bytesMax: number, path = `${PODS}/p`): Promise<readonly Chunk[]> {
+  const request = readRequest({ method: 'GET', path })
+  const chunks: Chunk[] = []
+  for await (const chunk of answered(request, answer, bytesMax, { signal: ALIVE } as Upstream)) chunks.push(chunk)
+  return chunks
+}
+
+const textOf = (chunks: readonly Chunk[]): string =>
+  chunks.map((chunk) => ('bytes' in chunk ? Buffer.from(chunk.bytes).toString('utf8') : '')).join('')
+
+describe('an answer', () => {
+  it('is read up to its limit and no further', async () => {
+    await expect(wholeOf(answerOf('x'.repeat(101)), 100, ALIVE)).rejects.toMatchObject({ code: 'ERR_TOO_LARGE' })
+    expect((await wholeOf(answerOf('x'.repeat(100)), 100, ALIVE)).length).toBe(100)
+  })
+
+  it('that masks made longer than its limit is withheld whole', async () => {
+    const variable = { name: 'PASSWORD', value: 'x' }
+    const body = JSON.stringify({ kind: 'Pod', spec: { env: Array.from({ length: 5 }, () => variable) } })
+    const chunks = await chunksOf(answerOf(body), body.length)
+    expect(chunks.at(-1)).toMatchObject({ truncated: true })
+    expect(textOf(chunks)).toBe('')
+  })
+
+  it('that is text of a container is cut at its limit, and says so', async () => {
+    const chunks = await chunksOf(answerOf('0123456789', 200, 'text/plain'), 4, `${PODS}/p/log`)
+    expect(textOf(chunks)).toBe('0123')
+    expect(chunks.at(-1)).toMatchObject({ kind: 'exit', truncated: true, truncatedBy: 'bytes' })
+  })
+
+  it('that is a watch ends before the change that would pass its limit, and says so', async () => {
+    const change = '{"type":"ADDED","object":{"kind":"Pod"}}\n'
+    const chunks = await chunksOf(answerOf(change), change.length - 1, `${PODS}?watch=true`)
+    expect(textOf(chunks)).toBe('')
+    expect(chunks.at(-1)).toMatchObject({ kind: 'exit', truncated: true })
+  })
+
+  it('that is a sentence of an error quotes no object', async () => {
+    const said = 'error found in #10 byte of ...|"hunter2"|...'
+    const chunks = await chunksOf(answerOf(`cannot read it, ${said}`, 400, 'text/plain'), 1000)
+    expect(textOf(chunks)).toBe('cannot read it')
+  })
+
+  it.each([
+    [200, undefined],
+    [304, undefined],
+    [404, 'no_effect'],
+    [409, 'no_effect'],
+    [429, 'no_effect'],
+    [500, 'unknown'],
+    [504, 'unknown'],
+  ])('C12: of %i says of what was asked for: %s', async (status, failed) => {
+    const chunks = await chunksOf(answerOf('{"kind":"Status"}', status), 1000)
+    expect(chunks.at(-1)).toEqual({
+      kind: 'exit',
+      status: String(status),
+      truncated: false,
+      ...(failed !== undefined && { failed }),
+    })
+  })
+})
+
+it.each([
+  [[{ path: 'data.pin', transform: 'redact' }], 'application/json'],
+  [[], 'application/json;as=Table;v=v1;g=meta.k8s.io,application/json'],
+])('C10: a table is not asked for under masks of fields: %j', (fields, accept) => {
+  const request = readRequest({ method: 'GET', path: PODS, accept: 'application/json;as=Table;v=v1;g=meta.k8s.io' })
+  expect(acceptUnder(request, { obligations: { fields } } as unknown as Permit)).toBe(accept)
+})
