@@ -324,7 +324,7 @@ describe('C14: between the comparison and the statement, at READ COMMITTED', () 
         ])
         return isDone ? 'done' : waits.rowCount === 0 ? 'on its way' : 'waits'
       }
-      await expect.poll(where, { timeout: 30_000, interval: 20 }).not.toBe('on its way')
+      await expect.poll(where, { interval: 20 }).not.toBe('on its way')
       expect(await where()).toBe('waits')
       release()
       expect((await answer).codes).toEqual([])
@@ -612,10 +612,10 @@ describe.runIf(has('psql'))('C14: psql inside a transaction', () => {
       const psql = program('psql', ['-X', '-A', '-t', ...sql.flatMap((one) => ['-c', one])])
       const waiting = `SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'SafeSnapshot'`
       const waits = async (): Promise<number | null> => (await world.db.admin.query(waiting)).rowCount
-      await expect.poll(waits, { timeout: 30_000, interval: 20 }).toBe(1)
+      await expect.poll(waits, { interval: 20 }).toBe(1)
       psql.child.kill('SIGINT')
       expect(await psql.ended()).toContain('canceling statement due to user request')
-      await expect.poll(waits, { timeout: 30_000, interval: 20 }).toBe(0)
+      await expect.poll(waits, { interval: 20 }).toBe(0)
     } finally {
       await writer.end()
     }
