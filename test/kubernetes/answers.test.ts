@@ -4,6 +4,7 @@ import { describe, expect, it } from 'vitest'
 import type { Permit } from '../../src/core/call.ts'
 import type { Chunk } from '../../src/core/chunk.ts'
 import { acceptUnder, answered } from '../../src/protocols/kubernetes/connector.ts'
+import { refusalOf } from '../../src/protocols/kubernetes/connect-step.ts'
 import { wholeOf, type Answer, type Upstream } from '../../src/protocols/kubernetes/connect-send.ts'
 import { readRequest } from '../../src/protocols/kubernetes/read-request.ts'
 
@@ -74,6 +75,18 @@ describe('an answer', () => {
       truncated: false,
       ...(failed !== undefined && { failed }),
     })
+  })
+
+  it.each([
+    ['DELETE', PODS, 'a collection, where the first object that is refused is the answer of all'],
+    ['POST', `${PODS}/p/proxy/orders`, 'what stands behind a proxy, which means by it what it likes'],
+  ])('C12: of 4xx proves nothing of %s %s: %s', async (method, path) => {
+    const request = readRequest({ method, path })
+    const answer = answerOf('{"kind":"Status"}', 403)
+    const chunks: Chunk[] = []
+    for await (const chunk of answered(request, answer, 1000, { signal: ALIVE } as Upstream)) chunks.push(chunk)
+    expect(chunks.at(-1)).toMatchObject({ kind: 'exit', failed: 'unknown' })
+    expect(refusalOf(request, 403, undefined, '').facts).toEqual({})
   })
 })
 

@@ -1,5 +1,6 @@
 import type { ExitChunk } from '../../core/chunk.ts'
 import { SallyportError, type ErrorCode } from '../../core/errors.ts'
+import type { KubeRequest } from './request.ts'
 
 interface Meaning {
   readonly code: ErrorCode
@@ -47,12 +48,18 @@ export function mapError(error: unknown, signal: AbortSignal, isAnswered: boolea
 }
 
 /**
+ * Verbs whose refusal proves nothing. A collection is deleted one object after the other, and the first that is refused
+ * becomes the answer of all; what stands behind a proxy, or is not understood, answers by rules of its own.
+ */
+const MAY_BE_HALF_DONE: ReadonlySet<string> = new Set(['deletecollection', 'proxy', 'unknown'])
+
+/**
  * What an answer with an error says of the change that was asked for: the server refused it before it did any of it, or, of
  * its own errors, nobody knows (RFC 9110, sections 15.5 and 15.6). Both doors settle their approvals by it.
  */
-export function failureOf(status: number): Pick<ExitChunk, 'failed'> {
+export function failureOf(status: number, { verb }: Pick<KubeRequest, 'verb'>): Pick<ExitChunk, 'failed'> {
   if (status < 400) return {}
-  return { failed: status < 500 ? 'no_effect' : 'unknown' }
+  return { failed: status < 500 && !MAY_BE_HALF_DONE.has(verb) ? 'no_effect' : 'unknown' }
 }
 
 function codeOf(error: unknown): string {

@@ -32,7 +32,7 @@ export async function* runRemote(
   const typed = new Typed()
   const opened = await open(call, request, upstream, typed)
   if (opened.kind === 'refused') {
-    yield* refused(opened)
+    yield* refused(opened, request)
     return
   }
   try {
@@ -91,7 +91,7 @@ function chunkOf({ channel, bytes }: Frame, isForward: boolean): Chunk | undefin
   return { kind: 'data', channel: channel === STDOUT ? 'stdout' : 'stderr', bytes }
 }
 
-function* refused({ status, body }: StreamRefusal): Generator<Chunk> {
+function* refused({ status, body }: StreamRefusal, request: KubeRequest): Generator<Chunk> {
   const text = body.toString('utf8')
   const parsed = parseJson(text)
   const message = isJsonObject(parsed?.value) ? parsed.value.get('message') : text
@@ -99,7 +99,7 @@ function* refused({ status, body }: StreamRefusal): Generator<Chunk> {
   const answer = { kind: 'Status', apiVersion: 'v1', metadata: {}, status: 'Failure', message: words, code: status }
   yield { kind: 'head', attributes: { ':status': String(status), 'content-type': 'application/json' } }
   yield { kind: 'data', channel: 'body', bytes: Buffer.from(JSON.stringify(answer), 'utf8') }
-  yield { kind: 'exit', status: String(status), truncated: false, ...failureOf(status) }
+  yield { kind: 'exit', status: String(status), truncated: false, ...failureOf(status, request) }
 }
 
 /** The exit code in the status that ends a stream. @throws SallyportError when there is none. */

@@ -9,7 +9,7 @@ export type Step = (request: KubeRequest) => Promise<JsonValue>
 
 /** What the server said no with, as far as a caller may read it. */
 export function refusalOf(
-  request: Pick<KubeRequest, 'group' | 'resource'>,
+  request: Pick<KubeRequest, 'group' | 'resource' | 'verb'>,
   status: number,
   value: JsonValue | undefined,
   text: string,
@@ -19,17 +19,17 @@ export function refusalOf(
   const reason = isJsonObject(value) ? value.get('reason') : undefined
   const words = scrubMessage(typeof message === 'string' ? message : 'no reason was given', isSecret).slice(0, 1000)
   const named = typeof reason === 'string' && /^[A-Za-z]{1,40}$/u.test(reason) ? ` ${reason}` : ''
-  return new RefusedByServer(status, `The API server refused (${status}${named}): ${words}`)
+  return new RefusedByServer(status, request, `The API server refused (${status}${named}): ${words}`)
 }
 
 /** A refusal with the status it came with. Whoever loops over requests tells one from another by it. */
 export class RefusedByServer extends SallyportError {
   readonly status: number
 
-  constructor(status: number, message: string) {
+  constructor(status: number, request: Pick<KubeRequest, 'verb'>, message: string) {
     // Nothing was done: a server that cannot say so answers otherwise (RFC 9110, section 15.5).
     super('ERR_UPSTREAM_REJECTED', message, {
-      facts: failureOf(status).failed === 'no_effect' ? { noEffect: true } : {},
+      facts: failureOf(status, request).failed === 'no_effect' ? { noEffect: true } : {},
     })
     this.status = status
   }

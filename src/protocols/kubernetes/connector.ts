@@ -99,11 +99,11 @@ export async function* answered(
     head['content-type'] = 'application/x-ndjson'
   }
   yield { kind: 'head', attributes: head }
-  if (request.method === 'HEAD' || status === 204 || status === 304) yield exit(status, false)
+  if (request.method === 'HEAD' || status === 204 || status === 304) yield exit(request, status, false)
   else if (isFollowing) yield* frames(request, answer, bytesMax, status)
   else if (isOpaque(request) && status < 400) {
     // What a container wrote is text and has no fields, whichever door it leaves by.
-    yield* bytes(answer, request.verb === 'logs' ? 'stdout' : 'body', bytesMax, status)
+    yield* bytes(request, answer, bytesMax, status)
   } else yield* whole(request, answer, type, bytesMax, status, upstream)
 }
 
@@ -119,22 +119,23 @@ function isOpaque({ verb }: KubeRequest): boolean {
 }
 
 async function* bytes(
+  request: KubeRequest,
   answer: Answer,
-  channel: 'body' | 'stdout',
   bytesMax: number,
   status: number,
 ): AsyncGenerator<Chunk, void, undefined> {
+  const channel = request.verb === 'logs' ? 'stdout' : 'body'
   let left = bytesMax
   for await (const piece of answer.body as AsyncIterable<Buffer>) {
     const shown = piece.length > left ? piece.subarray(0, left) : piece
     left -= shown.length
     if (shown.length > 0) yield { kind: 'data', channel, bytes: shown }
     if (shown.length < piece.length) {
-      yield exit(status, true)
+      yield exit(request, status, true)
       return
     }
   }
-  yield exit(status, false)
+  yield exit(request, status, false)
 }
 
 async function* whole(
@@ -150,16 +151,16 @@ async function* whole(
   const masked = maskedBody(request, body, type, status)
   if (masked === undefined) {
     yield withheld('it is no JSON, and what cannot be read cannot be masked')
-    yield exit(status, true)
+    yield exit(request, status, true)
     return
   }
   if (masked.bytes.length > bytesMax) {
     yield withheld('it is longer than this call may read')
-    yield exit(status, true)
+    yield exit(request, status, true)
     return
   }
   if (masked.bytes.length > 0) yield { kind: 'data', channel: 'body', bytes: masked.bytes }
-  yield exit(status, false, masked.count)
+  yield exit(request, status, false, masked.count)
 }
 
 interface MaskedBody {
@@ -214,22 +215,22 @@ async function* frames(
     const shown = Buffer.from(lines, 'utf8')
     left -= shown.length
     if (left < 0) {
-      yield exit(status, true, count)
+      yield exit(request, status, true, count)
       return
     }
     if (shown.length > 0) yield { kind: 'data', channel: 'body', bytes: shown }
   }
   if (held > 0) throw new SallyportError('ERR_UPSTREAM_LOST', 'The watch broke in the middle of a change.')
-  yield exit(status, false, count)
+  yield exit(request, status, false, count)
 }
 
-function exit(status: number, isCut: boolean, masked = 0): Chunk {
+function exit(request: KubeRequest, status: number, isCut: boolean, masked = 0): Chunk {
   return {
     kind: 'exit',
     status: String(status),
     truncated: isCut,
     ...(isCut && { truncatedBy: 'bytes' as const }),
-    ...failureOf(status),
+    ...failureOf(status, request),
     ...(masked > 0 && { masked: { kubernetes: masked } }),
   }
 }
