@@ -23,6 +23,7 @@ const schema = (ssn: string): string => `
   INSERT INTO people VALUES (1, 'p', repeat('${ssn}', 3), now(), 'k');
   CREATE TABLE plain (id int PRIMARY KEY, note text);
   CREATE VIEW counted AS SELECT relname, n_tup_del FROM pg_stat_xact_user_tables;
+  CREATE VIEW locked AS SELECT relation, tuple FROM pg_locks;
   ANALYZE;`
 
 let world: Copies
@@ -58,6 +59,7 @@ describe('C9: what EXPLAIN and counters tell besides rows', () => {
     'SELECT heap_blks_hit FROM pg_statio_user_tables',
     `SELECT pg_stat_get_live_tuples('placed_a'::regclass)`,
     `SELECT pg_catalog.pg_stat_get_numscans('placed_a'::regclass)`,
+    `SELECT relation::regclass FROM pg_locks WHERE mode = 'SIReadLock'`,
     `SELECT pg_relation_size('placed_a')`,
     `SELECT pg_catalog.pg_total_relation_size(oid) FROM pg_class WHERE relname = 'placed_a'`,
     `SELECT pg_table_size('placed_a'), pg_indexes_size('placed_a')`,
@@ -82,8 +84,8 @@ describe('C9: what EXPLAIN and counters tell besides rows', () => {
     expect(other).toBe(one)
   })
 
-  it('refuses a view over counters', async () => {
-    expect(await world.ask('SELECT * FROM counted')).toEqual([
+  it.each(['counted', 'locked'])('refuses a view over what counts: %s', async (view) => {
+    expect(await world.ask(`SELECT * FROM ${view}`)).toEqual([
       'refused sql.view_over_mask',
       'refused sql.view_over_mask',
     ])

@@ -110,13 +110,13 @@ function refuseExplain({ explain, uses }: Findings, effects: Effects, masks: Bou
   }
 }
 
-/** Where a masked column decides in which partition a row is, the partition whose counters move, or that grows, tells it. */
+/** Where a masked column decides in which partition a row is, the partition whose counters move, that grows or has locks tells it. */
 function refuseCounters({ uses, readsCounters }: Findings, masks: BoundMasks): void {
   if (masks.pieces.size === 0) return
   if (!readsCounters && !uses.some(({ relation }) => relation.builtin && isCountersName(relation.name))) return
   refuse(
     'sql.mask.catalog',
-    'Counters and sizes of tables tell which partition a row is in, and a table of this database is partitioned by a masked column.',
+    'Counters, sizes and locks of tables tell which partition a row is in, and a table of this database is partitioned by a masked column.',
   )
 }
 

@@ -54,9 +54,12 @@ const SENSITIVE_ANYWHERE = new Set([
   'pg_buffercache',
 ])
 
-const COUNTERS = /^pg_stat(?:io)?_(?:xact_)?(?:all|sys|user)_(?:tables|indexes)$/u
+const COUNTERS = /^(?:pg_stat(?:io)?_(?:xact_)?(?:all|sys|user)_(?:tables|indexes)|pg_locks)$/u
 
-/** Whether a relation of PostgreSQL itself tells how many rows of each table were read and written, to the last one. */
+/**
+ * Whether a relation of PostgreSQL itself tells how many rows of each table were read and written, to the last one, or
+ * which: a serializable transaction holds a lock on each row it has read (PostgreSQL manual, pg_locks).
+ */
 export function isCountersName(name: string): boolean {
   return COUNTERS.test(name)
 }
