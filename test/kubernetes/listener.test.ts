@@ -87,7 +87,14 @@ describe('an answer at the door', () => {
     ['was cut', [OK, DATA, { kind: 'exit', status: '200', truncated: true }]],
     ['does not end', [OK, DATA]],
     ['has no head', [DATA, { kind: 'exit', status: '200', truncated: false }]],
-    ['was withheld', [OK, { kind: 'notice', severity: 'WARNING', text: 'It is withheld.' }]],
+    [
+      'was withheld',
+      [
+        OK,
+        { kind: 'notice', severity: 'WARNING', text: 'It is withheld.' },
+        { kind: 'exit', status: '200', truncated: false },
+      ],
+    ],
   ])('that %s is an error and begins nothing', async (_what, chunks) => {
     await expect(written(chunks)).rejects.toMatchObject({ code: 'ERR_UPSTREAM_REJECTED' })
   })
