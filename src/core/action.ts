@@ -79,6 +79,11 @@ export interface VerbSpec {
 export interface AttributeSpec {
   readonly type: AttributeType
   readonly summary: string
+  /**
+   * Another attribute, and its values under which this one stands for something nobody can read. Whatever a condition asks
+   * of it then fails, also whether it has a field.
+   */
+  readonly unreadableIf?: { readonly attribute: string; readonly is: readonly string[] }
 }
 
 /** Everything policies may say about one protocol, as data. Docs and validation are made from it. */

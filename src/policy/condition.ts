@@ -3,7 +3,7 @@ import { RE2JS } from 're2js'
 import { checkExpression, ConditionError, type Findings } from './condition-check.ts'
 import { renderKind, type CelKind } from './condition-types.ts'
 import { compileDirect } from './condition-direct.ts'
-import type { Facts } from './facts.ts'
+import { UNREADABLE_WHY, type Facts } from './facts.ts'
 
 /** Longer conditions are refused; the parser's cost grows faster than its input. */
 const CONDITION_LENGTH_MAX = 4000
@@ -95,6 +95,7 @@ function environmentFor(patterns: ReadonlySet<string>): typeof environment {
 /** Says why without quoting values: the evaluator puts what it could not convert into its messages. */
 function whyFailed(result: unknown, text: string): string {
   if (!(result instanceof Error)) return 'it is neither true nor false'
+  if (result.message === UNREADABLE_WHY) return UNREADABLE_WHY
   const field = /^field not found: (\w+)$/.exec(result.message)?.[1]
   if (field !== undefined && text.includes(field)) return `there is no "${field}" to read`
   if (result.message.startsWith('found no matching overload')) return 'a value has an unexpected type'

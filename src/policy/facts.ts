@@ -3,7 +3,7 @@
  *
  * @packageDocumentation
  */
-import { celList, celMap, type CelInput, type CelMap } from '@bufbuild/cel'
+import { celError, celList, celMap, type CelInput, type CelMap } from '@bufbuild/cel'
 import { timestampFromMs } from '@bufbuild/protobuf/wkt'
 import type { AttributeSpec, AttributeType, AttributeValue, Part, Resource } from '../core/action.ts'
 import { BOOL, DYN, kindOf, STRING, STRINGS, TIMESTAMP, type CelKind } from './condition-types.ts'
@@ -129,7 +129,8 @@ function bindRaw(facts: Record<string, CelInput>, name: string, list: readonly s
 
 /** The facts of one part over the shared ones; a text says what of the plan is malformed. */
 export function partFacts(part: Part, shared: Facts, vocabulary: Vocabulary): Facts | string {
-  const own = attributes(part.attributes, vocabulary.verbs.get(part.verb)?.attributes ?? {})
+  const specs = vocabulary.verbs.get(part.verb)?.attributes ?? {}
+  const own = attributes(part.attributes, specs)
   if (typeof own === 'string') return `${own} of ${part.verb}`
   const columns = part.resource.type === 'sql' ? (part.resource.columns ?? []) : []
   if (columns.length > LIST_LENGTH_MAX) return `columns of ${part.verb} are more than ${LIST_LENGTH_MAX}`
@@ -138,12 +139,31 @@ export function partFacts(part: Part, shared: Facts, vocabulary: Vocabulary): Fa
   own.set('columns', celList(columns))
   const facts = emptyFacts(shared)
   bind(facts, 'part', own)
+  // The evaluator says of null that it has no field, and a deny that hangs on `has(part.x.y)` would not deny.
+  for (const name of unreadable(part.attributes, specs)) facts[`part.${name}`] = UNREADABLE
   for (const [name, value] of Object.entries(part.attributes)) {
     if (own.has(name) && isStrings(value)) bindRaw(facts, `part.${name}`, value)
   }
   // Last, as above: no attribute may pass for the part's own columns.
   bindRaw(facts, 'part.columns', columns)
   return facts
+}
+
+/** Why a condition on what is unreadable fails. */
+export const UNREADABLE_WHY = 'it reads what cannot be read in exactly one way'
+
+/** The evaluator passes an error on as it does any value, though its types do not say so. */
+const UNREADABLE = celError(UNREADABLE_WHY) as unknown as CelInput
+
+/** Names of attributes that stand for what nobody can read. */
+function unreadable(
+  values: Readonly<Record<string, AttributeValue>>,
+  specs: Readonly<Record<string, AttributeSpec>>,
+): readonly string[] {
+  return Object.entries(specs).flatMap(([name, { unreadableIf }]) => {
+    const value = unreadableIf && values[unreadableIf.attribute]
+    return typeof value === 'string' && unreadableIf?.is.includes(value) === true ? [name] : []
+  })
 }
 
 function resourceText(resource: Resource): string {

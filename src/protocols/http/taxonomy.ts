@@ -32,6 +32,7 @@ const attributes: Readonly<Record<string, AttributeSpec>> = {
   body: {
     type: 'dyn',
     summary: 'The value of a JSON or form body; null otherwise, so that a condition on a field of it denies.',
+    unreadableIf: { attribute: 'body_kind', is: ['text', 'opaque'] },
   },
 }
 
