@@ -282,10 +282,15 @@ describe('policy', () => {
     await policy('')
     const { client } = await RawClient.login(world.wirePort, token)
     await client.say(parse('select count(*) from people', 'kept'), SYNC)
+    const again = async () => client.say(bind({ statement: 'kept' }), execute(), SYNC)
+    // From here on there are decisions about the very same plan to be remembered, of either policy.
+    expect((await again()).rows).toEqual([['2']])
     await policy('', RULES.replace('resources: [public.people]', 'resources: [public.nothing]'))
-    const heard = await client.say(bind({ statement: 'kept' }), execute(), SYNC)
+    const heard = await again()
     expect(heard).toMatchObject({ codes: ['42501'], rows: [] })
+    expect(heard.messages.join()).toContain('public.people')
     await policy('')
+    expect((await again()).rows).toEqual([['2']])
     client.end()
   })
 
