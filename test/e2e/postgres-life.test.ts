@@ -3,6 +3,9 @@
  * the gateway itself.
  */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { encodeBind } from '../../src/protocols/postgres/messages/bind.ts'
+import { SYNC } from '../../src/protocols/postgres/messages/control.ts'
+import { encodeExecute } from '../../src/protocols/postgres/messages/execute.ts'
 import { encodeParse } from '../../src/protocols/postgres/messages/parse.ts'
 import { encodeQuery } from '../../src/protocols/postgres/messages/query.ts'
 import { RawClient } from './raw-postgres.ts'
@@ -186,5 +189,37 @@ describe('a gateway that is told to end', () => {
     expect(await stopped).toBe(0)
     const { rows } = await world.db.admin.query('SELECT id FROM orders WHERE id > 1')
     expect(rows).toEqual([{ id: 9 }])
+  })
+
+  it('ends an open portal and undoes its transaction; a result nobody has read yet is whole or fails', async () => {
+    if (!world.isRunning()) await world.start()
+    const login = async (): Promise<RawClient> => (await RawClient.login(world.wirePort, token)).client
+    const [paging, slow] = [await login(), await login()]
+    await paging.say(query('begin'))
+    await paging.say(query('insert into orders values (11)'))
+    const page = await paging.say(
+      encodeParse({ name: '', sql: 'select n from generate_series(1, 3) n', paramTypes: [] }),
+      encodeBind({ portal: 'page', statement: '', paramFormats: [], params: [], resultFormats: [] }),
+      encodeExecute({ portal: 'page', rowsMax: 1 }),
+      SYNC,
+    )
+    expect(page.letters).toBe('12DsZ')
+    // More than the buffers on its way hold.
+    slow.socket.write(query("select repeat('x', 1000000) from generate_series(1, 30)"))
+    expect((await slow.hear((letter) => letter === 'T')).letters).toBe('T')
+    slow.socket.pause()
+    const stopped = world.stop()
+    expect((await paging.hear(() => false)).codes).toEqual(['57P01'])
+    slow.socket.resume()
+    const heard = await slow.hear(() => false)
+    // On a machine that stands still the time a statement may end in can be over: then it is not said to be complete.
+    if (heard.letters.includes('C')) expect(heard.rows).toHaveLength(30)
+    expect(await stopped).toBe(0)
+    await expect.poll(connected, HOPE).toBe(0)
+    const { rows } = await world.db.admin.query('SELECT id FROM orders WHERE id = 11')
+    expect(rows).toEqual([])
+    const { code, stdout } = await world.run(['recordings', 'verify'])
+    expect(code).toBe(0)
+    expect(stdout).not.toContain('still open')
   })
 })
