@@ -213,7 +213,8 @@ describe('a gateway that is told to end', () => {
     slow.socket.resume()
     const heard = await slow.hear(() => false)
     // On a machine that stands still the time a statement may end in can be over: then it is not said to be complete.
-    if (heard.letters.includes('C')) expect(heard.rows).toHaveLength(30)
+    const isCutUnsaid = heard.letters.includes('C') && heard.rows.length < 30
+    expect(isCutUnsaid).toBe(false)
     expect(await stopped).toBe(0)
     await expect.poll(connected, HOPE).toBe(0)
     const { rows } = await world.db.admin.query('SELECT id FROM orders WHERE id = 11')
