@@ -160,6 +160,7 @@ export class ClientSession {
     const { signal } = this.#session
     const end = (): void => {
       this.#client.interrupt()
+      this.#client.stopWaiting()
       this.#backend.stopAsking()
     }
     signal.addEventListener('abort', end)

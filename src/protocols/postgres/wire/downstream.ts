@@ -11,20 +11,25 @@ import { FrontendReader, type FrontendMessage } from '../messages/frontend.ts'
 const WAITING_BYTES_MAX = 256 * 1024
 /** With this much gathered, it is written. */
 const GATHERED_BYTES_MAX = 32 * 1024
+/** So long a client has for the last words, in milliseconds: whoever reads nothing more would keep its socket for good. */
+const LAST_WORDS_MS = 10_000
 
 /** One client. Whoever opened it closes it. */
 export class Downstream {
   readonly socket: Socket
   readonly #reader = new FrontendReader()
   readonly #gone = new AbortController()
+  readonly #lastWordsMs: number
+  readonly #hurried = new AbortController()
   #wake: (() => void) | undefined
   #out: Buffer[] = []
   #outBytes = 0
   #isPaused = false
   #isInterrupted = false
 
-  constructor(socket: Socket, rest: Buffer = Buffer.alloc(0)) {
+  constructor(socket: Socket, rest: Buffer = Buffer.alloc(0), lastWordsMs = LAST_WORDS_MS) {
     this.socket = socket
+    this.#lastWordsMs = lastWordsMs
     this.#reader.push(rest)
     socket.setNoDelay(true)
     socket.on('data', (piece: Buffer) => {
@@ -107,22 +112,35 @@ export class Downstream {
     return isTaken ? undefined : this.#drained()
   }
 
-  /** Writes what was gathered and closes. */
+  /** Waits no more, now or later, for a client that does not read: its session is to end. */
+  stopWaiting(): void {
+    this.#hurried.abort()
+  }
+
+  /** Writes what was gathered and closes, at the latest when the client has not read the last words for long. */
   end(): void {
+    this.stopWaiting()
     void this.flush()
-    this.socket.destroySoon()
+    const { socket } = this
+    if (socket.writableLength > 0) {
+      const late = setTimeout(() => socket.destroy(), this.#lastWordsMs).unref()
+      socket.once('close', () => clearTimeout(late))
+    }
+    socket.destroySoon()
     this.#leave()
   }
 
-  #drained(): Promise<void> {
+  #drained(): Promise<void> | undefined {
+    const ends = [this.#gone.signal, this.#hurried.signal]
+    if (ends.some((signal) => signal.aborted)) return undefined
     return new Promise((resolve) => {
       const done = (): void => {
         this.socket.off('drain', done)
-        this.#gone.signal.removeEventListener('abort', done)
+        for (const signal of ends) signal.removeEventListener('abort', done)
         resolve()
       }
       this.socket.on('drain', done)
-      this.#gone.signal.addEventListener('abort', done)
+      for (const signal of ends) signal.addEventListener('abort', done)
     })
   }
 
