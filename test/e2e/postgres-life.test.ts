@@ -2,6 +2,8 @@
  * How sessions of the PostgreSQL door end, and what they may cost: killed by an operator, out of time, too many, or with
  * the gateway itself.
  */
+import { readdir, readFile } from 'node:fs/promises'
+import path from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { encodeBind } from '../../src/protocols/postgres/messages/bind.ts'
 import { SYNC } from '../../src/protocols/postgres/messages/control.ts'
@@ -77,6 +79,16 @@ async function busy(): Promise<Listed[]> {
   return sessions.filter(({ door, calls }) => door === 'postgres' && calls.length > 0)
 }
 
+/** The last entry of a call of this session. */
+async function endOf(session: string): Promise<string | undefined> {
+  const dir = path.join(world.dir, 'recordings')
+  const names = await readdir(dir, { recursive: true })
+  const name = names.find((one) => one.includes(session) && one.endsWith('.jsonl'))
+  if (name === undefined) return undefined
+  const text = await readFile(path.join(dir, name), 'utf8')
+  return text.split('\n').find((line) => line.includes('"type":"end"'))
+}
+
 describe('an operator', () => {
   it('kills a session: its statement ends at the server, its client is told, others go on', async () => {
     const { client } = await RawClient.login(world.wirePort, token)
@@ -97,6 +109,22 @@ describe('an operator', () => {
     expect((await other.client.say(query('select id from orders'))).rows).toEqual([['1']])
     await expect.poll(busy, HOPE).toEqual([])
     other.client.end()
+  })
+
+  it('kills a session whose client reads nothing more', async () => {
+    const { client } = await RawClient.login(world.wirePort, token)
+    // More than the buffers on its way hold.
+    client.socket.write(query("select repeat('x', 1000000), 'unread' from generate_series(1, 60)"))
+    expect((await client.hear((letter) => letter === 'T')).letters).toBe('T')
+    client.socket.pause()
+    const [session] = await busy()
+    await world.operator.delete(`/v1/sessions/${session?.id ?? ''}`)
+    await expect.poll(() => running('unread'), HOPE).toBe(0)
+    await expect
+      .poll(async () => (await world.operator.get<{ sessions: readonly Listed[] }>('/v1/sessions')).sessions, HOPE)
+      .not.toContainEqual(expect.objectContaining({ id: session?.id }))
+    await expect.poll(() => endOf(session?.id ?? ''), HOPE).toMatch(/"ending":"cancelled".*ended by the operator/u)
+    client.socket.destroy()
   })
 
   it('kills a session that only waits, and what its transaction did is undone', async () => {
