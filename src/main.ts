@@ -121,6 +121,7 @@ export async function start(config: Config, options: StartOptions = {}): Promise
   const closers = createClosers((room, error) => log.error({ err: error, room }, 'a room did not close cleanly'))
   try {
     const building = await build(config, log, closers)
+    await warnOfCredentials(config, log)
     const doors = await openDoors(building, closers)
     log.info({ ...doors.urls, targets: config.targets.length }, 'the doors are open')
     return gatewayOf(building, doors, closers, options.drainMs ?? DRAIN_MS)
@@ -128,6 +129,14 @@ export async function start(config: Config, options: StartOptions = {}): Promise
     await closers.close()
     throw error
   }
+}
+
+/** Secrets may come later than the gateway, so one that is missing is said and stops nothing. */
+async function warnOfCredentials(config: Config, log: Log): Promise<void> {
+  const credentials = openCredentials(config)
+  const problems = await Promise.all(config.targets.map((target) => credentials.problem(target)))
+  for (const problem of problems)
+    if (problem !== undefined) log.warn({}, `${problem} Its calls fail until it is there.`)
 }
 
 /** Backend secrets of a configuration: read per use, kept nowhere. */

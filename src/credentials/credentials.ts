@@ -21,6 +21,12 @@ export interface Credentials {
    * @throws SallyportError `ERR_CREDENTIAL_MISSING`, naming where it was looked for and never what was found.
    */
   read(target: Target): Promise<Secret>
+
+  /**
+   * Looks whether the target's secret is where it should be, for a warning before anybody calls: the message `read` would
+   * throw, or `undefined`. A command is not run for it, because it may ask somebody or write a log.
+   */
+  problem(target: Target): Promise<string | undefined>
 }
 
 /**
@@ -41,6 +47,16 @@ export function createCredentials(
       const reading = await look(source, env)
       if ('missing' in reading) throw missing(target, reading.missing)
       return { ...(source.user !== undefined && { user: source.user }), value: reading.value }
+    },
+
+    async problem(target) {
+      if (sources.get(target.name)?.kind === 'exec') return undefined
+      try {
+        await this.read(target)
+        return undefined
+      } catch (error) {
+        return SallyportError.from(error).message
+      }
     },
   }
 }

@@ -36,7 +36,7 @@ export interface Rooms {
   /** The policy in force now; a snapshot, swapped whole on reload. */
   readonly policy: () => Policy
   readonly permits: Permits
-  readonly credentials: Credentials
+  readonly credentials: Pick<Credentials, 'read'>
   readonly masking: Masking
   /** Milliseconds since the epoch. */
   readonly now: () => number

@@ -1,4 +1,4 @@
-import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { chmodSync, existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { spawnSync } from 'node:child_process'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -58,6 +58,17 @@ describe('credentials', () => {
       user: 'agent',
       value: SECRET,
     })
+  })
+
+  it('says beforehand what is missing, and runs no command for that', async () => {
+    const marker = join(dir, 'ran')
+    const problems = (source: CredentialSource, env: NodeJS.ProcessEnv = {}) =>
+      createCredentials(new Map([['shop-db', source]]), env).problem(target)
+    expect(await problems({ kind: 'env', name: 'SHOP' })).toMatch(/target shop-db is missing: .*SHOP is not set/u)
+    expect(await problems({ kind: 'env', name: 'SHOP' }, { SHOP: SECRET })).toBeUndefined()
+    expect(await problems({ kind: 'file', path: join(dir, 'nowhere') })).toContain(join(dir, 'nowhere'))
+    expect(await problems(node(`require('fs').writeFileSync(${JSON.stringify(marker)}, '')`))).toBeUndefined()
+    expect(existsSync(marker)).toBe(false)
   })
 
   it('keeps nothing: the next use sees the new value', async () => {

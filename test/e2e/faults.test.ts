@@ -344,12 +344,17 @@ describe('faults', () => {
       await world.stop()
     })
 
-    it('a database that is not there: it starts, says so to who asks, and goes on', async () => {
+    it('a database that is not there, a password that is missing: it starts, says so, and goes on', async () => {
       await changed(
         'sallyport.yaml',
         (text) => text.replace(`port: ${world.db.port}`, 'port: 1'),
         async () => {
+          await rename(file('db.password'), file('elsewhere'))
           await world.start()
+          await expect
+            .poll(() => world.output)
+            .toMatch(/"level":"warn"[^\n]*target db is missing: [^\n]*db\.password[^\n]* Its calls fail until/u)
+          await rename(file('elsewhere'), file('db.password'))
           const answer = await query('SELECT 1')
           expect(answer.structuredContent).toMatchObject({ status: 'failed', code: 'ERR_UPSTREAM_UNREACHABLE' })
           expect(answer.structuredContent?.reason).toMatch(/target db cannot be reached; check "host" and "port"/u)
