@@ -11,27 +11,6 @@ import { isForwarded, type HeaderList } from './headers.ts'
 import type { HttpOptions } from './options.ts'
 import type { HttpPayload, Upgrade } from './request.ts'
 
-/** The first segment names the target; what follows is the service's, as it was written. */
-const PLACE = /^\/([a-z0-9][a-z0-9._-]{0,62})(\/[^#]*)?$/u
-
-/** Where a request goes. */
-export interface Place {
-  readonly target: string
-  /** With the query; at least a slash. */
-  readonly rest: string
-}
-
-/**
- * Reads the request target (RFC 9112, section 3.2) in its origin form.
- *
- * @throws SallyportError `ERR_INVALID_INPUT`
- */
-export function placeOf(url: string): Place {
-  const [whole, target = '', rest = '/'] = PLACE.exec(url) ?? []
-  if (whole === undefined) throw invalid('Write the path as /<target>/…, where <target> is the name of a target.')
-  return { target, rest }
-}
-
 /** The payload of a request without its body. @throws SallyportError `ERR_INVALID_INPUT` */
 export function payloadOf(request: IncomingMessage, rest: string, options: HttpOptions): HttpPayload {
   const headers = forwardedHeaders(request, options)

@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { durationMs, sizeBytes } from '../shared/measure.ts'
 import { isPlainAddress, parseRange, refuseAddress, type AddressRange } from './addresses.ts'
 import { neverForwarded } from './headers.ts'
 
@@ -36,8 +37,6 @@ export type HttpAuth =
   /** `prefix` stands before the secret, such as `Token `. */
   | { readonly kind: 'header'; readonly name: string; readonly prefix: string }
 
-const DURATION_UNITS_MS = { ms: 1, s: 1000, m: 60_000 } as const
-const SIZE_UNITS = { B: 1, KiB: 1024, MiB: 1024 ** 2, GiB: 1024 ** 3 } as const
 const MIB = 1024 ** 2
 
 /** A field name (RFC 9110, section 5.1), in the only case HTTP/2 has. */
@@ -81,10 +80,10 @@ export const httpSchema = z
     headers: z.record(headerName, headerValue).default({}),
     binary: z.enum(['refuse', 'allow']).default('refuse'),
     connections: z.int().min(1).max(1000).default(64),
-    connect_timeout: measure(DURATION_UNITS_MS, '10s').default(10_000),
-    response_timeout: measure(DURATION_UNITS_MS, '30s').default(30_000),
-    request_bytes: measure(SIZE_UNITS, '1MiB').default(MIB),
-    bytes: measure(SIZE_UNITS, '1MiB').default(MIB),
+    connect_timeout: durationMs('10s').default(10_000),
+    response_timeout: durationMs('30s').default(30_000),
+    request_bytes: sizeBytes('1MiB').default(MIB),
+    bytes: sizeBytes('1MiB').default(MIB),
   })
   .superRefine((target, context) => {
     const wrong = (path: string, message: string): void => context.addIssue({ code: 'custom', path: [path], message })
@@ -158,16 +157,4 @@ function problemOfBase(text: string, allowed: readonly AddressRange[]): string |
   const host = url.hostname.replace(/^\[|\]$/gu, '')
   const refused = isPlainAddress(host) ? refuseAddress(host, allowed) : undefined
   return refused === undefined ? undefined : `${host} ${refused}; add it to allow_addresses to mean it`
-}
-
-/** A positive number with a unit, as people write it: `10s`, `1MiB`. */
-function measure(units: Readonly<Record<string, number>>, example: string) {
-  const pattern = new RegExp(`^([1-9]\\d{0,8})(${Object.keys(units).join('|')})$`, 'u')
-  return z.string().transform((text, context): number => {
-    const [, digits = '', unit = ''] = pattern.exec(text) ?? []
-    const value = Number(digits) * (units[unit] ?? Number.NaN)
-    if (digits !== '' && value <= 0x7fff_ffff) return value
-    context.addIssue({ code: 'custom', message: `must be a number with a unit, such as ${example}` })
-    return z.NEVER
-  })
 }

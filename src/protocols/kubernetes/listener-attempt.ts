@@ -6,7 +6,7 @@ import { checkFraming, tokenIn } from '../../core/http-head.ts'
 import type { Principal } from '../../core/principal.ts'
 import type { Target } from '../../core/target.ts'
 import type { Sessions } from '../../gateway/sessions.ts'
-import { placeOf } from './listener-request.ts'
+import { placeOf } from '../shared/place.ts'
 
 /** What a request needs of the gateway to become a call. */
 export interface AttemptDeps {

@@ -10,23 +10,6 @@ import { headerValues } from '../../core/http-head.ts'
 import type { ApiPayload } from './payload.ts'
 import { BODY_BYTES_MAX } from './read-body.ts'
 
-/** The first segment names the target; what follows is the API's, as it was written. */
-const PLACE = /^\/([a-z0-9][a-z0-9._-]{0,62})(\/[^#]*)?$/u
-
-/** Where a request goes. */
-export interface Place {
-  readonly target: string
-  /** With the query; at least a slash. */
-  readonly rest: string
-}
-
-/** @throws SallyportError `ERR_INVALID_INPUT` */
-export function placeOf(url: string): Place {
-  const [whole, target = '', rest = '/'] = PLACE.exec(url) ?? []
-  if (whole === undefined) throw invalid('Write the path as /<target>/…, where <target> is the name of a target.')
-  return { target, rest }
-}
-
 /** Adds to the query of a path. */
 export function withQuery(path: string, query: string): string {
   return `${path}${path.includes('?') ? '&' : '?'}${query}`

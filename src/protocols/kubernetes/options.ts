@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { durationMs, sizeBytes } from '../shared/measure.ts'
 
 /** Settings of one Kubernetes target, complete. Holds no secret. */
 export interface KubeOptions {
@@ -17,9 +18,6 @@ export interface KubeOptions {
   readonly bytesMax: number
 }
 
-const DURATION_UNITS_MS = { ms: 1, s: 1000, m: 60_000 } as const
-const SIZE_UNITS = { B: 1, KiB: 1024, MiB: 1024 ** 2, GiB: 1024 ** 3 } as const
-
 /** The protocol's own keys of a target in the configuration. */
 export const kubernetesSchema = z
   .strictObject({
@@ -31,9 +29,9 @@ export const kubernetesSchema = z
       .regex(/^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/u, 'must be the name of a namespace')
       .default('default'),
     connections: z.int().min(1).max(10_000).default(256),
-    connect_timeout: measure(DURATION_UNITS_MS, '10s').default(10_000),
-    response_timeout: measure(DURATION_UNITS_MS, '60s').default(60_000),
-    bytes: measure(SIZE_UNITS, '32MiB').default(32 * 1024 ** 2),
+    connect_timeout: durationMs('10s').default(10_000),
+    response_timeout: durationMs('60s').default(60_000),
+    bytes: sizeBytes('32MiB').default(32 * 1024 ** 2),
   })
   .superRefine(({ server }, context) => {
     const problem = problemOf(server)
@@ -84,16 +82,4 @@ function problemOf(text: string): string | undefined {
   if (url.search !== '' || url.hash !== '') return 'must not have a query or a fragment'
   if (url.href !== text && url.href !== `${text}/`) return `is another spelling of ${url.href}; write that`
   return /%|\/\//u.test(url.pathname) ? 'must have a plain path' : undefined
-}
-
-/** A positive number with a unit, as people write it: `10s`, `1MiB`. */
-function measure(units: Readonly<Record<string, number>>, example: string) {
-  const pattern = new RegExp(`^([1-9]\\d{0,8})(${Object.keys(units).join('|')})$`, 'u')
-  return z.string().transform((text, context): number => {
-    const [, digits = '', unit = ''] = pattern.exec(text) ?? []
-    const value = Number(digits) * (units[unit] ?? Number.NaN)
-    if (digits !== '' && value <= 0x7fff_ffff) return value
-    context.addIssue({ code: 'custom', message: `must be a number with a unit, such as ${example}` })
-    return z.NEVER
-  })
 }

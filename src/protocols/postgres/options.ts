@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { durationMs, sizeBytes } from '../shared/measure.ts'
 
 /** Settings of one PostgreSQL target, complete. Holds no secret: user and password come as a `Secret`. */
 export interface PostgresOptions {
@@ -43,8 +44,6 @@ export type TlsOptions =
     }
   | { readonly mode: 'disable' }
 
-const DURATION_UNITS_MS = { ms: 1, s: 1000, m: 60_000 } as const
-const SIZE_UNITS = { B: 1, KiB: 1024, MiB: 1024 ** 2 } as const
 const ROWS_MAX_DEFAULT = 1000
 const BYTES_MAX_DEFAULT = 1024 ** 2
 
@@ -73,8 +72,8 @@ export const postgresSchema = z.strictObject({
     .max(20)
     .default(['public']),
   pool: z.int().min(1).max(200).default(10),
-  connect_timeout: measure(DURATION_UNITS_MS, '10s').default(10_000),
-  statement_timeout: measure(DURATION_UNITS_MS, '60s').default(60_000),
+  connect_timeout: durationMs('10s').default(10_000),
+  statement_timeout: durationMs('60s').default(60_000),
   masking: z.enum(['rewrite', 'enforced']).default('rewrite'),
   trusted_functions: z
     .array(word.regex(/^[^()]+\.[^()]+\([^()]*\)$/u, 'must be written schema.name(argtype,argtype)'))
@@ -86,7 +85,7 @@ export const postgresSchema = z.strictObject({
     .default([]),
   preview: z.enum(['rollback', 'off']).default('rollback'),
   rows: z.int().min(1).max(1_000_000).default(ROWS_MAX_DEFAULT),
-  bytes: measure(SIZE_UNITS, '1MiB').default(BYTES_MAX_DEFAULT),
+  bytes: sizeBytes('1MiB').default(BYTES_MAX_DEFAULT),
 })
 
 /** Completes what the schema checked. `resolvePath` makes a path of the configuration absolute. */
@@ -148,17 +147,4 @@ function tlsOf(tls: z.output<typeof postgresSchema>['tls'], resolvePath: (path: 
     ...(tls.ca !== undefined && { caFile: resolvePath(tls.ca) }),
     ...(tls.server_name !== undefined && { serverName: tls.server_name }),
   }
-}
-
-/** A positive number with a unit, as people write it: `10s`, `1MiB`. */
-function measure(units: Readonly<Record<string, number>>, example: string) {
-  const pattern = new RegExp(`^([1-9]\\d{0,8})(${Object.keys(units).join('|')})$`, 'u')
-  return z.string().transform((text, context): number => {
-    const [, digits = '', unit = ''] = pattern.exec(text) ?? []
-    const value = Number(digits) * (units[unit] ?? Number.NaN)
-    // PostgreSQL keeps times as 32-bit milliseconds.
-    if (digits !== '' && value <= 0x7fff_ffff) return value
-    context.addIssue({ code: 'custom', message: `must be a number with a unit, such as ${example}` })
-    return z.NEVER
-  })
 }

@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { durationMs, sizeBytes } from '../shared/measure.ts'
 
 /** Settings of one SSH target, complete. Holds no secret: password or key come as a `Secret`. */
 export interface SshOptions {
@@ -17,9 +18,6 @@ export interface SshOptions {
   readonly bytesMax?: number
 }
 
-const DURATION_UNITS_MS = { ms: 1, s: 1000, m: 60_000 } as const
-const SIZE_UNITS = { B: 1, KiB: 1024, MiB: 1024 ** 2, GiB: 1024 ** 3 } as const
-
 /** The protocol's own keys of a target in the configuration. */
 export const sshSchema = z.strictObject({
   host: z.string().regex(/^[A-Za-z0-9][A-Za-z0-9.:_-]{0,253}$/u, 'must be a host name or an address'),
@@ -36,8 +34,8 @@ export const sshSchema = z.strictObject({
     .string()
     .regex(/^\/(?:[A-Za-z0-9._-]+\/)*bash$/u, 'must be the path of bash at the target, such as /bin/bash')
     .default('/bin/bash'),
-  connect_timeout: measure(DURATION_UNITS_MS, '10s').default(10_000),
-  bytes: measure(SIZE_UNITS, '4MiB').optional(),
+  connect_timeout: durationMs('10s').default(10_000),
+  bytes: sizeBytes('4MiB').optional(),
 })
 
 /** Completes what the schema checked. */
@@ -67,14 +65,3 @@ export const SSH_SETTINGS = {
     return { options, endpoint: endpointOf(options) }
   },
 } as const
-
-function measure(units: Readonly<Record<string, number>>, example: string) {
-  const pattern = new RegExp(`^(\\d{1,9})(${Object.keys(units).join('|')})$`, 'u')
-  return z.string().transform((text, context): number => {
-    const [, digits = '', unit = ''] = pattern.exec(text) ?? []
-    const value = Number(digits) * (units[unit] ?? Number.NaN)
-    if (Number.isSafeInteger(value) && value > 0) return value
-    context.addIssue({ code: 'custom', message: `must be a positive number with a unit, such as ${example}` })
-    return z.NEVER
-  })
-}
