@@ -56,7 +56,7 @@ module.exports = {
     {
       name: 'secrets-are-read-by-gateway-and-main-only',
       severity: 'error',
-      from: { path: '^(src|tools)/', pathNot: '^src/(credentials|gateway)/|^src/(main|config)\\.ts$' },
+      from: { path: '^(src|tools)/', pathNot: '^src/(credentials|gateway)/|^src/(main|main-state|config)\\.ts$' },
       to: { path: '^src/credentials/', dependencyTypesNot: ['type-only'] },
     },
     {

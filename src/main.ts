@@ -7,40 +7,38 @@
  */
 import { randomUUID } from 'node:crypto'
 import { createApprovals, type ApprovalRoom } from './approval/create-approvals.ts'
-import type { ApprovalEvent } from './approval/desk.ts'
 import type { Ticket } from './approval/ticket.ts'
 import { createClosers, type Closers } from './closers.ts'
 import type { Config } from './config.ts'
-import { createControl, FREEZES, type Control } from './control/control.ts'
-import { POLICIES, sharePolicies, type SharedPolicies } from './control/policies.ts'
+import { createControl, type Control } from './control/control.ts'
+import { sharePolicies, type SharedPolicies } from './control/policies.ts'
 import type { Proven } from './core/call.ts'
-import { SallyportError } from './core/errors.ts'
-import { createCredentials, readSecret, type Credentials } from './credentials/credentials.ts'
+import { readSecret, type Credentials } from './credentials/credentials.ts'
 import type { SessionDesk } from './doors/admin/rooms.ts'
 import { openWebhook, type Webhook } from './doors/webhook/webhook.ts'
 import type { Rooms } from './gateway/gateway.ts'
-import { createPermits, type Permits } from './gateway/permits.ts'
+import { createPermits } from './gateway/permits.ts'
 import { createSessions, type Sessions } from './gateway/sessions.ts'
 import { createBrowserSessions, type BrowserSessions } from './identity/browser-sessions.ts'
-import { createIdentity, type Identity, type IdentityEvent } from './identity/identity.ts'
+import { createIdentity, type Identity } from './identity/identity.ts'
 import { classOf, knownOf } from './known.ts'
 import { createLimits, createSharedLimits } from './limits/limits.ts'
 import { createLoops } from './limits/loops.ts'
+import { endCredential, endUnstoppable, recheck } from './main-ends.ts'
 import { openProtocols } from './main-protocols.ts'
+import { recordApproval, recordIdentity, recover } from './main-records.ts'
+import { instanceOf, openCredentials, openStateOf, warnOfCredentials } from './main-state.ts'
 import { openDoors, type Doors } from './main-doors.ts'
 import { openSessionDesk } from './main-sessions.ts'
 import { WIRE_TOOLS } from './main-postgres.ts'
 import { KUBERNETES_TOOL } from './protocols/kubernetes/listener-attempt.ts'
 import { createMasking } from './masking/masking.ts'
-import { decide } from './policy/decide.ts'
 import type { Policy } from './policy/policy.ts'
 import { formatProblems } from './policy/problem.ts'
 import { watchPolicies, type PolicySource } from './policy/watch.ts'
 import type { PostgresProtocol } from './protocols/postgres/protocol.ts'
 import { createRecorder, type Recorder } from './recording/index.ts'
 import { elapsedClock } from './store/elapsed.ts'
-import { parseMaster, type Keys } from './store/keys.ts'
-import { openState, type State } from './store/state-dir.ts'
 import { createLog, type Log } from './telemetry/log.ts'
 import { createMetrics, type Metrics } from './telemetry/metrics.ts'
 import { createTraffic, type Traffic } from './traffic.ts'
@@ -99,14 +97,6 @@ export interface PolicyState {
   onLoad: (isGood: boolean) => void
 }
 
-/**
- * The name a gateway records under. It comes from its keys, so that two gateways with a state directory each never write
- * into one journal, although they may share a recordings directory.
- */
-export function instanceOf(keys: Keys): string {
-  return `gateway-${Buffer.from(keys.derive('instance')).toString('hex').slice(0, 12)}`
-}
-
 const DRAIN_MS = 10_000
 
 /**
@@ -129,48 +119,6 @@ export async function start(config: Config, options: StartOptions = {}): Promise
     await closers.close()
     throw error
   }
-}
-
-/** Secrets may come later than the gateway, so one that is missing is said and stops nothing. */
-async function warnOfCredentials(config: Config, log: Log): Promise<void> {
-  const credentials = openCredentials(config)
-  const problems = await Promise.all(config.targets.map((target) => credentials.problem(target)))
-  for (const problem of problems)
-    if (problem !== undefined) log.warn({}, `${problem} Its calls fail until it is there.`)
-}
-
-/** Backend secrets of a configuration: read per use, kept nowhere. */
-export function openCredentials(config: Config): Credentials {
-  return createCredentials(config.credentials)
-}
-
-/** Documents that every call may ask for and that change seldom. With a shared store they are read from memory. */
-const MIRRORED = ['tokens', FREEZES, POLICIES]
-
-/**
- * Opens the state of a gateway: in its directory, or in the store that the configuration says several instances share.
- *
- * @throws SallyportError `ERR_STATE_LOCKED`, `ERR_STORE_FAILED`, `ERR_CREDENTIAL_MISSING`, `ERR_CONFIG_INVALID`
- */
-export async function openStateOf(
-  { stateDir, store }: Config,
-  log: Log,
-  onLost: (isLost: boolean) => void = () => undefined,
-): Promise<State> {
-  if (store === undefined) return openState(stateDir)
-  const { address, staleMaxMs } = store
-  return openState(stateDir, Date.now, {
-    address,
-    staleMaxMs,
-    mirrored: MIRRORED,
-    password: () => readSecret('password of the shared store', store.password),
-    master: parseMaster(await readSecret('key of the shared store', store.key)),
-    onConnection({ isLost, error }) {
-      onLost(isLost)
-      if (isLost) log.error({ err: error }, 'the shared store does not answer; what needs it is denied until it does')
-      else log.warn({}, 'the shared store answers again')
-    },
-  })
 }
 
 /** Builds the rooms from the ground up: what keeps state first, what calls others last. */
@@ -389,97 +337,6 @@ async function outcomeOf(
   const protocol = protocols[target.protocol]
   if (protocol?.outcome === undefined) return 'unknown'
   return protocol.outcome(target, proof, await credentials.read(target), AbortSignal.timeout(OUTCOME_MS))
-}
-
-/** C2: what runs is decided again when the policy changes, and cancelled when it would not be let through now. */
-function recheck(policy: Policy, permits: Permits, now: () => number): void {
-  permits.recheck((call, judged) => {
-    const { principal, id, door, run } = call.session
-    return {
-      decision: decide(policy, {
-        principal,
-        target: call.target,
-        session: { id, door, ...(run !== undefined && { run }) },
-        action: judged.plan.action,
-        now: now(),
-      }),
-      masks: policy.masksFor(principal, call.target),
-    }
-  })
-}
-
-/**
- * While the shared store is away, no freeze, no end of a session and no other policy can reach what runs here. Fail
- * closed: after a while it is ended.
- */
-function endUnstoppable(permits: Permits, liveMaxMs: number): (isAway: boolean) => void {
-  const why = new SallyportError(
-    'ERR_STORE_FAILED',
-    'The call was ended, because its gateway could not reach its shared store for too long: nobody could have stopped it.',
-  )
-  let timer: NodeJS.Timeout | undefined
-  return (isAway) => {
-    clearInterval(timer)
-    if (isAway) timer = setInterval(() => permits.cancel(() => true, why), liveMaxMs).unref()
-  }
-}
-
-/** How long callers have to read why their calls ended, before their session ends too. */
-const LAST_WORDS_MS = 500
-
-/**
- * A token that was revoked or ran out ends what it started: its calls at once, its sessions when their callers could
- * read why. No door lets it begin anything in between, because each authenticates every request.
- */
-function endCredential(id: string, sessions: Sessions, permits: Permits): void {
-  const why = new SallyportError('ERR_UNAUTHENTICATED', 'The token of this call was revoked or has expired.')
-  permits.cancel(({ session }) => session.principal.credentialId === id, why)
-  setTimeout(() => {
-    permits.cancel(({ session }) => session.principal.credentialId === id, why)
-    void sessions.end(({ principal }) => principal.credentialId === id, why)
-  }, LAST_WORDS_MS).unref()
-}
-
-/** C16: what an earlier run left open is sealed before anything new is recorded. */
-async function recover(recorder: Recorder, log: Log): Promise<void> {
-  const { sealed, gaps } = await recorder.recover()
-  if (sealed.length > 0)
-    log.warn({ sessions: sealed.length }, 'an earlier run had crashed; its recordings are sealed now')
-  for (const { reason, file, message } of gaps) log.error({ reason, file }, `a recording is not as it was: ${message}`)
-}
-
-/** What happens to tokens is recorded before it takes effect. */
-export async function recordIdentity({ kind, by, token, outcome }: IdentityEvent, recorder: Recorder): Promise<void> {
-  await recorder.admin({
-    by: by?.id ?? 'host',
-    act: kind,
-    ...(token !== undefined && { subject: token.id }),
-    facts: {
-      outcome,
-      ...(by !== undefined && { owner: by.owner }),
-      ...(token !== undefined && {
-        principal: token.principal,
-        of: token.owner,
-        roles: token.roles,
-        groups: token.groups,
-      }),
-    },
-  })
-}
-
-/** Persons' acts are recorded before they take effect, whichever door they came through. */
-async function recordApproval(event: Exclude<ApprovalEvent, { kind: 'state' }>, recorder: Recorder): Promise<void> {
-  await recorder.admin({
-    by: event.by.id,
-    act: `approval.${event.kind}`,
-    subject: event.ticket,
-    facts: {
-      owner: event.by.owner,
-      what: event.what,
-      ...('why' in event && { why: event.why }),
-      ...('reason' in event && event.reason !== undefined && { reason: event.reason }),
-    },
-  })
 }
 
 /** How people elsewhere hear of tickets, when the configuration says where. */

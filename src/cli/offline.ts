@@ -8,7 +8,7 @@ import { judge } from '../gateway/gateway.ts'
 import { createMasking } from '../masking/masking.ts'
 import type { Policy } from '../policy/policy.ts'
 import { openProtocols } from '../main-protocols.ts'
-import { openCredentials } from '../main.ts'
+import { openCredentials } from '../main-state.ts'
 import { randomBytes, randomUUID } from 'node:crypto'
 import { toolNamed } from '../../tools/index.ts'
 

@@ -1,7 +1,7 @@
 import type { Config } from '../config.ts'
 import { SallyportError } from '../core/errors.ts'
 import type { Target } from '../core/target.ts'
-import { openCredentials } from '../main.ts'
+import { openCredentials } from '../main-state.ts'
 import type { Policy } from '../policy/policy.ts'
 import type { Problem } from '../policy/problem.ts'
 import { splitSqlName } from '../policy/sql-name.ts'

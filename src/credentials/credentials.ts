@@ -1,5 +1,5 @@
 /**
- * Backend secrets. Imported by value only from `gateway/`, `main.ts` and `config.ts`.
+ * Backend secrets. Imported by value only from `gateway/`, `main.ts`, `main-state.ts` and `config.ts`.
  *
  * A secret is read when it is used and kept nowhere here: rotating it needs no restart, and a heap dump of an idle
  * gateway holds none. What is never done: logging one, putting one into an error, or handing one to a shell.
