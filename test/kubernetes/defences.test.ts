@@ -1,6 +1,7 @@
 /** One test for each defence that no attack above would miss: what is refused because of it, and nothing else. */
 import { Duplex } from 'node:stream'
 import { gzipSync } from 'node:zlib'
+import { BinaryWriter, WireType } from '@bufbuild/protobuf/wire'
 import { describe, expect, it } from 'vitest'
 import { parseJson, writeJson } from '../../src/core/json.ts'
 import { readArgv } from '../../src/protocols/kubernetes/argv.ts'
@@ -12,6 +13,7 @@ import { maskValue } from '../../src/protocols/kubernetes/masks.ts'
 import { planApi } from '../../src/protocols/kubernetes/plan.ts'
 import { BODY_BYTES_MAX } from '../../src/protocols/kubernetes/read-body.ts'
 import { readRequest } from '../../src/protocols/kubernetes/read-request.ts'
+import { commandOf } from '../../src/protocols/kubernetes/tool.ts'
 import { CHANNEL } from '../../src/protocols/kubernetes/streams/channels.ts'
 import { Pieces } from '../../src/protocols/kubernetes/streams/pieces.ts'
 import { SpdyConnection } from '../../src/protocols/kubernetes/streams/spdy-connection.ts'
@@ -290,4 +292,43 @@ it.each([
 it('a body in bytes that are no UTF-8 is refused', () => {
   const body = Buffer.concat([Buffer.from('{"a":"'), Buffer.from([0xff]), Buffer.from('"}')])
   expect(() => readRequest({ method: 'POST', path: PODS, contentType: 'application/json', body })).toThrow('UTF-8')
+})
+
+describe('what goes on after an answer is refused with what to ask for instead', () => {
+  it.each([
+    ['watch', 'one answer: get again'],
+    ['wait', 'rollout_status'],
+    ['attach', 'attach through the Kubernetes door'],
+    ['port-forward', 'forward ports through the Kubernetes door'],
+    ['cp', 'copy through the Kubernetes door'],
+    ['edit', 'patch or apply'],
+    ['run', 'create with a manifest'],
+  ])('%s', async (verb, hint) => {
+    expect(() => readArgv([verb, 'pods'])).toThrow(hint)
+    const nothing = { findKind: async () => undefined, uidOf: async () => undefined, podsOf: async () => undefined }
+    await expect(commandOf({ verb }, 'web', nothing)).rejects.toThrow(hint)
+  })
+
+  it.each([
+    [['get', 'pods', '-w'], 'one answer: get again'],
+    [['get', 'pods', '--watch'], 'one answer: get again'],
+    [['logs', 'web', '--follow'], 'follow them through the Kubernetes door'],
+  ])('%j', (argv, hint) => expect(() => readArgv(argv)).toThrow(hint))
+})
+
+it('a body in protobuf is bounded by the JSON it becomes', () => {
+  // A byte that takes six characters in JSON.
+  const value = Buffer.alloc(BODY_BYTES_MAX / 5, 1)
+  const writer = new BinaryWriter().tag(2, WireType.LengthDelimited)
+  const entry = new BinaryWriter().tag(1, WireType.LengthDelimited).string('k')
+  const held = entry.tag(2, WireType.LengthDelimited).bytes(value).finish()
+  const type = new BinaryWriter().tag(1, WireType.LengthDelimited).string('v1')
+  const kind = type.tag(2, WireType.LengthDelimited).string('ConfigMap').finish()
+  const raw = writer.bytes(held).finish()
+  const envelope = new BinaryWriter().tag(1, WireType.LengthDelimited).bytes(kind)
+  const body = Buffer.concat([Buffer.from('k8s\0'), envelope.tag(2, WireType.LengthDelimited).bytes(raw).finish()])
+  const path = '/api/v1/namespaces/web/configmaps'
+  const written = { method: 'POST', path, contentType: 'application/vnd.kubernetes.protobuf', body }
+  expect(body.length).toBeLessThan(BODY_BYTES_MAX)
+  expect(() => readRequest(written)).toThrow(/As JSON the body has more than/u)
 })

@@ -5,6 +5,7 @@
  * @packageDocumentation
  */
 import { SallyportError } from '../../core/errors.ts'
+import { insteadOf } from './instead.ts'
 import type { ToolPayload } from './payload.ts'
 
 type Fields = { -readonly [key in keyof ToolPayload]?: ToolPayload[key] }
@@ -206,7 +207,9 @@ export function readArgv(argv: readonly string[]): ToolPayload {
   const name = isPair ? `${first} ${second}` : first
   if (BY_MANIFEST.has(name)) throw invalid(`${name} takes no argv here: give verb and manifest.`)
   const verb = Object.hasOwn(VERBS, name) ? VERBS[name] : undefined
-  if (verb === undefined) throw invalid(`This verb is none of ${Object.keys(VERBS).join(', ')}, create, apply.`)
+  if (verb === undefined) {
+    throw invalid(`This verb is none of ${Object.keys(VERBS).join(', ')}, create, apply.${insteadOf(name)}`)
+  }
   const fields: Fields = {}
   const rest = takeFlags(words.slice(isPair ? 2 : 1), verb, fields, name === 'exec')
   verb.words(rest, fields)
@@ -259,8 +262,10 @@ function flagOf(word: string, verb: Verb): { readonly flag: Flag; readonly value
     )
   }
   const flag = known.find((one) => (long === undefined ? one.short === short : one.name === long))
-  if (flag === undefined)
-    throw invalid(`${long === undefined ? `-${given}` : `--${given}`} is not known for this verb.`)
+  if (flag === undefined) {
+    const instead = insteadOf(given === 'w' ? 'watch' : given)
+    throw invalid(`${long === undefined ? `-${given}` : `--${given}`} is not known for this verb.${instead}`)
+  }
   return { flag, ...(value !== undefined && { value }) }
 }
 

@@ -76,6 +76,8 @@ class Pairs {
   readonly #upgrading: Upgrading
   readonly #waiting = new Map<string, SpdyStream>()
   readonly #running = new Set<Promise<void>>()
+  /** Set once the token of these streams has ended. */
+  #isOver = false
 
   constructor(upgrading: Upgrading) {
     this.#upgrading = upgrading
@@ -84,8 +86,10 @@ class Pairs {
   take(stream: SpdyStream): void {
     const { streamtype: type, requestid: id = '', port = '' } = stream.headers
     const other = this.#waiting.get(id)
+    // Whoever may open nothing any more fills no recording with tries: one of them told what there is to tell.
+    const isClosed = this.#isOver || this.#running.size >= CONNECTIONS_MAX
     const isPort = /^[1-9]\d{0,4}$/u.test(port) && Number(port) <= 65_535
-    if (!isPort || (type !== 'error' && type !== 'data') || this.#running.size >= CONNECTIONS_MAX) {
+    if (!isPort || (type !== 'error' && type !== 'data') || isClosed) {
       void stream.reset().catch(() => undefined)
       return
     }
@@ -102,8 +106,16 @@ class Pairs {
       return
     }
     const [data, error] = type === 'data' ? [stream, other] : [other, stream]
-    const running = forward(this.#upgrading, data, error, Number(port)).finally(() => this.#running.delete(running))
+    const running = this.#forward(data, error, Number(port)).finally(() => this.#running.delete(running))
     this.#running.add(running)
+  }
+
+  async #forward(data: SpdyStream, error: SpdyStream, port: number): Promise<void> {
+    const failed = await forward(this.#upgrading, data, error, port)
+    if (failed?.code !== 'ERR_UNAUTHENTICATED') return
+    // The error has been written: what is behind it is the end of all these streams.
+    this.#isOver = true
+    await this.connection?.end()
   }
 
   async ended(): Promise<void> {
@@ -111,8 +123,13 @@ class Pairs {
   }
 }
 
-/** Forwards one connection. Never rejects: what goes wrong is said on its error stream. */
-async function forward(upgrading: Upgrading, data: SpdyStream, error: SpdyStream, port: number): Promise<void> {
+/** Forwards one connection, and returns what went wrong with it, which its error stream was told. Never rejects. */
+async function forward(
+  upgrading: Upgrading,
+  data: SpdyStream,
+  error: SpdyStream,
+  port: number,
+): Promise<SallyportError | undefined> {
   const { request, rest } = upgrading
   try {
     const query = `ports=${port}`
@@ -127,11 +144,13 @@ async function forward(upgrading: Upgrading, data: SpdyStream, error: SpdyStream
       if (frame?.channel === DATA) await data.write(frame.bytes)
       else if (frame?.channel === ERROR) await error.write(frame.bytes)
     }
+    return undefined
   } catch (cause) {
     const failed = SallyportError.from(cause)
     if (failed.code === 'ERR_INTERNAL') upgrading.onFault(failed)
     await error.write(Buffer.from(said(failed))).catch(() => undefined)
     await data.reset().catch(() => undefined)
+    return failed
   } finally {
     await data.end().catch(() => undefined)
     await error.end().catch(() => undefined)

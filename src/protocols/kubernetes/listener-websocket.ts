@@ -79,13 +79,17 @@ export function acceptWebSocket(
 
 function overWebSocket(socket: WebSocket, input: Pieces, read: KubeRequest): AcceptRemote {
   socket.on('error', () => undefined)
+  let isViolated = false
   socket.on('message', (data: Buffer) => {
-    const frame = readFrame(data)
+    const frame = isViolated ? undefined : readFrame(data)
     if (frame === undefined) return
     socket.pause()
     takeInput(frame, input, read).then(
       () => socket.resume(),
-      () => socket.close(POLICY_VIOLATION),
+      () => {
+        isViolated = true
+        void closed(socket, POLICY_VIOLATION)
+      },
     )
   })
   socket.once('close', () => input.end())
@@ -100,6 +104,8 @@ function overWebSocket(socket: WebSocket, input: Pieces, read: KubeRequest): Acc
   }
 }
 
+/** Why a WebSocket is closed (RFC 6455, section 7.4.1). */
+const NORMAL = 1000
 const POLICY_VIOLATION = 1008
 
 /** Sends a message; resolves when it is on its way. */
@@ -112,7 +118,7 @@ export function sent(socket: WebSocket, message: Uint8Array): Promise<void> {
   })
 }
 
-async function closed(socket: WebSocket): Promise<void> {
+async function closed(socket: WebSocket, code = NORMAL): Promise<void> {
   await new Promise<void>((resolve) => {
     const timer = setTimeout(() => socket.terminate(), CLOSE_MS)
     timer.unref()
@@ -120,7 +126,8 @@ async function closed(socket: WebSocket): Promise<void> {
       clearTimeout(timer)
       resolve()
     })
-    socket.close(1000)
+    socket.close(code)
+    // Paused it would not read that the client closes as well.
     socket.resume()
   })
 }

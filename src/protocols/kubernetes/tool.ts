@@ -7,6 +7,7 @@
 import { SallyportError } from '../../core/errors.ts'
 import { isJsonObject, writeJson, type JsonValue } from '../../core/json.ts'
 import { sortPods, type DrainChoice, type Pod } from './drain-pods.ts'
+import { insteadOf } from './instead.ts'
 import { kindNamed, kindOfManifest, type FindKind, type KubeKind } from './kinds.ts'
 import type { ToolPayload } from './payload.ts'
 import { jsonFrom, readYaml } from './read-body.ts'
@@ -71,19 +72,6 @@ const COMMANDS = {
   can_i: canI,
 } as const satisfies Readonly<Record<string, (input: Input, at: Site) => Promise<Partial<ToolCommand>>>>
 
-/** What to ask for in place of what goes on after an answer, or needs a connection of one's own. */
-const INSTEAD: Readonly<Record<string, string>> = {
-  watch: 'A call has one answer: get again, or ask for rollout_status.',
-  wait: 'A call has one answer: get again, or ask for rollout_status.',
-  attach: 'A call has no streams: read logs, or run exec; attach through the Kubernetes door.',
-  port_forward: 'A call has no streams: forward ports through the Kubernetes door.',
-  cp: 'A call has no streams: copy through the Kubernetes door.',
-  edit: 'Use patch or apply.',
-  replace: 'Use patch or apply.',
-  run: 'Use create with a manifest.',
-  expose: 'Use create with a manifest.',
-}
-
 /** Verbs of the tool. */
 export const TOOL_VERBS: readonly string[] = Object.keys(COMMANDS)
 
@@ -101,8 +89,7 @@ export async function commandOf(input: Input, namespace: string, lookups: Lookup
   const verb = input.verb.replaceAll('-', '_')
   const build = Object.hasOwn(COMMANDS, verb) ? COMMANDS[verb as keyof typeof COMMANDS] : undefined
   if (build === undefined) {
-    const instead = Object.hasOwn(INSTEAD, verb) ? ` ${INSTEAD[verb] ?? ''}` : ''
-    throw invalid(`The verb is none of ${TOOL_VERBS.join(', ')}.${instead}`)
+    throw invalid(`The verb is none of ${TOOL_VERBS.join(', ')}.${insteadOf(verb)}`)
   }
   const { namespace: named, all_namespaces: isEverywhere } = input
   if (named !== undefined && isEverywhere === true) throw invalid('Give either namespace or all_namespaces.')

@@ -6,7 +6,6 @@
  *
  * @packageDocumentation
  */
-import { once } from 'node:events'
 import type { Duplex } from 'node:stream'
 import { SallyportError } from '../../../core/errors.ts'
 import { CONTROL, controlFrame, dataHead, FLAG_FIN, FrameReader, numbers, type SpdyFrame } from './spdy-frames.ts'
@@ -81,16 +80,9 @@ export class SpdyConnection {
     if (this.#socket.destroyed) return
     const timer = setTimeout(() => this.#socket.destroy(), LINGER_MS)
     timer.unref()
-    try {
-      const finished = this.#socket.writableFinished ? undefined : once(this.#socket, 'finish')
-      this.#socket.end()
-      await finished
-    } catch {
-      // It broke meanwhile; then nothing is left to be ended.
-    } finally {
-      clearTimeout(timer)
-      this.close()
-    }
+    await left(this.#socket)
+    clearTimeout(timer)
+    this.close()
   }
 
   close(why: SallyportError = lost()): void {
@@ -192,6 +184,16 @@ async function drained(socket: Duplex): Promise<void> {
     if (socket.destroyed) over()
   })
   if (socket.destroyed) throw lost()
+}
+
+/** Ends a socket, and waits until what was written has left it or never will. */
+async function left(socket: Duplex): Promise<void> {
+  await new Promise<void>((resolve) => {
+    // A socket that breaks, or whose other side reads nothing more, closes without having finished.
+    socket.once('finish', resolve).once('close', resolve)
+    socket.end()
+    if (socket.writableFinished || socket.destroyed) resolve()
+  })
 }
 
 function lost(cause?: unknown): SallyportError {
