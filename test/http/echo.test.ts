@@ -50,6 +50,36 @@ describe('a secret in an answer', () => {
     )
   })
 
+  it.each([
+    ['as it is', `k'"<&>/(é)+=`],
+    ['in JSON', `k'\\"<&>/(é)+=`],
+    ['in JSON of PHP', `k'\\"<&>\\/(é)+=`],
+    ['in JSON of Go', `k'\\"\\u003c\\u0026\\u003e/(é)+=`],
+    ['in JSON of Python', `k'\\"<&>/(\\u00e9)+=`],
+    [
+      'in JavaScript, escaped throughout',
+      String.raw`\u006b\u0027\u0022\u003c\u0026\u003e\u002f\u0028\u00e9\u0029\u002b\u003d`,
+    ],
+    ['in HTML', `k'&quot;&lt;&amp;&gt;/(é)+=`],
+    ['in HTML of PHP', `k&#39;&quot;&lt;&amp;&gt;/(é)+=`],
+    ['in HTML of Python', `k&#x27;&quot;&lt;&amp;&gt;/(é)+=`],
+    ['in XML', `k&apos;&quot;&lt;&amp;&gt;/(é)+=`],
+    ['in HTML of Go', `k&#39;&#34;&lt;&amp;&gt;/(é)+=`],
+    ['in HTML, by number', `k&#39;&#34;&#60;&#38;&#62;/(é)+=`],
+    ['in a URL', `k'%22%3C%26%3E%2F(%C3%A9)%2B%3D`],
+    ['in a URL of Python', `k'%22%3C%26%3E/(%C3%A9)%2B%3D`],
+    ['in a URL as RFC 3986 has it', `k%27%22%3C%26%3E%2F%28%C3%A9%29%2B%3D`],
+    ['in a form', `k%27%22%3C%26%3E%2F%28%C3%A9%29%2B%3D`],
+    ['in a URL, escaped throughout', `%6b%27%22%3c%26%3e%2f%28%c3%a9%29%2b%3d`],
+    ['backwards', `=+)é(/>&<"'k`],
+    ['in hexadecimal', Buffer.from(`k'"<&>/(é)+=`).toString('hex')],
+  ])('is replaced %s', (_, form) => {
+    const shown = createEchoFilter([`k'"<&>/(é)+=`])
+      ?.whole(Buffer.from(`(${form})`))
+      .toString()
+    expect(shown).toBe(`(${ECHO_PLACEHOLDER})`)
+  })
+
   it('changes nothing where it does not stand, and holds back nothing at the end', () => {
     fc.assert(
       fc.property(

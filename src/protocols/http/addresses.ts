@@ -73,19 +73,6 @@ export function isPlainAddress(text: string): boolean {
  * @param allowed ranges an operator named for this target. Without any, only public unicast addresses may be reached.
  */
 export function refuseAddress(text: string, allowed: readonly AddressRange[]): string | undefined {
-  const known = judged.get(allowed) ?? new Map<string, string | undefined>()
-  if (known.has(text)) return known.get(text)
-  const why = judgeAddress(text, allowed)
-  if (known.size >= JUDGED_MAX) known.clear()
-  judged.set(allowed, known.set(text, why))
-  return why
-}
-
-/** What was said of addresses, by the ranges it was said under: a service has few, and each request asks. */
-const judged = new WeakMap<readonly AddressRange[], Map<string, string | undefined>>()
-const JUDGED_MAX = 1000
-
-function judgeAddress(text: string, allowed: readonly AddressRange[]): string | undefined {
   // Fail closed: what is no plain address cannot be judged as one.
   if (!isPlainAddress(text)) return 'is not an IP address'
   // An IPv4 address inside an IPv6 one is the same host.

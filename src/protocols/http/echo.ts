@@ -87,24 +87,49 @@ export class EchoFilters {
 function encodings(secret: string): readonly string[] {
   const bytes = Buffer.from(secret, 'utf8')
   const json = JSON.stringify(secret).slice(1, -1)
-  const escaped = Array.from(secret, (sign) => `\\u${sign.charCodeAt(0).toString(16).padStart(4, '0')}`).join('')
-  const html = secret.replace(/[&<>"']/gu, (sign) => `&#${sign.charCodeAt(0)};`)
-  const named = secret
-    .replaceAll('&', '&amp;')
-    .replaceAll('<', '&lt;')
-    .replaceAll('>', '&gt;')
-    .replaceAll('"', '&quot;')
+  const escaped = secret.replace(/[^]/g, unicodeEscape)
+  // Encoders for pages write signs of HTML in JSON so; Go's does it always.
+  const jsonInHtml = json.replace(/[&<>]/gu, unicodeEscape)
+  const url = encodeURIComponent(secret)
   return [
     bytes.toString('latin1'),
     bytes.toString('hex'),
-    encodeURIComponent(secret),
+    url,
+    // Python's `quote` leaves slashes, RFC 3986 also wants what JavaScript leaves.
+    url.replaceAll('%2F', '/'),
+    url.replace(/[!'()*]/gu, (sign) => `%${sign.charCodeAt(0).toString(16)}`),
     new URLSearchParams([['', secret]]).toString().slice(1),
     [...bytes].map((byte) => `%${byte.toString(16).padStart(2, '0')}`).join(''),
-    ...[json, json.replaceAll('/', '\\/'), escaped, html, named, Array.from(secret).reverse().join('')].map((text) =>
-      Buffer.from(text, 'utf8').toString('latin1'),
-    ),
+    ...[
+      json,
+      json.replaceAll('/', '\\/'),
+      jsonInHtml,
+      jsonInHtml.replaceAll('/', '\\/'),
+      // Python's writes so what is not ASCII.
+      json.replace(/[\u0080-\uffff]/g, unicodeEscape),
+      escaped,
+      ...HTML_ESCAPES.map((escapes) => secret.replace(/[&<>"']/gu, (sign) => escapes[sign] ?? sign)),
+      Array.from(secret).reverse().join(''),
+    ].map((text) => Buffer.from(text, 'utf8').toString('latin1')),
     ...base64Forms(bytes),
   ].filter((form) => form.length >= SECRET_CHARS_MIN)
+}
+
+const NAMED = { '&': '&amp;', '<': '&lt;', '>': '&gt;' } as const
+
+/** How template engines write the five signs of HTML: by name, in decimal, or, as Python does, in hexadecimal. */
+const HTML_ESCAPES: readonly Readonly<Record<string, string>>[] = [
+  { ...NAMED, '"': '&quot;' },
+  { ...NAMED, '"': '&quot;', "'": '&#39;' },
+  { ...NAMED, '"': '&quot;', "'": '&#x27;' },
+  { ...NAMED, '"': '&quot;', "'": '&apos;' },
+  { ...NAMED, '"': '&#34;', "'": '&#39;' },
+  { '&': '&#38;', '<': '&#60;', '>': '&#62;', '"': '&#34;', "'": '&#39;' },
+]
+
+/** One UTF-16 unit as JSON and JavaScript escape it. */
+function unicodeEscape(unit: string): string {
+  return `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`
 }
 
 /** Base64 of a text that holds the secret has one of three forms, by where in a group of three bytes it begins. */

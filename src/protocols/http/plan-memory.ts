@@ -24,6 +24,6 @@ export class PlanMemory {
 
 /** Everything that is read of a payload; `undefined` when its plan is not to be kept. */
 function keyOf(payload: unknown): string | undefined {
-  if (typeof payload !== 'object' || payload === null || 'body' in payload || 'upgrade' in payload) return undefined
+  if (typeof payload !== 'object' || payload === null || 'body' in payload) return undefined
   return JSON.stringify(payload)
 }
