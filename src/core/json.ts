@@ -44,11 +44,31 @@ export function parseJson(text: string): ParsedJson | undefined {
 
 /** Writes a value in its shortest form. */
 export function writeJson(value: JsonValue): string {
-  if (value === null || typeof value === 'string' || typeof value === 'boolean') return JSON.stringify(value)
+  if (typeof value === 'string') return writeText(value)
+  if (value === null || typeof value === 'boolean') return String(value)
   if (value instanceof JsonNumber) return value.raw
-  if (Array.isArray(value)) return `[${(value as readonly JsonValue[]).map(writeJson).join(',')}]`
-  const fields = [...(value as JsonObject)].map(([key, field]) => `${JSON.stringify(key)}:${writeJson(field)}`)
-  return `{${fields.join(',')}}`
+  let text = ''
+  if (Array.isArray(value)) {
+    for (const item of value as readonly JsonValue[]) text += `${text === '' ? '' : ','}${writeJson(item)}`
+    return `[${text}]`
+  }
+  for (const [key, field] of value as JsonObject) {
+    text += `${text === '' ? '' : ','}${writeText(key)}:${writeJson(field)}`
+  }
+  return `{${text}}`
+}
+
+/** Longest text that is looked at here; the engine's own writer is slower to begin with, and then faster. */
+const SHORT = 64
+
+function writeText(text: string): string {
+  if (text.length > SHORT) return JSON.stringify(text)
+  for (let at = 0; at < text.length; at++) {
+    const code = text.charCodeAt(at)
+    // What may need an escape: controls, the quote, the backslash, and half a pair of surrogates (RFC 8259, section 7).
+    if (code < 0x20 || code === 0x22 || code === 0x5c || (code >= 0xd800 && code <= 0xdfff)) return JSON.stringify(text)
+  }
+  return `"${text}"`
 }
 
 /** Whether a value is an object. */
@@ -60,12 +80,16 @@ class NotJson extends Error {}
 
 const NUMBER = /-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?/y
 const ESCAPE = /\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})/y
-const BLANK = /[ \t\n\r]*/y
 
+const QUOTE = 0x22
+const COMMA = 0x2c
+const COLON = 0x3a
+const BACKSLASH = 0x5c
+
+/** Looks at characters by their codes: bodies have megabytes, and everybody waits while one is read. */
 class Reader {
   readonly #text: string
   #at = 0
-  #depth = 0
   hasDuplicates = false
 
   constructor(text: string) {
@@ -73,102 +97,100 @@ class Reader {
   }
 
   document(): JsonValue {
-    const value = this.#value()
+    const value = this.#value(0)
+    this.#skip()
     if (this.#at !== this.#text.length) throw new NotJson()
     return value
   }
 
-  #value(): JsonValue {
-    this.#skip(BLANK)
-    const value = this.#bare()
-    this.#skip(BLANK)
-    return value
-  }
-
-  #bare(): JsonValue {
-    switch (this.#text[this.#at]) {
-      case '{':
-        return this.#nested(() => this.#object())
-      case '[':
-        return this.#nested(() => this.#array())
-      case '"':
+  #value(depth: number): JsonValue {
+    switch (this.#skip()) {
+      case 0x7b:
+        return this.#object(depth + 1)
+      case 0x5b:
+        return this.#array(depth + 1)
+      case QUOTE:
         return this.#string()
-      case 't':
+      case 0x74:
         return this.#word('true', true)
-      case 'f':
+      case 0x66:
         return this.#word('false', false)
-      case 'n':
+      case 0x6e:
         return this.#word('null', null)
       default:
         return new JsonNumber(this.#token(NUMBER))
     }
   }
 
-  #nested<T>(read: () => T): T {
-    if (++this.#depth > DEPTH_MAX) throw new NotJson()
-    this.#at++
-    const value = read()
-    this.#depth--
-    return value
-  }
-
-  #object(): JsonObject {
+  #object(depth: number): JsonObject {
+    if (depth > DEPTH_MAX) throw new NotJson()
     const fields = new Map<string, JsonValue>()
-    this.#skip(BLANK)
-    if (this.#takes('}')) return fields
-    do {
-      this.#skip(BLANK)
+    this.#at++
+    if (this.#skip() === 0x7d) {
+      this.#at++
+      return fields
+    }
+    for (let read = 1; ; read++) {
+      this.#skip()
       const key = this.#string()
-      this.#skip(BLANK)
-      if (!this.#takes(':')) throw new NotJson()
-      const value = this.#value()
-      if (fields.has(key)) this.hasDuplicates = true
-      fields.set(key, value)
-    } while (this.#takes(','))
-    if (!this.#takes('}')) throw new NotJson()
-    return fields
+      if (this.#skip() !== COLON) throw new NotJson()
+      this.#at++
+      fields.set(key, this.#value(depth))
+      if (fields.size < read) {
+        this.hasDuplicates = true
+        read--
+      }
+      const sign = this.#skip()
+      this.#at++
+      if (sign === 0x7d) return fields
+      if (sign !== COMMA) throw new NotJson()
+    }
   }
 
-  #array(): readonly JsonValue[] {
+  #array(depth: number): readonly JsonValue[] {
+    if (depth > DEPTH_MAX) throw new NotJson()
     const items: JsonValue[] = []
-    this.#skip(BLANK)
-    if (this.#takes(']')) return items
-    do items.push(this.#value())
-    while (this.#takes(','))
-    if (!this.#takes(']')) throw new NotJson()
-    return items
+    this.#at++
+    if (this.#skip() === 0x5d) {
+      this.#at++
+      return items
+    }
+    for (;;) {
+      items.push(this.#value(depth))
+      const sign = this.#skip()
+      this.#at++
+      if (sign === 0x5d) return items
+      if (sign !== COMMA) throw new NotJson()
+    }
   }
 
   /** Read by hand: a pattern with a repetition runs out of stack on a string of some megabytes. */
   #string(): string {
+    const text = this.#text
     const start = this.#at
-    if (!this.#takes('"')) throw new NotJson()
+    if (text.charCodeAt(start) !== QUOTE) throw new NotJson()
+    let at = start + 1
     let isEscaped = false
     for (;;) {
-      const code = this.#text.charCodeAt(this.#at)
+      const code = text.charCodeAt(at)
       // Past the end it is NaN, which no comparison holds for.
       if (!(code >= 0x20)) throw new NotJson()
-      if (code === 0x22) break
-      if (code === 0x5c) {
+      if (code === QUOTE) break
+      if (code === BACKSLASH) {
+        this.#at = at
         this.#token(ESCAPE)
+        at = this.#at
         isEscaped = true
-      } else this.#at++
+      } else at++
     }
-    this.#at++
-    const token = this.#text.slice(start, this.#at)
-    return isEscaped ? (JSON.parse(token) as string) : token.slice(1, -1)
+    this.#at = at + 1
+    return isEscaped ? (JSON.parse(text.slice(start, at + 1)) as string) : text.slice(start + 1, at)
   }
 
   #word<T>(word: string, value: T): T {
     if (!this.#text.startsWith(word, this.#at)) throw new NotJson()
     this.#at += word.length
     return value
-  }
-
-  #takes(sign: string): boolean {
-    if (this.#text[this.#at] !== sign) return false
-    this.#at++
-    return true
   }
 
   #token(pattern: RegExp): string {
@@ -179,8 +201,11 @@ class Reader {
     return found
   }
 
-  #skip(pattern: RegExp): void {
-    pattern.lastIndex = this.#at
-    this.#at += pattern.exec(this.#text)?.[0].length ?? 0
+  /** Goes over blanks, and returns the code of what comes then; NaN at the end. */
+  #skip(): number {
+    const text = this.#text
+    let code = text.charCodeAt(this.#at)
+    while (code === 0x20 || code === 0x0a || code === 0x0d || code === 0x09) code = text.charCodeAt(++this.#at)
+    return code
   }
 }

@@ -54,6 +54,20 @@ describe('JSON', () => {
     )
   })
 
+  it('is written as JSON.stringify does, whatever the characters', () => {
+    const odd = fc.constantFrom(0, 0x1f, 0x20, 0x22, 0x5c, 0x7f, 0xd7ff, 0xd800, 0xdbff, 0xdc00, 0xdfff, 0xe000, 0xffff)
+    const codes = fc.array(fc.oneof(odd, fc.nat(0xffff)), { maxLength: 70 })
+    fc.assert(
+      fc.property(codes, (units) => {
+        const text = String.fromCharCode(...units)
+        const written = JSON.stringify({ [`k${text}`]: [text, null, true] })
+        expect(writeJson(new Map([[`k${text}`, [text, null, true]]]))).toBe(written)
+        expect(writeJson(parseJson(written)?.value ?? null)).toBe(written)
+      }),
+      { numRuns: 2_000 },
+    )
+  })
+
   it('says when a key stands twice, however it is written', () => {
     expect(parseJson('{"a":1,"\\u0061":2}')?.hasDuplicates).toBe(true)
     expect(parseJson('{"a":{"a":1},"b":[{"a":1},{"a":1}]}')?.hasDuplicates).toBe(false)

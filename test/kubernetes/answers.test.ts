@@ -1,9 +1,12 @@
 /** What the connector makes of answers that are long, odd or a refusal. No server: each answer is spelled out. */
 import { Duplex } from 'node:stream'
+import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import type { Permit } from '../../src/core/call.ts'
 import type { Chunk } from '../../src/core/chunk.ts'
-import { acceptUnder, answered } from '../../src/protocols/kubernetes/connector.ts'
+import type { Decision } from '../../src/core/decision.ts'
+import { createMasking } from '../../src/masking/masking.ts'
+import { acceptUnder, answered, maskedBody } from '../../src/protocols/kubernetes/connector.ts'
 import { refusalOf } from '../../src/protocols/kubernetes/connect-step.ts'
 import { wholeOf, type Answer, type Upstream } from '../../src/protocols/kubernetes/connect-send.ts'
 import { readRequest } from '../../src/protocols/kubernetes/read-request.ts'
@@ -87,6 +90,50 @@ describe('an answer', () => {
     for await (const chunk of answered(request, answer, 1000, { signal: ALIVE } as Upstream)) chunks.push(chunk)
     expect(chunks.at(-1)).toMatchObject({ kind: 'exit', failed: 'unknown' })
     expect(refusalOf(request, 403, undefined, '').facts).toEqual({})
+  })
+})
+
+describe('a list', () => {
+  const listed = (items: unknown, kind: string): Buffer => {
+    const request = readRequest({ method: 'GET', path: PODS })
+    const body = Buffer.from(JSON.stringify({ kind, metadata: {}, [kind === 'Table' ? 'rows' : 'items']: items }))
+    return maskedBody(request, body, 'application/json', 200)?.bytes ?? Buffer.alloc(0)
+  }
+
+  it.each(['PodList', 'Table'])(
+    'of kind %s has an object to a line, so that detectors read each of them once',
+    (kind) => {
+      const lines = listed([{ a: 1 }, { a: [2] }, 3], kind)
+        .toString('utf8')
+        .split('\n')
+        .slice(1)
+      expect(lines).toEqual(['{"a":1},', '{"a":[2]},', '3', ']}'])
+      expect(listed([], kind).toString('utf8')).not.toContain('\n')
+    },
+  )
+
+  it('C10: shows after detectors what it would show as one line', () => {
+    const detect = ['email', 'credit_card', 'jwt', 'private_key'].map((detector) => ({ detector, transform: 'redact' }))
+    const masking = createMasking({ hashKey: Buffer.alloc(32) })
+    const shown = (text: string): unknown =>
+      JSON.parse(masking.text(text, { obligations: { detect } } as unknown as Decision))
+    const value = fc.constantFrom(
+      'ada@example.com',
+      'ada\\u0040example.com',
+      '4111 1111 1111 1111',
+      '4111',
+      '-----BEGIN PRIVATE KEY-----\nMIIEvQ\n-----END PRIVATE KEY-----\n',
+      'a"b\nc',
+      ' \\',
+    )
+    const item = fc.dictionary(fc.constantFrom('a', 'email', 'card'), fc.oneof(value, fc.array(value)))
+    fc.assert(
+      fc.property(fc.array(item, { maxLength: 5 }), (items) => {
+        const text = listed(items, 'PodList').toString('utf8')
+        expect(shown(text)).toEqual(shown(JSON.stringify(JSON.parse(text))))
+      }),
+      { numRuns: 100 },
+    )
   })
 })
 

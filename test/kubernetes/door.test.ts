@@ -5,8 +5,12 @@ import { WebSocket } from 'ws'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import type { Chunk } from '../../src/core/chunk.ts'
 import { SallyportError } from '../../src/core/errors.ts'
-import { writeRaw } from '../../src/protocols/kubernetes/listener-upgrade.ts'
+import { serveForwarding } from '../../src/protocols/kubernetes/listener-forward.ts'
+import { writeRaw, type Upgrading } from '../../src/protocols/kubernetes/listener-upgrade.ts'
+import { readRequest } from '../../src/protocols/kubernetes/read-request.ts'
 import { SpdyConnection } from '../../src/protocols/kubernetes/streams/spdy-connection.ts'
+import { CONTROL, controlFrame, numbers } from '../../src/protocols/kubernetes/streams/spdy-frames.ts'
+import { HeaderWriter } from '../../src/protocols/kubernetes/streams/spdy-headers.ts'
 import type { SpdyStream } from '../../src/protocols/kubernetes/streams/spdy-stream.ts'
 import { head, ok, openDoor, spdy, streamsOf, type TestDoor } from './door-kit.ts'
 
@@ -144,6 +148,23 @@ describe('streams of a command', () => {
     expect(code).toBe(1008)
   })
 
+  it('take nothing more from whoever sent that', async () => {
+    const taken: Uint8Array[] = []
+    const over = new Promise<void>((resolve) => {
+      door.run = async function* ({ input }) {
+        yield { kind: 'head', attributes: { ':status': '101' } }
+        for await (const piece of input ?? []) taken.push(piece)
+        resolve()
+      }
+    })
+    const socket = new WebSocket(`ws://127.0.0.1:${door.port}${EXEC}&tty=true`, ['v5.channel.k8s.io'], WEBSOCKET)
+    await once(socket, 'open')
+    socket.send(Buffer.from('\0whoami\n'))
+    socket.send(Buffer.from('\u0004{"Width":80,"Height":24}'))
+    await over
+    expect(taken).toEqual([])
+  })
+
   it('that were not all opened carry nothing', async () => {
     let pulled = 0
     const over = new Promise<void>((resolve) => {
@@ -227,17 +248,51 @@ describe('a forwarding', () => {
     connection.close()
   })
 
-  it('ends with its token: the first connection is told, and no second is tried', async () => {
-    const connection = await streamsOf(door, FORWARD)
+  it('ends with its token: the first connection is told, and then all is over', async () => {
+    const { socket } = await door.ask(FORWARD)
+    const connection = new SpdyConnection(socket, 'client', () => undefined)
+    const over = connection.run()
     door.known = false
     const error = await connection.open({ streamtype: 'error', port: '80', requestid: '1' })
     await connection.open({ streamtype: 'data', port: '80', requestid: '1' })
     expect(await textOf(error)).toContain('token')
-    const second = connection.open({ streamtype: 'error', port: '80', requestid: '2' })
-    expect(await refusedBy(second)).toMatchObject(RESET)
+    await over
     expect(door.refused).toEqual(['ERR_UNAUTHENTICATED'])
     // Only the forwarding itself was a call.
     expect(door.calls).toHaveLength(1)
+  })
+
+  it('whose token has ended tries nothing more, also while its client does not read the end', async () => {
+    const frames = new HeaderWriter()
+    const opening = (id: number, streamtype: string): Buffer => {
+      const headers = frames.write({ streamtype, port: '80', requestid: String(id >> 2) })
+      return controlFrame(CONTROL.synStream, 0, Buffer.concat([numbers(id, 0), Buffer.alloc(2), headers]))
+    }
+    const pair = (id: number): Buffer => Buffer.concat([opening(id, 'error'), opening(id + 2, 'data')])
+    let ending: () => void = () => undefined
+    const isEnding = new Promise<void>((resolve) => (ending = resolve))
+    const socket = new Duplex({ read: () => undefined, write: (_piece, _encoding, done) => done(), final: ending })
+    let tries = 0
+    const path = '/api/v1/namespaces/web/pods/p/portforward'
+    const upgrading = {
+      request: { headers: { upgrade: 'SPDY/3.1' }, rawHeaders: ['x-stream-protocol-version', 'portforward.k8s.io'] },
+      socket,
+      head: Buffer.alloc(0),
+      rest: path,
+      run: () => ok(),
+      call: async () => ({}),
+      connection: async () => {
+        tries++
+        throw new SallyportError('ERR_UNAUTHENTICATED', 'The token has ended.')
+      },
+    } as unknown as Upgrading
+    const served = serveForwarding(upgrading, readRequest({ method: 'GET', path }))
+    socket.push(pair(1))
+    await isEnding
+    socket.push(pair(5))
+    socket.push(null)
+    await served
+    expect(tries).toBe(1)
   })
 })
 

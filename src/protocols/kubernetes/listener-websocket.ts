@@ -80,17 +80,18 @@ export function acceptWebSocket(
 function overWebSocket(socket: WebSocket, input: Pieces, read: KubeRequest): AcceptRemote {
   socket.on('error', () => undefined)
   let isViolated = false
+  let taking = Promise.resolve()
+  const violated = (): void => {
+    if (!isViolated) void closed(socket, POLICY_VIOLATION)
+    isViolated = true
+  }
   socket.on('message', (data: Buffer) => {
     const frame = isViolated ? undefined : readFrame(data)
     if (frame === undefined) return
     socket.pause()
-    takeInput(frame, input, read).then(
-      () => socket.resume(),
-      () => {
-        isViolated = true
-        void closed(socket, POLICY_VIOLATION)
-      },
-    )
+    // One after the other: several may come at once, and what is behind one that was not asked for is not taken either.
+    taking = taking.then(() => takeInput(frame, input, read))
+    taking.then(() => socket.resume(), violated)
   })
   socket.once('close', () => input.end())
   const finish = async (status: object): Promise<void> => {

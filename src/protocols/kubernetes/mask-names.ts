@@ -25,7 +25,20 @@ export function isSensitiveName(name: string): boolean {
   return SENSITIVE.test(name)
 }
 
+/** Keys that were looked at before: objects of a list have the same ones. */
+const looked = new Map<string, boolean>()
+const LOOKED_MAX = 4_096
+/** Longer than any name of a field. */
+const LOOKED_LENGTH_MAX = 64
+
 /** Whether a text under this key is masked, whatever object it stands in. */
 export function isSensitiveKey(key: string): boolean {
-  return SENSITIVE_KEYS.has(key.replace(/[-_.]/gu, '').toLowerCase())
+  const known = looked.get(key)
+  if (known !== undefined) return known
+  const isSensitive = SENSITIVE_KEYS.has(key.replace(/[-_.]/gu, '').toLowerCase())
+  if (key.length > LOOKED_LENGTH_MAX) return isSensitive
+  // Callers choose keys: what they fill it with is forgotten again.
+  if (looked.size >= LOOKED_MAX) looked.clear()
+  looked.set(key, isSensitive)
+  return isSensitive
 }

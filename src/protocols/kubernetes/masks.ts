@@ -67,8 +67,19 @@ class Walk {
   /** @param isSecret whether objects here are Secrets though they do not say so, as items of a list do not. */
   value(value: JsonValue, isSecret: boolean): JsonValue {
     if (isJsonObject(value)) return this.#object(value, isSecret)
-    if (Array.isArray(value)) return (value as readonly JsonValue[]).map((item) => this.value(item, isSecret))
+    if (Array.isArray(value)) return this.#items(value as readonly JsonValue[], isSecret)
     return typeof value === 'string' ? this.#text(value, isSecret) : value
+  }
+
+  /** What has nothing to be masked is passed on as it is: most of a list is. */
+  #items(items: readonly JsonValue[], isSecret: boolean): readonly JsonValue[] {
+    let shown: JsonValue[] | undefined
+    for (const [index, item] of items.entries()) {
+      const masked = this.value(item, isSecret)
+      if (shown === undefined && masked !== item) shown = items.slice(0, index)
+      shown?.push(masked)
+    }
+    return shown ?? items
   }
 
   #object(object: JsonObject, isHeld: boolean): JsonValue {
@@ -77,19 +88,22 @@ class Walk {
     if (kindText === 'Table' && this.#isForeign) return this.#table(object, isHeld)
     const isList = kindText === 'SecretList'
     const isSecret = kindText === 'Secret' || (isHeld && isObjectOrPart(object)) || isHelmRelease(object)
-    const fields = new Map<string, JsonValue>()
+    let fields: Map<string, JsonValue> | undefined
     for (const [key, field] of object) {
       if (key === 'managedFields' && Array.isArray(field)) {
         this.#dropped++
+        fields ??= before(object, key)
         continue
       }
+      let shown: JsonValue
       // Whatever calls itself a status may be any object: what it says is scrubbed, and it is masked like any other.
-      if (key === 'message' && kindText === 'Status' && typeof field === 'string') {
-        fields.set(key, this.#message(field, isHeld))
-      } else if (key === 'details' && kindText === 'Status') fields.set(key, this.#details(field, isHeld))
-      else fields.set(key, this.#field(object, key, field, isSecret, isHeld || isList))
+      if (key === 'message' && kindText === 'Status' && typeof field === 'string') shown = this.#message(field, isHeld)
+      else if (key === 'details' && kindText === 'Status') shown = this.#details(field, isHeld)
+      else shown = this.#field(object, key, field, isSecret, isHeld || isList)
+      if (shown !== field) fields ??= before(object, key)
+      fields?.set(key, shown)
     }
-    return fields
+    return fields ?? object
   }
 
   #field(object: JsonObject, key: string, field: JsonValue, isSecret: boolean, isHeld: boolean): JsonValue {
@@ -101,7 +115,7 @@ class Walk {
     if (HOLDERS.has(key)) return this.value(field, isHeld)
     if (key === 'value' && typeof field === 'string' && isNamedSensitive(object)) return this.#one(field)
     if (typeof field === 'string' && field !== '' && isSensitiveKey(key)) return this.#one(field)
-    if (VARIABLE_MAPS.has(key.toLowerCase()) && isJsonObject(field)) return this.#variables(field)
+    if (isJsonObject(field) && VARIABLE_MAPS.has(key.toLowerCase())) return this.#variables(field)
     // A patch of a Secret names nothing but its fields, at whatever depth.
     return this.value(field, false)
   }
@@ -229,6 +243,16 @@ class Walk {
     if (value !== '') this.#gone?.push(typeof value === 'string' ? value : writeJson(value))
     return mask
   }
+}
+
+/** The fields of an object that come before one of them. */
+function before(object: JsonObject, end: string): Map<string, JsonValue> {
+  const fields = new Map<string, JsonValue>()
+  for (const [key, field] of object) {
+    if (key === end) break
+    fields.set(key, field)
+  }
+  return fields
 }
 
 /** Whether a map is an object of the API, or the fields of one in a patch; and not merely what holds some. */
