@@ -1,7 +1,7 @@
 /** What the SSH door does for paths before they are judged, and whose end ends what. */
 import { execFileSync } from 'node:child_process'
 import { once } from 'node:events'
-import { closeSync, constants, existsSync, openSync, readFileSync, readlinkSync } from 'node:fs'
+import { closeSync, constants, existsSync, openSync, readFileSync, readlinkSync, rmSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import type { Client, SFTPWrapper } from 'ssh2'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
@@ -259,7 +259,10 @@ rules:
     await expect.poll(() => kit.endings).toHaveLength(1)
   })
 
-  it('ends a file operation whose client went away while the target does not answer', async () => {
+  it.each([
+    ['its connection', (client: Client) => client.destroy()],
+    ['its channel, and stays', (_: Client, sftp: SFTPWrapper) => sftp.end()],
+  ])('ends a file operation whose client closed %s while the target does not answer', async (_what, leave) => {
     const client = await open()
     const sftp = await filesOf(client)
     const pipe = path.join(sshd.dir, 'pipe')
@@ -269,10 +272,83 @@ rules:
     try {
       const handle = (await answer((done) => sftp.open(pipe, 'r', done))) as Buffer
       sftp.read(handle, Buffer.alloc(8), 0, 8, 0, () => undefined)
-      client.destroy()
+      leave(client, sftp)
       await expect.poll(() => kit.endings).toHaveLength(1)
     } finally {
       closeSync(other)
+      rmSync(pipe)
     }
+  })
+
+  /** Ends a transfer from the client's side and resolves with the exit status it is told, if any. */
+  function ended(sftp: SFTPWrapper): Promise<number | undefined> {
+    return new Promise((resolve) => {
+      let status: number | undefined
+      const channel = sftp as unknown as {
+        on(event: 'exit' | 'close', told: (status?: number) => void): void
+        readonly _protocol: { channelEOF(channel: number): void }
+        readonly outgoing: { readonly id: number }
+      }
+      channel.on('exit', (told) => (status = told))
+      channel.on('close', () => resolve(status))
+      channel._protocol.channelEOF(channel.outgoing.id)
+    })
+  }
+
+  it('ends a transfer well only when all that was asked is answered', async () => {
+    const idle = await files()
+    expect(await ended(idle)).toBe(0)
+    const busy = await filesOf(clients[0] as Client)
+    const pipe = path.join(sshd.dir, 'busy')
+    execFileSync('mkfifo', [pipe])
+    const other = openSync(pipe, constants.O_RDWR | constants.O_NONBLOCK)
+    try {
+      const handle = (await answer((done) => busy.open(pipe, 'r', done))) as Buffer
+      busy.read(handle, Buffer.alloc(8), 0, 8, 0, () => undefined)
+      expect(await ended(busy)).not.toBe(0)
+    } finally {
+      closeSync(other)
+      rmSync(pipe)
+    }
+  })
+
+  /** Runs a command and resolves with all that was said, and the code. */
+  const ran = (client: Client, command: string): Promise<{ readonly said: string; readonly code: unknown }> =>
+    new Promise((resolve, reject) => {
+      client.exec(command, (error, channel) => {
+        if (error !== undefined) return reject(error)
+        let said = ''
+        let code: unknown
+        channel.on('data', (bytes: Buffer) => (said += bytes.toString()))
+        channel.stderr.on('data', (bytes: Buffer) => (said += bytes.toString()))
+        channel.on('exit', (told: unknown) => (code = told))
+        channel.on('close', () => resolve({ said, code }))
+      })
+    })
+
+  it('says nothing a terminal would obey, whatever an operator wrote', async () => {
+    const client = await open(`
+targets: [box]
+rules:
+  - {id: none, effect: deny, actions: ["ssh.*"], reason: "not\\e[2J \\u202Ehere", hint: "ask\\e]0;x\\a us"}
+`)
+    const { said, code } = await ran(client, 'uname')
+    expect(code).toBe(126)
+    expect(said).toMatch(/not\?\[2J \?here.*ask\?\]0;x\? us/su)
+    expect(said).toMatch(/^[\r\n\x20-\x7e]*$/u)
+  })
+
+  it('calls no command that was cut a success, and shows no byte of a file beyond the limit', async () => {
+    kit = sshKit(sshd, undefined, { bytes: '10B' })
+    door = await openDoor(kit)
+    const client = await login(door)
+    clients.push(client)
+    const { said, code } = await ran(client, 'printf 0123456789abcdef')
+    expect([said, code]).toEqual([expect.stringMatching(/^0123456789sallyport: /u), 126])
+    const file = path.join(sshd.dir, 'long')
+    writeFileSync(file, '0123456789abcdef')
+    const { chunks, exit } = await kit.run({ kind: 'sftp', operation: 'read', path: file })
+    const bytes = chunks.flatMap((chunk) => (chunk.kind === 'data' && 'bytes' in chunk ? [chunk.bytes] : []))
+    expect([Buffer.concat(bytes).toString(), exit]).toMatchObject(['0123456789', { truncated: true }])
   })
 })

@@ -38,6 +38,8 @@ describe('a hostile host', () => {
   let tiny: number | undefined
   /** Asked before a channel is opened on one of the connections, counted from 0. */
   let isDropped: (connection: number) => boolean = () => false
+  /** Connections to somewhere else it was asked for. It answers none. */
+  let forwardings = 0
   const connections: Connection[] = []
   const dir = mkdtempSync(path.join(tmpdir(), 'sallyport-host-'))
   const server = createServer({ noDelay: true }, (socket) => {
@@ -68,6 +70,10 @@ describe('a hostile host', () => {
             process.nextTick(() => socket.uncork())
           })
           session.on('sftp', (acceptSftp) => serve(acceptSftp()))
+        })
+        connection.on('tcpip', () => {
+          forwardings++
+          socket.destroy()
         })
       },
     )
@@ -235,6 +241,19 @@ describe('a hostile host', () => {
     const { error } = await other.run({ kind: 'exec', command: 'uname' })
     expect(error).toMatchObject({ code: 'ERR_UPSTREAM_LOST', facts: {} })
     expect(asked).toBe(1)
+    await other.close()
+  })
+
+  it('that drops a kept connection when it is asked to connect elsewhere is asked once: it may have connected', async () => {
+    const other = sshKit(fake)
+    exec = (channel, marker) => {
+      channel.write(marker)
+      channel.exit(0)
+      channel.close()
+    }
+    await other.run({ kind: 'exec', command: 'uname' })
+    const { error } = await other.run({ kind: 'forward', host: '127.0.0.1', port: 9 })
+    expect([error?.code, forwardings]).toEqual(['ERR_UPSTREAM_LOST', 1])
     await other.close()
   })
 

@@ -1,7 +1,6 @@
 import type { Client, SFTPWrapper } from 'ssh2'
 import { SallyportError } from '../../core/errors.ts'
 import { lost, reasonOf, refused, unsent } from './errors.ts'
-import { guardParser } from './library.ts'
 
 /** Opens the file transfer subsystem on a connection. No file is named yet, so whatever goes wrong changed nothing. */
 export function openSftp(client: Client, target: string, signal: AbortSignal): Promise<SFTPWrapper> {
@@ -20,7 +19,6 @@ export function openSftp(client: Client, target: string, signal: AbortSignal): P
         over()
         if (error !== undefined && error !== null) return reject(refused(target, 'to transfer files over SFTP', error))
         sftp.on('error', () => undefined)
-        guardParser(sftp, () => client.destroy())
         if (signal.aborted) sftp.end()
         resolve(sftp)
       })
