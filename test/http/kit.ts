@@ -161,7 +161,9 @@ export function httpKit(options: {
     },
     sessions: { join: async () => session },
     run: (one) => govern(one, rooms),
-    target: (name) => (name === target.name ? target : undefined),
+    // One of them speaks another protocol.
+    target: (name) =>
+      [target, { ...target, name: 'foreign', protocol: 'ssh' as const }].find((one) => one.name === name),
     holdMs: 10,
     slots: new Slots(SLOTS),
     onFault: (error) => faults.push(error),

@@ -105,7 +105,7 @@ describe('an ordinary client', () => {
 
   it('streams bodies in both directions without holding them', async () => {
     const size = 3 * 1024 * 1024
-    const { url } = await open(
+    const { url, kit } = await open(
       (seen, response) => {
         response.setHeader('content-type', 'text/plain')
         response.end('b'.repeat(seen.body.length))
@@ -114,6 +114,7 @@ describe('an ordinary client', () => {
     )
     const answer = await fetch(`${url}/x`, { method: 'POST', headers: bearer, body: 'a'.repeat(size) })
     expect((await answer.text()).length).toBe(size)
+    expect(kit.recorded()).toContain('[a body that streams]')
   })
 
   it('gets events as they come', async () => {
@@ -194,9 +195,14 @@ describe('a request that is refused', () => {
   }
 
   it('is told the same of a target that is none and of one that speaks something else', async () => {
-    const { port } = await open((_, response) => void response.end())
-    const answer = await fetch(`http://127.0.0.1:${port}/other/x`, { headers: bearer })
-    expect(answer.status).toBe(404)
+    const { port, server } = await open((_, response) => void response.end())
+    const told = async (target: string): Promise<readonly unknown[]> => {
+      const answer = await fetch(`http://127.0.0.1:${port}/${target}/x`, { headers: bearer })
+      return [answer.status, await answer.text()]
+    }
+    expect(await told('foreign')).toEqual(await told('none'))
+    expect((await told('foreign'))[0]).toBe(404)
+    expect(server.connections()).toBe(0)
   })
 })
 

@@ -3,7 +3,7 @@ import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { SallyportError } from '../../src/core/errors.ts'
 import { isForwarded } from '../../src/protocols/http/headers.ts'
-import { httpOptions, httpSchema } from '../../src/protocols/http/options.ts'
+import { endpointOf, httpOptions, httpSchema } from '../../src/protocols/http/options.ts'
 import { planRequest } from '../../src/protocols/http/plan.ts'
 import { buildRequest } from '../../src/protocols/http/request.ts'
 
@@ -362,8 +362,32 @@ describe('settings of a target', () => {
     ['a header no caller may set', { base_url: 'https://a.example/', allow_headers: ['Host'] }],
     ['a credential for everybody', { open: true, auth: 'bearer' }],
     ['addresses for everybody', { open: true, allow_addresses: ['10.0.0.0/8'] }],
+    ['headers for everybody', { open: true, headers: { 'x-a': 'b' } }],
+    ['ports of one service', { base_url: 'https://a.example/', ports: [443] }],
+    ['another scheme', { base_url: 'ftp://a.example/' }],
+    ['a query', { base_url: 'https://a.example/?a=b' }],
+    ['a fragment', { base_url: 'https://a.example/#a' }],
+    ['an escape in its path', { base_url: 'https://a.example/%41' }],
+    ['an empty segment in its path', { base_url: 'https://a.example/a//b' }],
     ['an unknown key', { base_url: 'https://a.example/', follow: true }],
   ] as const) {
     it(`are refused with ${what}`, () => expect(httpSchema.safeParse(settings).success).toBe(false))
   }
+
+  it('C11: name what an approval is for: the service, where it may be and how it is called; or the ports of all', () => {
+    const endpoint = (settings: object): string => endpointOf(httpOptions(httpSchema.parse(settings)))
+    const base = { base_url: 'https://a.example/v1' }
+    const endpoints = [
+      base,
+      { base_url: 'https://a.example/v2' },
+      { base_url: 'https://b.example/v1' },
+      { ...base, allow_addresses: ['10.0.0.1'] },
+      { ...base, allow_addresses: ['10.0.0.2'] },
+      { ...base, tls: { server_name: 'b.example' } },
+      { open: true },
+      { open: true, ports: [8443] },
+    ].map(endpoint)
+    expect(new Set(endpoints).size).toBe(endpoints.length)
+    expect(endpoint({ ...base, allow_headers: ['x-a'] })).toBe(endpoint(base))
+  })
 })

@@ -1,6 +1,7 @@
 /** What recordings and approvers see of a request: all of it, but no value a mask names (C10). */
 import { createHash } from 'node:crypto'
 import { afterEach, describe, expect, it } from 'vitest'
+import { withoutValues } from '../../src/protocols/http/shown.ts'
 import { httpKit, type HttpKit } from './kit.ts'
 
 const closers: (() => unknown)[] = []
@@ -83,5 +84,38 @@ describe('C10: the shown request', () => {
       await kit.failure({ method: 'POST', path: '/to/ada@example.com?ssn=777-11', body: { ssn: '888-22' } })
       for (const secret of ['ada@', '777-11', '888-22']) expect(kit.recorded()).not.toContain(secret)
     }
+  })
+})
+
+describe('a request with values masked', () => {
+  const text = (change: { place?: string; query?: string; header?: string; body?: string; digest?: string } = {}) => {
+    const {
+      place = '/refunds',
+      query = 'a=1&b=2',
+      header = 'x-note: it',
+      body = '{"to":"x","n":[1]}',
+      digest = 'aa',
+    } = change
+    return `POST http://a.example${place}?${query}\ncontent-type: application/json\n${header}\n\n${body}\n\n[body: 5 bytes, SHA-256 ${digest}]`
+  }
+
+  it.each([
+    ['values of its query', { query: 'a=•&b=•' }],
+    ['the value of a header', { header: 'x-note: •' }],
+    ['values of its body', { body: '{"to":"•","n":["•"]}' }],
+  ])('says what it said before without %s', (_, change) => {
+    expect(withoutValues(text(), text(change))).toBeUndefined()
+  })
+
+  it.each([
+    ['its path', { place: '/•' }],
+    ['a name of its query', { query: 'a=1&•=2' }],
+    ['a name of a header', { header: '•: it' }],
+    ['a name of its body', { body: '{"•":"x","n":[1]}' }],
+    ['a part of its body', { body: '{"to":"•","n":"•"}' }],
+    ['a body that is no JSON any more', { body: '{•}' }],
+    ['its digest', { digest: '•' }],
+  ])('cannot be approved without %s', (_, change) => {
+    expect(withoutValues(text(), text(change))).toBeDefined()
   })
 })
