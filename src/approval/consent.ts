@@ -13,7 +13,7 @@ import { claimTicket } from './claim.ts'
 import { covering, coverUntil, isCovering, isWithin, termsOf } from './cover.ts'
 import type { Desk, ReadTicket } from './desk.ts'
 import { digestOf } from './digest.ts'
-import { approversOf, isSatisfied, progressOf } from './eligibility.ts'
+import { approversOf, confirmable, isSatisfied, progressOf } from './eligibility.ts'
 import { blobOf, storeRequest } from './requests.ts'
 import { keptChunks, masksOf } from './results.ts'
 import { unseal } from './seal.ts'
@@ -340,7 +340,7 @@ async function waitFor(desk: Desk, handed: Map<string, number>, id: string, call
         told = true
         tell(call, ticket)
       }
-      const remaining = until - desk.now()
+      const remaining = call.hold.isLeft?.() === true ? 0 : until - desk.now()
       if (remaining <= 0) throw pending(ticket)
       const deadlines = [remaining, (deadlineOf(ticket) ?? Infinity) - desk.now()]
       if (handedUntil > 0) deadlines.push(handedUntil - desk.now())
@@ -395,7 +395,9 @@ function pending(ticket: Ticket): SallyportError {
 }
 
 function tell(call: Call, ticket: Ticket): void {
+  const rules = ticket.state === 'pending' ? confirmable(ticket) : []
   call.hold.onHeld?.({
+    ...(rules.length > 0 && { confirm: { digest: ticket.digest, rules } }),
     ticket: ticket.id,
     approvers: approversOf(ticket.requirements),
     expiresAt: new Date(ticket.expiresAt).toISOString(),
@@ -404,7 +406,7 @@ function tell(call: Call, ticket: Ticket): void {
 
 function approvedBy({ votes, coveredBy }: Ticket): readonly string[] {
   if (coveredBy !== undefined) return coveredBy.by
-  return votes.filter(({ decision }) => decision === 'approve').map(({ approver }) => approver.id)
+  return votes.filter(({ decision }) => decision !== 'deny').map(({ approver }) => approver.id)
 }
 
 /** Bounded: what is older than the newest thousand has long run out. */

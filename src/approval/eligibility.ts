@@ -5,7 +5,7 @@
  */
 import type { ApprovalRequirement } from '../core/decision.ts'
 import type { Principal } from '../core/principal.ts'
-import type { Requester, Vote } from './ticket.ts'
+import type { Requester, Ticket, Vote } from './ticket.ts'
 
 /** The parts of a principal that decide whether it may answer. */
 export type Voter = Pick<Principal, 'id' | 'kind' | 'groups' | 'roles' | 'owner' | 'actsFor'>
@@ -89,8 +89,34 @@ export function progressOf(
     }
     // Fail closed: a count of zero, or one that is no number, is read as one person.
     const needed = requirement.count >= 1 ? requirement.count : 1
-    return { requirement, by: [...persons.values()], isMet: persons.size >= needed }
+    const confirmed = confirmationOf(ticket, requirement)
+    const by = [...persons.values(), ...(confirmed === undefined ? [] : [confirmed.approver.id])]
+    return { requirement, by, isMet: persons.size >= needed || confirmed !== undefined }
   })
+}
+
+/** The requester's own confirmation, where the rule lets it count: of exactly this digest, asked for in this rule's name. */
+function confirmationOf(
+  { requester, digest, votes }: Parameters<typeof progressOf>[0],
+  { selfConfirm, rule }: ApprovalRequirement,
+): Vote | undefined {
+  if (selfConfirm !== true) return undefined
+  return votes.find(
+    (vote) =>
+      vote.decision === 'confirm' &&
+      vote.digest === digest &&
+      vote.confirms?.includes(rule) === true &&
+      isRequestedBy(vote.approver, requester),
+  )
+}
+
+/** Rules that wait for somebody and that the requester's own client may answer. */
+export function confirmable(
+  ticket: Parameters<typeof progressOf>[0] & Pick<Ticket, 'requirements'>,
+): readonly string[] {
+  return progressOf(ticket, ticket.requirements)
+    .filter(({ requirement, isMet }) => requirement.selfConfirm === true && !isMet)
+    .map(({ requirement }) => requirement.rule)
 }
 
 /** Whether every requirement is met. A ticket without any is never met: nobody was asked. */

@@ -9,6 +9,7 @@
 import { SallyportError } from '../core/errors.ts'
 import type { Principal } from '../core/principal.ts'
 import type { TicketWatch } from './changes.ts'
+import { confirm } from './confirm.ts'
 import { coverId, isCovering, uncovered } from './cover.ts'
 import type { ApprovalEvent, Desk, ReadTicket } from './desk.ts'
 import {
@@ -22,7 +23,8 @@ import {
 } from './eligibility.ts'
 import { readRequest } from './requests.ts'
 import { signVote } from './seal.ts'
-import { moved, resolved, type Ticket, type Vote, grantUntil } from './ticket.ts'
+import { snapshot } from './snapshot.ts'
+import { moved, resolved, type Ticket, grantUntil } from './ticket.ts'
 import { unknownTicket } from './tickets.ts'
 import { isOpen, type TicketView, viewOf } from './view.ts'
 import { countableVotes } from './votes.ts'
@@ -53,6 +55,17 @@ export type Offer =
   | { readonly kind: 'open'; readonly ticket: TicketView }
   | { readonly kind: 'closed'; readonly ticket: string }
 
+/** What the client of a requester said when it was asked whether the requester's own call shall run. */
+export interface Confirmation {
+  readonly viewer: Principal
+  readonly ticket: string
+  /** Of what was shown. */
+  readonly digest: string
+  /** Rules in whose name it was asked. */
+  readonly rules: readonly string[]
+  readonly decision: 'confirm' | 'decline'
+}
+
 /** The tickets, as one person may see and answer them. */
 export interface Inbox {
   /** Tickets the viewer may see that are not over, oldest first; with `all` also those that are. Without requests. */
@@ -66,6 +79,14 @@ export interface Inbox {
    * decided or in use), `ERR_APPROVAL_EXPIRED`, `ERR_INVALID_INPUT` (a reason is required), `ERR_UNKNOWN_TICKET`.
    */
   vote(answer: Answer): Promise<TicketView>
+  /**
+   * Takes the answer of the requester's own client. A confirmation counts for rules with `self_confirm` alone; declined, the
+   * request is withdrawn, which is no approver's refusal: the same call may be asked for again.
+   *
+   * @throws SallyportError `ERR_UNKNOWN_TICKET` (also for anybody but the requester), `ERR_FORBIDDEN` (no rule lets the
+   * requester confirm), `ERR_APPROVAL_STALE` (another digest), `ERR_APPROVAL_CONFLICT`, `ERR_APPROVAL_EXPIRED`.
+   */
+  confirm(confirmation: Confirmation): Promise<void>
   /** Withdraws a request that was not run yet. For its requester, and for operators. */
   cancel(viewer: Principal, ticket: string): Promise<TicketView>
   /** Says what became of a call whose outcome is unknown. For persons other than the requester. */
@@ -111,6 +132,8 @@ export function createInbox(desk: Desk): Inbox {
         if (await desk.tickets.swap(current, next)) return view(next, viewer, true)
       }
     },
+
+    confirm: (confirmation) => confirm(desk, confirmation),
 
     async cancel(viewer, id) {
       const read = await visibleTicket(viewer, id)
@@ -356,18 +379,6 @@ function cleanReason(reason: string | undefined): string | undefined {
     throw new SallyportError('ERR_INVALID_INPUT', `A reason may have ${REASON_CHARS_MAX} characters.`)
   }
   return trimmed
-}
-
-function snapshot({ id, kind, groups, roles, owner, actsFor, credentialId }: Principal): Vote['approver'] {
-  return {
-    id,
-    kind,
-    groups,
-    roles,
-    owner,
-    ...(actsFor !== undefined && { actsFor }),
-    ...(credentialId !== undefined && { credentialId }),
-  }
 }
 
 function oldestFirst(reads: readonly ReadTicket[]): readonly ReadTicket[] {

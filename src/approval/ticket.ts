@@ -35,7 +35,10 @@ export type Requester = Pick<Principal, 'id' | 'kind' | 'owner' | 'actsFor'>
 /** One person's answer. */
 export interface Vote {
   readonly approver: Pick<Principal, 'id' | 'kind' | 'groups' | 'roles' | 'owner' | 'actsFor' | 'credentialId'>
-  readonly decision: 'approve' | 'deny'
+  /** `confirm` is the requester's own word, which counts only for rules that say so. */
+  readonly decision: 'approve' | 'deny' | 'confirm'
+  /** Rules in whose name a `confirm` was asked for. It counts for no others. */
+  readonly confirms?: readonly string[]
   readonly reason?: string
   /** The digest the person saw. */
   readonly digest: string

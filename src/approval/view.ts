@@ -5,7 +5,7 @@ import { type Progress, whyNotAnswer } from './eligibility.ts'
 import { coverId, isCovering, reachText } from './cover.ts'
 import { visible } from './escape.ts'
 import type { StoredRequest } from './requests.ts'
-import type { Ticket, TicketState } from './ticket.ts'
+import type { Ticket, TicketState, Vote } from './ticket.ts'
 
 /**
  * A ticket as a person sees it. Every text that a caller or a backend could have written has its hidden characters made
@@ -93,7 +93,7 @@ interface RequirementView extends ApprovalRequirement {
 interface VoteView {
   readonly by: string
   readonly owner: string
-  readonly decision: 'approve' | 'deny'
+  readonly decision: Vote['decision']
   readonly reason?: string
   readonly at: string
 }

@@ -14,7 +14,10 @@ export async function countableVotes(
   for (const vote of ticket.votes) {
     if (!isSigned(vote, ticket.id, desk.keys.votes)) continue
     const approver = await nowOf(vote)
-    if (approver !== undefined) votes.push({ ...vote, approver })
+    if (approver === undefined) continue
+    if (vote.decision !== 'confirm') votes.push({ ...vote, approver })
+    // Whom the requester acted for is a fact of the call and not of its credential; that is looked at for who holds it.
+    else if (approver.id === vote.approver.id && approver.owner === vote.approver.owner) votes.push(vote)
   }
   return votes
 }

@@ -39,8 +39,8 @@ export function showTicket(terminal: Terminal, ticket: TicketView): void {
     say('inside', `a transaction of its client, which stays open and may still be rolled back${ran}`)
   }
   if (ticket.agentSays !== undefined) say('it says', JSON.stringify(ticket.agentSays))
-  for (const { rule, anyOf, count, reasonRequired, by } of ticket.requirements) {
-    const why = reasonRequired ? ', with a reason' : ''
+  for (const { rule, anyOf, count, reasonRequired, selfConfirm, by } of ticket.requirements) {
+    const why = `${reasonRequired ? ', with a reason' : ''}${selfConfirm === true ? ', or the requester at its own client' : ''}`
     const given = by.length === 0 ? '' : `; given by ${by.join(', ')}`
     say('needs', `${count} of ${anyOf.join(', ')}${why} (rule ${rule})${given}`)
   }

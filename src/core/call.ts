@@ -85,7 +85,11 @@ export interface Hold {
     readonly ticket: string
     readonly approvers: readonly string[]
     readonly expiresAt: string
+    /** Set where the caller's own client may confirm: what its confirmation must name. */
+    readonly confirm?: { readonly digest: string; readonly rules: readonly string[] }
   }) => void
+  /** Looked at after `onHeld`: true ends the call with `ERR_APPROVAL_PENDING` at once, because its door asks somebody first. */
+  readonly isLeft?: () => boolean
 }
 
 /** A call inside the open transaction of its caller, which holds locks while persons think. */

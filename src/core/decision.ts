@@ -113,6 +113,11 @@ export interface ApprovalRequirement {
   readonly covers?: Covers
   /** Set where a call inside the open transaction of its caller may wait for them (C14). */
   readonly inTransaction?: true
+  /**
+   * Set where the requester's own client may answer for its user. That proves no person: whoever holds the requester's
+   * credential can confirm.
+   */
+  readonly selfConfirm?: true
 }
 
 /** How far an approval may reach beyond the call it was asked for. */

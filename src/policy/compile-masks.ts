@@ -147,6 +147,10 @@ export function compileLoop(spec: LoopSpec, path: ValuePath, site: Site): LoopRu
 
 /** What only the approvers of a rule may say. */
 function checkApprovers({ approvers }: BudgetSpec | LoopSpec, path: ValuePath, site: Site): void {
+  if (approvers?.self_confirm === true) {
+    const message = 'A caller cannot lift its own limit: self_confirm belongs to rules only.'
+    site.error([...path, 'approvers'], message, 'self_confirm')
+  }
   if (approvers?.covers !== undefined) site.error(path, COVERS_NOTHING, 'approvers')
   if (approvers?.approve_in_tx !== undefined) site.error(path, NOT_IN_TRANSACTION, 'approvers')
 }

@@ -193,10 +193,26 @@ function checkKeys(spec: RuleSpec, path: ValuePath, site: Site): void {
     }
   }
   if (spec.approvers?.approve_in_tx === true) checkInTransaction(spec, path, site)
+  if (spec.approvers?.self_confirm === true) checkSelfConfirm(spec.approvers, path, site)
   for (const key of ['limits', 'as'] as const) {
     if (spec.effect === 'deny' && spec[key] !== undefined) {
       site.error(path, `\`${key}\` has no meaning in a rule that denies.`, key)
     }
+  }
+}
+
+/** A confirmation is one word from the caller's own client about one call; what asks for more than that cannot have it. */
+function checkSelfConfirm(approvers: NonNullable<RuleSpec['approvers']>, path: ValuePath, site: Site): void {
+  const beyond = [
+    [approvers.count > 1, 'more than one person'],
+    [approvers.reason_required, 'a reason'],
+    [approvers.covers !== undefined, 'an approval that covers further calls'],
+    [approvers.approve_in_tx === true, 'an approval inside a transaction'],
+  ] as const
+  for (const [isSet, what] of beyond) {
+    if (!isSet) continue
+    const message = `The confirmation of the caller's own client is never ${what}. Ask for that in a rule of its own.`
+    site.error([...path, 'approvers'], message, 'self_confirm')
   }
 }
 
@@ -331,6 +347,7 @@ export function requirement(id: string, approvers: NonNullable<RuleSpec['approve
       covers: { forMs: approvers.covers.for, uses: approvers.covers.uses },
     }),
     ...(approvers.approve_in_tx === true && { inTransaction: true }),
+    ...(approvers.self_confirm === true && { selfConfirm: true }),
   }
 }
 

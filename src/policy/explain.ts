@@ -128,8 +128,8 @@ export function renderExplanation({ decision, parts }: Explanation): string {
 
 function obligationLines({ obligations, approvals }: Decision): readonly string[] {
   const lines = approvals.map(
-    ({ rule, anyOf, count, reasonRequired, inTransaction }) =>
-      `approval: ${count} of ${anyOf.join(', ')} (${rule})${reasonRequired ? ', with a reason' : ''}${inTransaction === true ? ', inside a transaction too' : ''}`,
+    ({ rule, anyOf, count, reasonRequired, inTransaction, selfConfirm }) =>
+      `approval: ${count} of ${anyOf.join(', ')} (${rule})${reasonRequired ? ', with a reason' : ''}${inTransaction === true ? ', inside a transaction too' : ''}${selfConfirm === true ? ', or the caller at its own client' : ''}`,
   )
   for (const { schema, table, column, transform } of obligations.columns) {
     lines.push(`mask: ${schema}.${table}.${column} ${transform}`)

@@ -85,6 +85,7 @@ const approvers = z.strictObject({
     .default(15 * 60_000),
   reason_required: z.boolean().default(false),
   approve_in_tx: z.boolean().optional(),
+  self_confirm: z.boolean().optional(),
   covers: covers.optional(),
 })
 

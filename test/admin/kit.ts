@@ -152,6 +152,7 @@ export function inboxOf(ticket: TicketView, changes: Partial<Inbox> = {}): Inbox
     pending: async () => [ticket],
     show: async () => ticket,
     vote: async () => ticket,
+    confirm: async () => undefined,
     cancel: async () => ticket,
     resolve: async () => ticket,
     watch: async function* () {

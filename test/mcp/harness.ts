@@ -175,6 +175,7 @@ export async function startGateway(more: Partial<McpDoorDeps> = {}, listenOn = 0
 /** Nothing ever waits in it. */
 export const EMPTY_INBOX: McpDoorDeps['inbox'] = {
   async *offers() {},
+  confirm: () => Promise.reject(new SallyportError('ERR_UNKNOWN_TICKET', 'No.')),
   pending: async () => [],
   show: noTicket,
   vote: noTicket,

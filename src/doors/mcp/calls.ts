@@ -24,6 +24,7 @@ import type { Cursors, Suspended } from './cursors.ts'
 import type { DoorLimits, McpDoorDeps } from './deps.ts'
 import type { Held } from './errors.ts'
 import { answerError } from './errors.ts'
+import { type Confirm, confirming } from './confirm.ts'
 import { startHeartbeat } from './heartbeat.ts'
 import { isApprover } from './resources.ts'
 import { review } from './review.ts'
@@ -38,10 +39,12 @@ export async function callTool(
   deps: McpDoorDeps,
   limits: DoorLimits,
   cursors: Cursors,
+  canBePushed: () => boolean = () => false,
 ): Promise<CallToolResult | InputRequiredResult> {
   const caller = callerOf(ctx)
   caller.reached.add(ctx.mcpReq.id)
   const held: { now?: Held } = {}
+  let confirm: Confirm | undefined
   try {
     const session = await caller.session()
     const tool = toolNamed(params.name)
@@ -55,7 +58,8 @@ export async function callTool(
       })
       throw new ProtocolError(ProtocolErrorCode.InvalidParams, `${error.code}: ${error.message}`)
     }
-    const context = { session, ctx, deps, limits, cursors, held }
+    confirm = confirming({ session, ctx, deps, canBePushed, isPoll: tool.kind !== 'run' })
+    const context = { session, ctx, deps, limits, cursors, held, confirm }
     const answered =
       tool.kind === 'review'
         ? await orRefused(tool.name, params.arguments, context, () =>
@@ -67,7 +71,12 @@ export async function callTool(
     if (cause instanceof ProtocolError) throw cause
     const error = SallyportError.from(cause)
     logError(error, params.name, deps)
-    return resultOf(answerError(error, limits.pollAfterMs, held.now))
+    const answer = resultOf(answerError(error, limits.pollAfterMs, held.now))
+    if (error.code !== 'ERR_APPROVAL_PENDING') return answer
+    // Without its question the ticket waits for others all the same.
+    return (await confirm?.question().catch(() => undefined)) ?? answer
+  } finally {
+    confirm?.end()
   }
 }
 
@@ -80,6 +89,8 @@ interface Context {
   readonly cursors: Cursors
   /** Filled in once the call waits for a person. */
   readonly held: { now?: Held }
+  /** Left out where asking would have a client send again what has run already. */
+  readonly confirm?: Confirm
 }
 
 function answer(tool: Exclude<Tool, ReviewTool>, args: unknown, context: Context): Promise<Answer> {
@@ -174,10 +185,12 @@ async function execute(
   request: ToolRequest,
   target: Target,
   waitMs: number,
-  context: Context,
+  first: Context,
   isPaged = false,
 ): Promise<Answer> {
   const redirects: string[] = []
+  const { confirm: _, ...unasked } = first
+  let context = first
   for (let asked = request; ;) {
     const answer = await executeOnce(tool, asked, target, waitMs, context, isPaged)
     const next = redirects.length < HOPS_MAX ? tool.next?.(asked, answer) : undefined
@@ -187,6 +200,7 @@ async function execute(
     redirects.push(answer.redirect)
     // Each hop is a call of its own, judged, recorded and limited like the first.
     asked = next
+    context = unasked
   }
 }
 
@@ -254,7 +268,7 @@ function withCall(
   use: (call: Call) => Promise<Answer>,
   cancel = new AbortController(),
 ): Promise<Answer> {
-  const { session, held } = context
+  const { session, held, confirm } = context
   return whileAsked(cancel, target, context, (say) =>
     use({
       id: randomUUID(),
@@ -270,7 +284,9 @@ function withCall(
         onHeld: (now) => {
           held.now = now
           say(`waiting for approval ${now.ticket} by ${now.approvers.join(', ')}, expires ${now.expiresAt}`)
+          confirm?.held(now)
         },
+        ...(confirm !== undefined && { isLeft: confirm.isLeft }),
       },
     }),
   )

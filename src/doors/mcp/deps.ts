@@ -29,7 +29,7 @@ export interface McpDoorDeps {
   /** What the policy lets the principal do, for the resource `policy://effective`. */
   effectivePolicy(principal: Principal): string | object
   /** How approvers are asked in their own sessions. */
-  readonly inbox: Pick<Inbox, 'offers' | 'vote' | 'cancel' | 'pending' | 'show'>
+  readonly inbox: Pick<Inbox, 'offers' | 'vote' | 'confirm' | 'cancel' | 'pending' | 'show'>
   /** The stored call behind a ticket, for its requester only. */
   readonly reissue: ApprovalRoom['reissue']
   /** How many results of a target may wait to be read on, each holding one of its connections. None by default. */

@@ -1,7 +1,7 @@
 /**
  * Asks an approver in the approver's own MCP session (2025 era: the only one in which a server may ask). What comes
- * back is a vote like any other: the inbox checks who may cast it and on what. The client of the *requesting* agent is
- * never asked; it proves no person.
+ * back is a vote like any other: the inbox checks who may cast it and on what. The client of the *requesting* agent proves
+ * no person; it is asked only where a rule says that its word is enough (`confirm.ts`).
  *
  * @packageDocumentation
  */
@@ -120,8 +120,12 @@ export function openForms(
 
 /** The inbox already leaves out what the viewer may not answer; C13 is worth a second lock. */
 export function mayAsk(ticket: TicketView, viewer: Principal): boolean {
-  if (isSamePerson(viewer, ticket.requester) || ticket.request === undefined) return false
-  return messageOf(ticket).length <= MESSAGE_CHARS_MAX
+  return !isSamePerson(viewer, ticket.requester) && isShowable(ticket)
+}
+
+/** Whether a form can show all of it. */
+export function isShowable(ticket: TicketView): boolean {
+  return ticket.request !== undefined && messageOf(ticket).length <= MESSAGE_CHARS_MAX
 }
 
 function timeLeft(ticket: TicketView, now: number): number {
@@ -173,12 +177,11 @@ export function voteOf(
 }
 
 /** What a person is asked, whole and with nothing in it that could look like another question. */
-export function messageOf(ticket: TicketView): string {
-  const { requester, request, preview, covers, follows, agentSays } = ticket
-  const actsFor = requester.actsFor === undefined ? '' : `, acting for ${requester.actsFor}`
+export function messageOf(ticket: TicketView, opening = openingFor(ticket)): string {
+  const { request, preview, covers, follows, agentSays } = ticket
   const params = request?.params ?? []
   const lines = [
-    `Sallyport asks: may ${requester.id} (owned by ${requester.owner}${actsFor}) do this?`,
+    opening,
     `Target: ${ticket.target}, through ${ticket.tool}`,
     `Why a person is asked: ${ticket.decisionReason} (rules: ${ticket.rules.join(', ')})`,
     'Request:',
@@ -197,6 +200,10 @@ export function messageOf(ticket: TicketView): string {
   ]
   // A view comes with hidden characters made visible; done once more it changes nothing, and nothing is taken on trust.
   return lines.map(escapeBlock).join('\n')
+}
+
+function openingFor({ requester: { id, owner, actsFor } }: TicketView): string {
+  return `Sallyport asks: may ${id} (owned by ${owner}${actsFor === undefined ? '' : `, acting for ${actsFor}`}) do this?`
 }
 
 /** Every line of it stands to the right of our own words, so that none can be taken for them. */

@@ -65,7 +65,7 @@ function shownBefore(
 }
 
 /** Whether the client said that it can show a form; only then may it be asked for one. */
-function hasForms(ctx: ServerContext): boolean {
+export function hasForms(ctx: ServerContext): boolean {
   const envelope = ctx.mcpReq.envelope as Readonly<Record<string, unknown>> | undefined
   const capabilities = envelope?.[CLIENT_CAPABILITIES_META_KEY]
   if (typeof capabilities !== 'object' || capabilities === null || !('elicitation' in capabilities)) return false

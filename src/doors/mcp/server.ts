@@ -46,7 +46,16 @@ export function createServer(deps: McpDoorDeps, limits: DoorLimits, cursors: Cur
     tools: [...(isApprover(callerOf(ctx).principal) ? APPROVER_TOOL_LIST : TOOL_LIST)],
   }))
   // Low level on purpose: the library's own argument check would refuse a call before anybody could record it.
-  server.setRequestHandler('tools/call', (request, ctx) => callTool(request.params, ctx, deps, limits, cursors))
+  server.setRequestHandler('tools/call', (request, ctx) =>
+    callTool(
+      request.params,
+      ctx,
+      deps,
+      limits,
+      cursors,
+      () => server.getClientCapabilities()?.elicitation?.form !== undefined,
+    ),
+  )
   server.setRequestHandler('resources/list', (_, ctx) => ({ resources: [...resourcesFor(callerOf(ctx).principal)] }))
   server.setRequestHandler('resources/templates/list', () => ({ resourceTemplates: [] }))
   server.setRequestHandler('resources/read', async (request, ctx) => {

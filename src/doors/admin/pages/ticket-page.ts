@@ -141,9 +141,10 @@ function demands({ requirements, votes }: TicketView): Html {
   return html`<h2>Who must agree</h2>
     <ul>
       ${requirements.map(
-        ({ rule, anyOf, count, reasonRequired, by, isMet }) =>
+        ({ rule, anyOf, count, reasonRequired, selfConfirm, by, isMet }) =>
           html`<li>
-            ${count} of ${anyOf.join(', ')}${reasonRequired && ', with a reason'}
+            ${count} of
+            ${anyOf.join(', ')}${reasonRequired && ', with a reason'}${selfConfirm === true && ', or the requester at its own client'}
             <span class="soft">(rule ${rule})</span>:
             ${isMet ? 'done' : `${by.length} so far`}${by.length > 0 && `, by ${by.join(', ')}`}
           </li>`,
