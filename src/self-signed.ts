@@ -101,7 +101,9 @@ function certificateOf({ dnsNames, addresses = [] }: CertificateNames, signing: 
     tlv(0xa3, sequence(sequence(oid(OID.subjectAltName), tlv(0x04, altNames)))),
   )
   const signature = Buffer.concat([Buffer.from([0]), sign(digest, body, privateKey)])
-  const lines = sequence(body, algorithm, tlv(0x03, signature)).toString('base64').replace(/.{64}/gu, '$&\n')
+  const lines = sequence(body, algorithm, tlv(0x03, signature))
+    .toString('base64')
+    .replace(/.{64}(?!$)/gu, '$&\n')
   return {
     key: privateKey.export({ type: 'pkcs8', format: 'pem' }) as string,
     cert: `-----BEGIN CERTIFICATE-----\n${lines}\n-----END CERTIFICATE-----\n`,

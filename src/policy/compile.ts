@@ -193,7 +193,7 @@ function checkKeys(spec: RuleSpec, path: ValuePath, site: Site): void {
     }
   }
   if (spec.approvers?.approve_in_tx === true) checkInTransaction(spec, path, site)
-  if (spec.approvers?.self_confirm === true) checkSelfConfirm(spec.approvers, path, site)
+  if (spec.approvers?.self_confirm === true) checkSelfConfirm(spec, spec.approvers, path, site)
   for (const key of ['limits', 'as'] as const) {
     if (spec.effect === 'deny' && spec[key] !== undefined) {
       site.error(path, `\`${key}\` has no meaning in a rule that denies.`, key)
@@ -202,7 +202,12 @@ function checkKeys(spec: RuleSpec, path: ValuePath, site: Site): void {
 }
 
 /** A confirmation is one word from the caller's own client about one call; what asks for more than that cannot have it. */
-function checkSelfConfirm(approvers: NonNullable<RuleSpec['approvers']>, path: ValuePath, site: Site): void {
+function checkSelfConfirm(
+  { id }: RuleSpec,
+  approvers: NonNullable<RuleSpec['approvers']>,
+  path: ValuePath,
+  site: Site,
+): void {
   const beyond = [
     [approvers.count > 1, 'more than one person'],
     [approvers.reason_required, 'a reason'],
@@ -214,6 +219,11 @@ function checkSelfConfirm(approvers: NonNullable<RuleSpec['approvers']>, path: V
     const message = `The confirmation of the caller's own client is never ${what}. Ask for that in a rule of its own.`
     site.error([...path, 'approvers'], message, 'self_confirm')
   }
+  site.warn(
+    [...path, 'approvers'],
+    `Rule "${id}" takes the word of the caller's own client: it proves no person, because whoever holds the caller's token can give it.`,
+    'self_confirm',
+  )
 }
 
 /** Only a session of the PostgreSQL door has transactions that calls are sent in. */

@@ -66,7 +66,7 @@ const CONNECT: Readonly<Record<string, (answer: Answering, token: string, forms:
     const client = new LegacyClient({ name: 'agent', version: '1' }, { capabilities: { elicitation: { form: {} } } })
     client.setRequestHandler(ElicitRequestSchema, async ({ params }, { signal }) => {
       forms.push(params)
-      return (await answer(params, signal)) as { action: 'accept' }
+      return answer(params, signal)
     })
     const requestInit = { headers: { authorization: `Bearer ${token}` } }
     await client.connect(new StreamableHTTPClientTransport(gateway.url, { requestInit }))
@@ -79,8 +79,8 @@ const CONNECT: Readonly<Record<string, (answer: Answering, token: string, forms:
       {},
       (made) =>
         made.setRequestHandler('elicitation/create', async ({ params }) => {
-          forms.push(params as unknown as Form)
-          return (await answer(params as unknown as Form, new AbortController().signal)) as { action: 'accept' }
+          forms.push(params)
+          return (await answer(params, new AbortController().signal)) as { action: 'accept' }
         }),
       { capabilities: { elicitation: { form: {} } } },
     ),
