@@ -1,3 +1,7 @@
+import { fileURLToPath } from 'node:url'
+import { Client as ModernClient } from '@modelcontextprotocol/client'
+import { StdioClientTransport as ModernStdio } from '@modelcontextprotocol/client/stdio'
+import { StdioClientTransport as LegacyStdio } from '@modelcontextprotocol/sdk/client/stdio.js'
 import { Client as LegacyClient } from '@modelcontextprotocol/sdk/client/index.js'
 import { StreamableHTTPClientTransport } from '@modelcontextprotocol/sdk/client/streamableHttp.js'
 import { ElicitRequestSchema } from '@modelcontextprotocol/sdk/types.js'
@@ -222,11 +226,61 @@ describe('self_confirm', () => {
       expect((await send(QUERY, 'token-agent', state)).text).toContain('input_required')
     }
     for (const answer of [null, 'accept', [], { action: 'accept', content: 'run_it' }, { action: { accept: 1 } }]) {
-      expect((await send(QUERY, 'token-agent', asked.state, answer as object)).text).not.toContain('"status":"ok"')
+      const { text } = await send(QUERY, 'token-agent', asked.state, answer as object)
+      expect(text).not.toContain('"status":"ok"')
+      expect(text).not.toContain('ERR_INTERNAL')
     }
     expect(ran).toEqual([])
     expect((await room.inbox.pending(BOB)).map(({ votes }) => votes)).toEqual([[], [], []])
     expect((await send(QUERY, 'token-agent', asked.state)).text).toContain('rows')
+    expect(ran).toEqual([QUERY.sql])
+  })
+
+  it('no more forms are open in one session than a person can look at', async () => {
+    const { room } = await open(true, 10_000)
+    const answered: (() => void)[] = []
+    const { agent, forms } = await client('legacy', async () => {
+      await new Promise<void>((resolve) => answered.push(resolve))
+      return CONFIRM
+    })
+    const calls = Array.from({ length: 8 }, (_, index) =>
+      call(agent, 'query_database', { target: 'shop-db', sql: `DELETE FROM orders WHERE id = ${index}` }),
+    )
+    await expect.poll(() => room.inbox.pending(BOB), PATIENT).toHaveLength(8)
+    await expect.poll(() => answered, PATIENT).toHaveLength(4)
+    for (const resolve of answered) resolve()
+    for (const { id } of await room.inbox.pending(BOB)) await vote(room, BOB, id).catch(() => undefined)
+    for (const { structuredContent } of await Promise.all(calls))
+      expect(structuredContent).toMatchObject({ status: 'ok' })
+    expect(forms).toHaveLength(4)
+  })
+
+  it.each(['legacy', 'modern'])('the question and its answer pass the stdio bridge (%s)', async (era) => {
+    const { ran } = await open()
+    const env = {
+      PATH: process.env['PATH'] ?? '',
+      SALLYPORT_URL: gateway.url.href,
+      SALLYPORT_TOKEN: 'token-agent',
+    }
+    const main = fileURLToPath(new URL('bridge-main.ts', import.meta.url))
+    const bridge = { command: process.execPath, args: ['--import', 'tsx', main], env, stderr: 'ignore' as const }
+    const capabilities = { elicitation: { form: {} } }
+    const answer = { action: 'accept' as const, content: { decision: 'run_it' } }
+    let made: AnyClient
+    if (era === 'legacy') {
+      const legacy = new LegacyClient({ name: 'stdio', version: '1' }, { capabilities })
+      legacy.setRequestHandler(ElicitRequestSchema, async () => answer)
+      await legacy.connect(new LegacyStdio(bridge))
+      made = legacy
+    } else {
+      const options = { capabilities, versionNegotiation: { mode: { pin: '2026-07-28' } } }
+      const modern = new ModernClient({ name: 'stdio', version: '1' }, options)
+      modern.setRequestHandler('elicitation/create', async () => answer)
+      await modern.connect(new ModernStdio(bridge))
+      made = modern
+    }
+    clients.push(made)
+    expect((await call(made, 'query_database', QUERY)).structuredContent).toMatchObject({ status: 'ok' })
     expect(ran).toEqual([QUERY.sql])
   })
 })

@@ -58,7 +58,14 @@ export async function callTool(
       })
       throw new ProtocolError(ProtocolErrorCode.InvalidParams, `${error.code}: ${error.message}`)
     }
-    confirm = confirming({ session, ctx, deps, canBePushed, isPoll: tool.kind !== 'run' })
+    confirm = confirming({
+      session,
+      ctx,
+      deps,
+      canBePushed,
+      isPoll: tool.kind !== 'run',
+      formsMax: limits.formsPerSessionMax,
+    })
     const context = { session, ctx, deps, limits, cursors, held, confirm }
     const answered =
       tool.kind === 'review'

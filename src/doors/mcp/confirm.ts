@@ -48,14 +48,18 @@ interface ConfirmRooms {
   readonly canBePushed: () => boolean
   /** Whether this only asks for a ticket again, whose question its user may have put away before. */
   readonly isPoll: boolean
+  /** Questions open at the same time in one session of the 2025 era. */
+  readonly formsMax: number
 }
 
 /** Tickets whose question a user put away, by session: asking for the ticket's state does not bring it up again. */
 const putAway = new WeakMap<Session, Set<string>>()
 const PUT_AWAY_MAX = 256
+/** Questions on the screen of each session now. */
+const openForms = new WeakMap<Session, number>()
 
 /** Builds the questions of one `tools/call`. */
-export function confirming({ session, ctx, deps, canBePushed, isPoll }: ConfirmRooms): Confirm {
+export function confirming({ session, ctx, deps, canBePushed, isPoll, formsMax }: ConfirmRooms): Confirm {
   const { principal: viewer } = session
   const over = new AbortController()
   const isModern = ctx.mcpReq.envelope !== undefined
@@ -83,6 +87,18 @@ export function confirming({ session, ctx, deps, canBePushed, isPoll }: ConfirmR
   }
 
   async function push(question: Question): Promise<void> {
+    // One person cannot look at more at a time. The others wait as any call does, and a poll asks about them.
+    const open = openForms.get(session) ?? 0
+    if (open >= formsMax) return
+    openForms.set(session, open + 1)
+    try {
+      await ask(question)
+    } finally {
+      openForms.set(session, (openForms.get(session) ?? 1) - 1)
+    }
+  }
+
+  async function ask(question: Question): Promise<void> {
     const form = await formFor(question)
     if (form === undefined) return
     const { signal } = over
