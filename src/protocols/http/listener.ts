@@ -11,6 +11,7 @@ import type { Chunk } from '../../core/chunk.ts'
 import { SallyportError } from '../../core/errors.ts'
 import type { HeldFacts } from '../../core/http-error.ts'
 import { tokenIn } from '../../core/http-head.ts'
+import { endUnread } from '../shared/end-unread.ts'
 import type { Principal } from '../../core/principal.ts'
 import type { Target } from '../../core/target.ts'
 import type { Sessions } from '../../gateway/sessions.ts'
@@ -178,11 +179,12 @@ export function refuse(
   }
   const { status, headers, body } = problemOf(error, held)
   // What of the request was not read would be taken for the next one.
-  const isRead = request.complete
   response.writeHead(status, {
     ...headers,
     'content-length': Buffer.byteLength(body),
-    ...(!isRead && { connection: 'close' }),
+    ...(!request.complete && { connection: 'close' }),
   })
-  response.end(request.method === 'HEAD' ? undefined : body)
+  const said = request.method === 'HEAD' ? undefined : body
+  if (request.complete) response.end(said)
+  else endUnread(request, response, said)
 }

@@ -9,6 +9,7 @@ import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http
 import type { Duplex } from 'node:stream'
 import type { Call } from '../../core/call.ts'
 import { SallyportError } from '../../core/errors.ts'
+import { endUnread } from '../shared/end-unread.ts'
 import type { ErrorAnswer, HeldFacts } from '../../core/http-error.ts'
 import { Attempt, KUBERNETES_TOOL, type AttemptDeps, type Known } from './listener-attempt.ts'
 import { writeAnswer } from './listener-answer.ts'
@@ -122,7 +123,9 @@ function refuse(request: IncomingMessage, response: ServerResponse, error: Sally
     // What of the request was not read would be taken for the next one.
     ...(!request.complete && { connection: 'close' }),
   })
-  response.end(request.method === 'HEAD' ? undefined : body)
+  const said = request.method === 'HEAD' ? undefined : body
+  if (request.complete) response.end(said)
+  else endUnread(request, response, said)
 }
 
 async function upgrade(
