@@ -9,7 +9,7 @@ import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http
 import type { Duplex } from 'node:stream'
 import type { Call } from '../../core/call.ts'
 import { SallyportError } from '../../core/errors.ts'
-import { endUnread } from '../shared/end-unread.ts'
+import { endUnread } from '../shared/listener-unread.ts'
 import type { ErrorAnswer, HeldFacts } from '../../core/http-error.ts'
 import { Attempt, KUBERNETES_TOOL, type AttemptDeps, type Known } from './listener-attempt.ts'
 import { writeAnswer } from './listener-answer.ts'
