@@ -72,17 +72,16 @@ export async function* runShell(
   } finally {
     signal.removeEventListener('abort', stop)
     output.discard()
-    await hungUp(channel)
+    if (!output.isClosed) await hungUp(channel)
+    channel.destroy()
   }
 }
 
 /** Closing the channel takes the terminal away: the host sends SIGHUP to what runs on it. */
 async function hungUp(channel: ClientChannel): Promise<void> {
-  if (channel.closed) return
   const closed = new Promise<void>((resolve) => void channel.once('close', () => resolve()))
   channel.close()
   await Promise.race([closed, new Promise<void>((resolve) => void setTimeout(resolve, CLOSE_MS).unref())])
-  channel.destroy()
 }
 
 /** The size of the terminal, for whoever plays the recording. */

@@ -58,6 +58,11 @@ export class ChannelOutput {
     this.#wake?.()
   }
 
+  /** Whether the host has closed the channel. The channel's own `closed` stays unset until it is destroyed. */
+  get isClosed(): boolean {
+    return this.#isClosed
+  }
+
   /** Drops what waits here and what still comes, so that the channel can close. */
   discard(): void {
     this.#isDiscarding = true
