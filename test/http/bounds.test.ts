@@ -7,6 +7,7 @@ import { afterEach, describe, expect, it } from 'vitest'
 import { redirectOf } from '../../src/protocols/http/redirect.ts'
 import type { HttpOptions } from '../../src/protocols/http/options.ts'
 import type { HttpPlan } from '../../src/protocols/http/plan.ts'
+import { SallyportError } from '../../src/core/errors.ts'
 import { listen } from '../../src/listen.ts'
 import { startService, type Answering } from '../services/http.ts'
 import { httpKit, type HttpKit } from './kit.ts'
@@ -87,6 +88,36 @@ describe('an answer', () => {
     }
     expect(sentUnread).toBeLessThan(total / 2)
     expect(read).toBe(total)
+  })
+})
+
+describe('a call that was cancelled while it waited for a connection', () => {
+  it('is never sent', async () => {
+    const seen: string[] = []
+    let release: () => void = () => undefined
+    const kit = await serving(
+      (asked, response) => {
+        seen.push(asked.url)
+        if (asked.url === '/first') release = () => void response.end('first')
+        else response.end('other')
+      },
+      { connections: 1 },
+    )
+    const first = kit.ask({ path: '/first' })
+    await expect.poll(() => seen).toEqual(['/first'])
+    const cancel = new AbortController()
+    const run = async (): Promise<void> => {
+      for await (const _ of kit.run({ ...kit.of({ path: '/second' }), signal: cancel.signal })) continue
+    }
+    const waiting = run()
+    const failed = waiting.catch((error: unknown) => SallyportError.from(error).code)
+    for (let turn = 0; turn < 50; turn++) await new Promise(setImmediate)
+    cancel.abort(new SallyportError('ERR_CANCELLED', 'It was cancelled.'))
+    expect(await failed).toBe('ERR_CANCELLED')
+    release()
+    await first
+    await kit.ask({ path: '/third' })
+    expect(seen).toEqual(['/first', '/third'])
   })
 })
 
