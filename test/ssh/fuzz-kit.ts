@@ -118,10 +118,12 @@ export function randomScript(next: () => number): string {
 }
 
 /** Reads scripts that end with NUL, runs each apart, and writes down each command with the number of its script. */
+// Bash writes a line at a time: with a line feed in it a record would be two writes, between which another one may come.
+const LINE_FEED = '⏎'
 const DRIVER = `
 PATH=/nonexistent
 number_of_script=-1
-command_not_found_handle() { printf '%s\\0' R "$number_of_script" "$#" "$@" >&9; return 0; }
+command_not_found_handle() { printf '%s\\0' R "$number_of_script" "$#" "\${@//$'\\n'/${LINE_FEED}}" >&9; return 0; }
 while IFS= read -r -d '' script; do
   number_of_script=$((number_of_script + 1))
   ( ulimit -t 2; eval "$script" ) </dev/null >/dev/null 2>&1 8<&-
@@ -160,7 +162,7 @@ export function observe(scripts: readonly string[]): readonly (readonly (readonl
 
 function read(log: string, count: number): string[][][] {
   const runs = Array.from({ length: count }, (): string[][] => [])
-  const fields = log.split('\0')
+  const fields = log.split('\0').map((field) => field.replaceAll(LINE_FEED, '\n'))
   if (fields.at(-2) !== 'E') throw new Error('Bash did not run every script.')
   for (let at = 0; fields[at] === 'R';) {
     const length = Number(fields[at + 2])
