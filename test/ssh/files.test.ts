@@ -3,6 +3,7 @@ import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import type { SFTPWrapper } from 'ssh2'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
+import { SallyportError } from '../../src/core/errors.ts'
 import { placed } from '../../src/protocols/ssh/connector-sftp.ts'
 import { openSshd, type TestSshd } from '../services/sshd.ts'
 import { has } from '../setup/needs.ts'
@@ -110,5 +111,35 @@ describe.runIf(has('sshd'))('one file operation', () => {
     expect(readFileSync(file, 'utf8')).toBe('short')
     expect(await write(sftp, path.join(sshd.dir, 'fresh'), 'wx', 'new')).toBeUndefined()
     expect(existsSync(path.join(sshd.dir, 'fresh'))).toBe(true)
+  })
+
+  const UPLOAD = {
+    kind: 'sftp',
+    operation: 'write',
+    flags: { append: false, create: true, truncate: true, exclusive: false },
+  }
+
+  /** A client that sends these pieces, each with its place, and then neither more nor an end. */
+  async function* unending(...pieces: readonly string[]): AsyncGenerator<Uint8Array> {
+    let at = 0
+    for (const piece of pieces) {
+      yield placed(Buffer.from(piece), { at, written: () => undefined })
+      at += piece.length
+    }
+    await new Promise(() => undefined)
+  }
+
+  it('ends an upload that was stopped, also while its client sends nothing', async () => {
+    const stopping = new AbortController()
+    const file = path.join(sshd.dir, 'stopped')
+    const running = open().run({ ...UPLOAD, path: file }, { input: unending('some'), signal: stopping.signal })
+    await expect.poll(() => existsSync(file) && readFileSync(file, 'utf8')).toBe('some')
+    stopping.abort(new SallyportError('ERR_CANCELLED', 'It was stopped.'))
+    expect((await running).error?.code).toBe('ERR_CANCELLED')
+  })
+
+  it('ends an upload whose writing failed, also while its client sends nothing', async () => {
+    const { exit, error } = await open().run({ ...UPLOAD, path: '/dev/full' }, { input: unending('some') })
+    expect([exit?.status, error]).toEqual(['FAILURE', undefined])
   })
 })

@@ -8,6 +8,7 @@ import ssh2, { type Connection, type ParsedKey, type ServerChannel, type SFTPWra
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { fingerprintOf } from '../../src/protocols/ssh/algorithms.ts'
 import { govern } from '../../src/gateway/gateway.ts'
+import { placed } from '../../src/protocols/ssh/connector-sftp.ts'
 import { hostKeyFrom } from '../../src/protocols/ssh/host-key.ts'
 import type { TestSshd } from '../services/sshd.ts'
 import { sshKit, type SshKit } from './connector-kit.ts'
@@ -17,6 +18,10 @@ const HOST_KEY = hostKeyFrom(new Uint8Array(32).fill(9))
 
 /** How the host answers a command: with the marker the gateway waits for, and a channel to lie on. */
 type Exec = (channel: ServerChannel, marker: Buffer, socket: Socket) => void
+
+async function* each<T>(pieces: readonly T[]): AsyncGenerator<T> {
+  yield* pieces
+}
 
 /** What the library does not let a server say. */
 interface Raw {
@@ -362,6 +367,37 @@ describe('a hostile host', () => {
     const { chunks } = await kit.run({ kind: 'sftp', operation: 'read', path: '/x' })
     const bytes = chunks.flatMap((chunk) => (chunk.kind === 'data' && 'bytes' in chunk ? [chunk.bytes] : []))
     expect(Buffer.concat(bytes).toString()).toMatch(/^y*$/u)
+  })
+
+  it('that cannot keep what was sent, and says so when the file is closed, has not kept it', async () => {
+    serve = (sftp) => {
+      sftp.on('error', () => undefined)
+      sftp.on('OPEN', (id) => sftp.handle(id, Buffer.from('h')))
+      sftp.on('WRITE', (id) => sftp.status(id, 0))
+      sftp.on('CLOSE', (id) => sftp.status(id, 4))
+    }
+    const input = [placed(Buffer.from('some'), { at: 0, written: () => undefined })]
+    const flags = { append: false, create: true, truncate: true, exclusive: false }
+    const other = sshKit(fake)
+    const { exit } = await other.run({ kind: 'sftp', operation: 'write', path: '/x', flags }, { input: each(input) })
+    expect(exit?.status).toBe('FAILURE')
+    await other.close()
+  })
+
+  it('is asked for nothing of a file that a limit would cut off', async () => {
+    const asked: number[] = []
+    serve = (sftp) => {
+      sftp.on('error', () => undefined)
+      sftp.on('OPEN', (id) => sftp.handle(id, Buffer.from('h')))
+      sftp.on('READ', (id, _handle, offset, length) => (asked.push(offset), sftp.data(id, Buffer.alloc(length, 'y'))))
+      sftp.on('CLOSE', (id) => sftp.status(id, 0))
+    }
+    const other = sshKit(fake, undefined, { bytes: '1MiB' })
+    const { exit } = await other.run({ kind: 'sftp', operation: 'read', path: '/x' })
+    expect(exit).toMatchObject({ truncated: true, truncatedBy: 'bytes' })
+    // One window more than the limit, to know that there is more.
+    expect(Math.max(...asked)).toBeLessThan(1024 * 1024 + 256 * 1024)
+    await other.close()
   })
 
   it('that answers a file operation with what is no message loses its connection', async () => {

@@ -1,6 +1,8 @@
-/** A file that a client writes, before anything takes what it writes. */
+/** A file that a client has open at the door: what it reads is the result of a call, what it writes the input. */
 import { describe, expect, it } from 'vitest'
-import { WriteFile } from '../../src/protocols/ssh/listener-files.ts'
+import type { Call } from '../../src/core/call.ts'
+import type { Chunk } from '../../src/core/chunk.ts'
+import { ReadFile, WriteFile } from '../../src/protocols/ssh/listener-files.ts'
 
 const PIECE = 256 * 1024
 
@@ -32,5 +34,73 @@ describe('a file a client writes', () => {
     await file.opened()
     await expect(file.write(0, Buffer.alloc(10))).rejects.toMatchObject({ status: 'PERMISSION_DENIED' })
     await expect(file.close()).rejects.toMatchObject({ status: 'PERMISSION_DENIED' })
+  })
+})
+
+describe('a file a client reads', () => {
+  const body = (text: string | Buffer): Chunk => ({ kind: 'data', channel: 'body', bytes: Buffer.from(text) })
+  const exit = (more: object = {}): Chunk => ({ kind: 'exit', status: 'OK', truncated: false, ...more })
+
+  /** What the call came to, as its record says. */
+  interface Told {
+    stopped?: ReturnType<NonNullable<Call['stopped']>> | undefined
+  }
+
+  function opened(chunks: readonly Chunk[], told: Told = {}): ReadFile {
+    return new ReadFile('/x', async function* ({ stopped }) {
+      try {
+        yield { kind: 'head' }
+        for (const chunk of chunks) {
+          await new Promise(setImmediate)
+          yield chunk
+        }
+      } finally {
+        told.stopped = stopped?.()
+      }
+    })
+  }
+  const text = async (reading: Promise<Buffer | undefined>): Promise<string | undefined> => (await reading)?.toString()
+
+  it('is read from front to back, in pieces of any length, and what is left out is skipped', async () => {
+    const file = opened([body('abc'), body('defgh'), exit()])
+    expect(await text(file.read(0, 2))).toBe('ab')
+    expect(await text(file.read(3, 4))).toBe('defg')
+    await expect(file.read(0, 2)).rejects.toMatchObject({ code: 'ERR_INVALID_INPUT' })
+    expect(await text(file.read(7, 100))).toBe('h')
+    expect(await text(file.read(8, 1))).toBeUndefined()
+  })
+
+  it('answers readers that ask at once as if they asked one after the other', async () => {
+    const file = opened([body('ab'), body('cd'), body('ef'), exit()])
+    await file.opened()
+    const answers = await Promise.all([text(file.read(0, 3)), text(file.read(3, 2)), text(file.read(5, 9))])
+    expect(answers).toEqual(['abc', 'de', 'f'])
+  })
+
+  it('does not look like a shorter one when it was cut, or when the target failed in its middle', async () => {
+    const cut = opened([body('abc'), exit({ truncated: true, truncatedBy: 'bytes' })])
+    expect(await text(cut.read(0, 10))).toBe('abc')
+    await expect(cut.read(3, 10)).rejects.toMatchObject({ code: 'ERR_TOO_LARGE' })
+    const broken = opened([body('abc'), exit({ status: 'FAILURE' })])
+    expect(await text(broken.read(0, 10))).toBe('abc')
+    await expect(broken.read(3, 10)).rejects.toMatchObject({ status: 'FAILURE' })
+  })
+
+  it('gives 256 KiB at once to whoever asks for more', async () => {
+    const file = opened([body(Buffer.alloc(600 * 1024)), exit()])
+    expect(await file.read(0, 0xffff_ffff)).toHaveLength(256 * 1024)
+  })
+
+  it('is done for its record when its client closed it, and abandoned when its client went away', async () => {
+    const closed: Told = {}
+    const file = opened([body('abc'), body('def'), exit()], closed)
+    await file.opened()
+    await file.close()
+    expect(closed.stopped).toBe('done')
+    const left: Told = {}
+    const other = opened([body('abc'), body('def'), exit()], left)
+    await other.opened()
+    other.leave()
+    await expect.poll(() => left.stopped).toBe('abandoned')
   })
 })

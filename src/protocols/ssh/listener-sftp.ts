@@ -8,6 +8,7 @@
  * @packageDocumentation
  */
 import { randomUUID } from 'node:crypto'
+import { setMaxListeners } from 'node:events'
 import type { Socket } from 'node:net'
 import type { SFTPWrapper } from 'ssh2'
 import type { Call } from '../../core/call.ts'
@@ -67,6 +68,8 @@ class SftpDoor {
 
   constructor(sftp: SFTPWrapper, socket: Socket, session: Promise<OwnedSession>, target: Target, deps: ChannelDeps) {
     this.#sftp = sftp
+    // Every call of the channel listens to it; how many there are is bounded.
+    setMaxListeners(0, this.#gone.signal)
     this.#socket = socket
     this.#session = session
     this.#target = target
