@@ -1,7 +1,18 @@
 /** What commands are found to do. */
 import { describe, expect, it } from 'vitest'
+import { partsExpand } from '../../src/protocols/ssh/expansion.ts'
+import { Findings, type Context } from '../../src/protocols/ssh/findings.ts'
+import type { WordPart } from '../../src/protocols/ssh/syntax.ts'
 import { lineOf, linesOf, partsOf, plan } from './plan-kit.ts'
 import { CODE, FOUND, REASONS, REFUSED, UNKNOWN, WRAPPED } from './plan-tables.ts'
+
+const HERE: Context = {
+  account: { name: 'deploy', isLogin: true },
+  via: [],
+  dialect: 'bash',
+  isInside: false,
+  nested: { text: () => undefined, script: () => undefined },
+}
 
 describe('what a command line runs', () => {
   for (const [command, ...parts] of [...FOUND, ...WRAPPED]) {
@@ -53,6 +64,19 @@ describe('C4: what nobody can judge is unknown', () => {
   it('says what was not understood, in words and without values', () => {
     const part = plan({ kind: 'exec', command: 'x=secret; $x' }).action.parts.at(-1)
     expect(part?.attributes['reasons']).toEqual(['The name of a command is computed; write it out.'])
+  })
+
+  it.each<WordPart>([
+    { type: 'CommandExpansion', text: '$(x)', script: undefined, inner: undefined },
+    { type: 'ProcessSubstitution', text: '<(x)', operator: '<', script: undefined, inner: undefined },
+    { type: 'ArithmeticExpansion', text: '$((x))', expression: undefined },
+    { type: 'ExtendedGlob', text: '@(x)', operator: '@', pattern: 'x', parts: undefined },
+    { type: 'BraceExpansion', text: '{$(x),y}', parts: undefined },
+    { type: 'ParameterExpansion', text: '${a.b}', parameter: 'a.b' },
+  ] as unknown as readonly WordPart[])('so is what the parser tells no more of: $text', (part) => {
+    const findings = new Findings()
+    partsExpand([part], HERE, findings)
+    expect(findings.parts.map(lineOf)).toEqual(['unknown'])
   })
 
   it('so is a request of another form', () => {
@@ -152,6 +176,7 @@ describe('sftp operations', () => {
 
   it('are actions with their paths', () => {
     expect(sftp('read', '/etc/hosts')).toEqual(['sftp.read /etc/hosts'])
+    expect(sftp('list', '/')).toEqual(['sftp.list /'])
     expect(sftp('rename', '/a', '/b')).toEqual(['sftp.rename /a', 'sftp.rename /b'])
   })
 
