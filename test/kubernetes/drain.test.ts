@@ -1,7 +1,11 @@
 /** Which pods of a node a drain evicts, which it leaves, and which stand in its way. */
 import { describe, expect, it } from 'vitest'
+import { SallyportError } from '../../src/core/errors.ts'
 import { parseJson, type JsonValue } from '../../src/core/json.ts'
-import { sortPods, type DrainChoice, type Sorted } from '../../src/protocols/kubernetes/drain-pods.ts'
+import { drainNode } from '../../src/protocols/kubernetes/connect-drain.ts'
+import { RefusedByServer } from '../../src/protocols/kubernetes/connect-step.ts'
+import type { KubeRequest } from '../../src/protocols/kubernetes/request.ts'
+import { sortPods, type DrainChoice, type Pod, type Sorted } from '../../src/protocols/kubernetes/drain-pods.ts'
 
 const REPLICAS = { ownerReferences: [{ kind: 'ReplicaSet' }] }
 const DAEMONS = { ownerReferences: [{ kind: 'Other' }, { kind: 'DaemonSet' }] }
@@ -77,5 +81,109 @@ describe('a pod on a node that is drained', () => {
 
   it('is none where the list is none', () => {
     expect(sortPods(null, { ignoreDaemonsets: true, deleteEmptydirData: true })).toEqual(NONE)
+  })
+})
+
+describe('a drain', () => {
+  const CORDON = { verb: 'patch', path: '/api/v1/nodes/n', isDryRun: false } as KubeRequest
+  const LIST = { verb: 'list', path: '/api/v1/pods' } as KubeRequest
+  const pod = (name: string): Pod => ({ namespace: 'web', name, uid: `uid-${name}` })
+  const item = (name: string, owner = 'ReplicaSet'): object => ({
+    metadata: { ...pod(name), ownerReferences: [{ kind: owner }] },
+  })
+  const CHOICE = { ignoreDaemonsets: false, deleteEmptydirData: false }
+
+  /** @param answer what the server says to the eviction of a pod: a status, and nothing when it does it. */
+  function draining(
+    there: readonly object[],
+    planned: readonly Pod[] | undefined,
+    answer: (name: string, tries: number) => number | undefined = () => undefined,
+    stopping = new AbortController(),
+  ) {
+    const sent: string[] = []
+    const step = async (request: KubeRequest): Promise<JsonValue> => {
+      sent.push(request.path)
+      if (request === LIST) return parseJson(JSON.stringify({ items: there }))?.value as JsonValue
+      const status = answer(request.path, sent.filter((path) => path === request.path).length)
+      if (status === 0) throw new SallyportError('ERR_UPSTREAM_LOST', 'The connection broke.')
+      if (status !== undefined) throw new RefusedByServer(status, request, 'no')
+      return null
+    }
+    const evictions = (planned ?? []).map(({ name }) => ({ ...CORDON, verb: 'evict', path: name }) as KubeRequest)
+    const drain = { ...CHOICE, ...(planned !== undefined && { pods: planned }) }
+    const command = { command: 'drain', output: 'table', requests: [], drain } as const
+    const running = drainNode(command, [CORDON, LIST, ...evictions], step, stopping.signal, 1)
+    const rows = async (): Promise<unknown> =>
+      ((await running) as ReadonlyMap<string, JsonValue>).get('pods') as readonly ReadonlyMap<string, string>[]
+    return {
+      sent,
+      running,
+      rows: async () =>
+        ((await rows()) as ReadonlyMap<string, string>[]).map((row) => `${row.get('name')}: ${row.get('result')}`),
+    }
+  }
+
+  it('changes nothing where a pod must stay, which may have come since it was planned', async () => {
+    const { sent, running } = draining([item('a'), item('d', 'DaemonSet')], [pod('a')])
+    await expect(running).rejects.toMatchObject({ code: 'ERR_INVALID_INPUT', facts: { noEffect: true } })
+    expect(sent).toEqual([LIST.path])
+  })
+
+  it('changes nothing where its pods were never read', async () => {
+    const { sent, running } = draining([item('a')], undefined)
+    await expect(running).rejects.toMatchObject({ code: 'ERR_INVALID_INPUT', facts: { noEffect: true } })
+    expect(sent).toEqual([])
+  })
+
+  it('evicts the pods that were judged, and no other that came since', async () => {
+    const { sent, rows } = draining([item('a'), item('late')], [pod('a')])
+    expect(await rows()).toEqual(['a: evicted', 'late: came meanwhile; drain again to evict it'])
+    expect(sent).toEqual([LIST.path, CORDON.path, 'a'])
+  })
+
+  it('says of each pod what the server said, and goes on', async () => {
+    const said: Readonly<Record<string, number>> = { gone: 404, other: 409, no: 403 }
+    const names = ['gone', 'other', 'no', 'a']
+    const { rows } = draining(
+      names.map((name) => item(name)),
+      names.map(pod),
+      (path) => said[path],
+    )
+    expect(await rows()).toEqual([
+      'gone: gone already',
+      'other: replaced meanwhile; not evicted',
+      'no: refused by the server',
+      'a: evicted',
+    ])
+  })
+
+  it('waits for a disruption budget, ten times', async () => {
+    const { sent, rows } = draining([item('soon'), item('never')], [pod('soon'), pod('never')], (path, tries) =>
+      path === 'never' || (path === 'soon' && tries < 3) ? 429 : undefined,
+    )
+    expect(await rows()).toEqual(['soon: evicted', 'never: kept by its disruption budget'])
+    expect(sent.filter((path) => path === 'never')).toHaveLength(10)
+  })
+
+  it('that broke half-way may have changed something, and says how far it came', async () => {
+    const { running } = draining([item('a'), item('b')], [pod('a'), pod('b')], (path) => (path === 'b' ? 0 : undefined))
+    await expect(running).rejects.toMatchObject({
+      code: 'ERR_OUTCOME_UNKNOWN',
+      message: expect.stringContaining('1 of 2 pods had been tried'),
+    })
+  })
+
+  it('that is stopped while it waits for a budget ends', async () => {
+    const stopping = new AbortController()
+    const { running } = draining(
+      [item('a')],
+      [pod('a')],
+      (path) => {
+        if (path === 'a') stopping.abort(new SallyportError('ERR_CANCELLED', 'It was stopped.'))
+        return path === 'a' ? 429 : undefined
+      },
+      stopping,
+    )
+    await expect(running).rejects.toMatchObject({ code: 'ERR_CANCELLED' })
   })
 })

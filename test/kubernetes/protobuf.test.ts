@@ -103,6 +103,36 @@ describe('objects in Kubernetes’ protobuf', () => {
     expect(() => readProtobuf(bytes)).toThrow(SallyportError)
   })
 
+  const map = (...fields: readonly Field[]) => envelope('v1', 'ConfigMap', message(...fields))
+  it.each([
+    [Buffer.from('k8t\0'), 'is not Kubernetes’ protobuf'],
+    [Buffer.from('k8s\0\n\xff'), 'is broken'],
+    [envelope('v1', 'Gadget', message()), 'the fields of v1 Gadget'],
+    [envelope('v1', 'Gad get', message()), 'the fields of this kind'],
+    [envelope('v1', 'ConfigMap', message(), [3, 'gzip']), 'must not be encoded once more'],
+    [envelope('v1', 'ConfigMap', message(), [4, 'application/json']), 'holds must be protobuf'],
+    [map([99, 'x']), 'number 99'],
+    [map([1, META], [1, META]), 'in two ways'],
+    [map([2, entry('a', 'b')], [2, entry('a', 'c')]), 'in two ways'],
+    [map([1, 5]), 'in two ways'],
+    [map([2, 5]), 'in two ways'],
+  ])('are refused for a reason: %#', (bytes, reason) => {
+    expect(() => readProtobuf(bytes)).toThrow(reason)
+  })
+
+  it('are no deeper and no longer than an object', () => {
+    // A schema of a definition holds schemas.
+    let schema = message([2, 'x'])
+    for (let depth = 0; depth < 80; depth++) schema = message([27, schema])
+    const version = message([1, 'v1'], [4, message([1, schema])])
+    const definition = message([2, message([7, version])])
+    const bytes = envelope('apiextensions.k8s.io/v1', 'CustomResourceDefinition', definition)
+    expect(() => readProtobuf(bytes)).toThrow(/too deeply|nobody here knows|Nothing here knows/u)
+    const entries = Array.from({ length: 500_001 }, (_, index) => message([2, entry(String(index), '')]))
+    const long = envelope('v1', 'ConfigMap', Buffer.concat(entries))
+    expect(() => readProtobuf(long)).toThrow('too many values')
+  })
+
   it('are one object or a refusal, whatever the bytes', () => {
     const kinds = Object.entries(FIELDS).flatMap(([version, text]) =>
       version === 'meta'

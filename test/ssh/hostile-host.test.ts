@@ -46,6 +46,8 @@ describe('a hostile host', () => {
   /** Connections to somewhere else it was asked for. It answers none. */
   let forwardings = 0
   const connections: Connection[] = []
+  /** What somebody logged in with. */
+  const logins: string[] = []
   const dir = mkdtempSync(path.join(tmpdir(), 'sallyport-host-'))
   const server = createServer({ noDelay: true }, (socket) => {
     socket.on('error', () => undefined)
@@ -54,7 +56,10 @@ describe('a hostile host', () => {
       (connection) => {
         connections.push(connection)
         connection.on('error', () => undefined)
-        connection.on('authentication', (context) => context.accept())
+        connection.on('authentication', (context) => {
+          logins.push(context.method === 'password' ? `password ${context.password}` : context.method)
+          context.accept()
+        })
         const number = connections.length - 1
         const { _protocol: protocol } = connection as unknown as Raw
         const confirm = protocol.channelOpenConfirm.bind(protocol)
@@ -107,6 +112,32 @@ describe('a hostile host', () => {
     return { _protocol: _client._protocol, outgoing }
   }
   const run = (more = {}) => kit.run({ kind: 'exec', command: 'uname', ...more })
+
+  it('is told a password where one was chosen, and a key otherwise, and nothing of a file that is no key', async () => {
+    exec = (channel, marker) => {
+      channel.write(marker)
+      channel.exit(0)
+      channel.close()
+    }
+    const keyFile = path.join(dir, 'password')
+    writeFileSync(keyFile, 'hunter2 and more\n')
+    for (const [more, expected] of [
+      [{ auth: 'password' }, ['password hunter2 and more']],
+      [{}, []],
+    ] as const) {
+      const other = sshKit({ ...fake, keyFile }, undefined, more)
+      logins.length = 0
+      const { error } = await other.run({ kind: 'exec', command: 'uname' })
+      expect([logins, error?.code]).toEqual([expected, expected.length > 0 ? undefined : 'ERR_CREDENTIAL_MISSING'])
+      expect(error?.message ?? '').not.toContain('hunter2')
+      await other.close()
+    }
+    logins.length = 0
+    const other = sshKit(fake)
+    await other.run({ kind: 'exec', command: 'uname' })
+    expect(new Set(logins)).toEqual(new Set(['publickey']))
+    await other.close()
+  })
 
   it('that says all at once, the end included, is heard out', async () => {
     exec = (channel, marker) => {

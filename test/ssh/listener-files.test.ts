@@ -2,6 +2,7 @@
 import { describe, expect, it } from 'vitest'
 import type { Call } from '../../src/core/call.ts'
 import type { Chunk } from '../../src/core/chunk.ts'
+import { placeOf } from '../../src/protocols/ssh/connector-sftp.ts'
 import { ReadFile, WriteFile } from '../../src/protocols/ssh/listener-files.ts'
 
 const PIECE = 256 * 1024
@@ -34,8 +35,59 @@ describe('a file a client writes', () => {
     await file.opened()
     await expect(file.write(0, Buffer.alloc(10))).rejects.toMatchObject({ status: 'PERMISSION_DENIED' })
     await expect(file.close()).rejects.toMatchObject({ status: 'PERMISSION_DENIED' })
+    await expect(file.write(10, Buffer.alloc(1))).rejects.toMatchObject({ status: 'PERMISSION_DENIED' })
+  })
+
+  it('is not open where the target refuses it', async () => {
+    const file = new WriteFile(
+      '/x',
+      async function* () {
+        yield { kind: 'exit', status: 'NO_SUCH_FILE', truncated: false }
+      },
+      () => undefined,
+    )
+    await expect(file.opened()).rejects.toMatchObject({ status: 'NO_SUCH_FILE' })
+  })
+
+  it('takes nothing behind its end', async () => {
+    const taken: string[] = []
+    const file = new WriteFile(
+      '/x',
+      (more) => taking(more, taken),
+      () => undefined,
+    )
+    await file.opened()
+    await file.write(0, Buffer.from('all'))
+    await file.close()
+    await expect(file.write(3, Buffer.from('more'))).rejects.toMatchObject({ status: 'FAILURE' })
+    expect(taken).toEqual(['all', 'end'])
+  })
+
+  it('does not end well where its client went away', async () => {
+    const taken: string[] = []
+    const file = new WriteFile(
+      '/x',
+      (more) => taking(more, taken),
+      () => undefined,
+    )
+    await file.opened()
+    await file.write(0, Buffer.from('some'))
+    file.leave()
+    await expect(file.close()).rejects.toMatchObject({ code: 'ERR_CANCELLED' })
+    expect(taken).toEqual(['some'])
   })
 })
+
+/** A target that writes what it gets, and says when that ends. */
+async function* taking({ input = [] as never }: Partial<Call>, taken: string[]): AsyncGenerator<Chunk> {
+  yield { kind: 'head' }
+  for await (const bytes of input) {
+    taken.push(Buffer.from(bytes).toString())
+    placeOf(bytes)?.written()
+  }
+  taken.push('end')
+  yield { kind: 'exit', status: 'OK', truncated: false }
+}
 
 describe('a file a client reads', () => {
   const body = (text: string | Buffer): Chunk => ({ kind: 'data', channel: 'body', bytes: Buffer.from(text) })
@@ -60,6 +112,15 @@ describe('a file a client reads', () => {
     })
   }
   const text = async (reading: Promise<Buffer | undefined>): Promise<string | undefined> => (await reading)?.toString()
+
+  it('is not open where the target refuses it, or says nothing of it', async () => {
+    const refused = new ReadFile('/x', async function* () {
+      yield exit({ status: 'PERMISSION_DENIED' })
+    })
+    await expect(refused.opened()).rejects.toMatchObject({ status: 'PERMISSION_DENIED' })
+    const mute = new ReadFile('/x', async function* () {})
+    await expect(mute.opened()).rejects.toMatchObject({ status: 'FAILURE' })
+  })
 
   it('is read from front to back, in pieces of any length, and what is left out is skipped', async () => {
     const file = opened([body('abc'), body('defgh'), exit()])

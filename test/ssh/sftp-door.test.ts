@@ -221,4 +221,80 @@ describe('a channel for files', () => {
     sftp.emit('READDIR', 3, handle)
     expect(await sftp.answer(3)).toEqual([STATUS.FAILURE, expect.stringContaining('cut at the limit')])
   })
+
+  it('answers nothing when what it asked fails after its client went', async () => {
+    const { sftp, calls } = serve(silent)
+    sftp.emit('REMOVE', 1, '/x')
+    await expect.poll(() => calls.length).toBe(1)
+    sftp.emit('end')
+    await settle()
+    expect(sftp.answers).toEqual([])
+  })
+
+  it('says the end of a file where it ends, and not an empty piece', async () => {
+    const { sftp } = serve(() => file('ab'))
+    sftp.emit('OPEN', 1, '/x', 1, {})
+    const [handle] = await sftp.answer(1)
+    sftp.emit('READ', 2, handle, 0, 10)
+    expect(await sftp.answer(2)).toEqual(['ab'])
+    sftp.emit('READ', 3, handle, 2, 10)
+    expect(await sftp.answer(3)).toEqual([STATUS.EOF, ''])
+  })
+
+  it('passes on what the target refuses, by its number, and never an OK in its place', async () => {
+    let status = 'NO_SUCH_FILE'
+    const { sftp } = serve(async function* () {
+      yield { kind: 'exit', status, truncated: false }
+    })
+    sftp.emit('REMOVE', 1, '/x')
+    expect(await sftp.answer(1)).toEqual([STATUS.NO_SUCH_FILE, ''])
+    sftp.emit('OPEN', 2, '/x', 1, {})
+    expect(await sftp.answer(2)).toEqual([STATUS.NO_SUCH_FILE, ''])
+    status = 'WHO_KNOWS'
+    sftp.emit('REMOVE', 3, '/x')
+    expect(await sftp.answer(3)).toEqual([STATUS.FAILURE, ''])
+  })
+
+  it('knows its own handles only, each for what it is', async () => {
+    const { sftp, calls } = serve(() => file('ab'))
+    const stranger = Buffer.from('7')
+    for (const [id, name, ...more] of [
+      [1, 'READDIR'],
+      [2, 'CLOSE'],
+      [3, 'FSTAT'],
+      [4, 'FSETSTAT', {}],
+      [5, 'READ', 0, 1],
+      [6, 'WRITE', 0, Buffer.from('x')],
+    ] as const) {
+      sftp.emit(name, id, stranger, ...more)
+      expect([name, ...(await sftp.answer(id))]).toEqual([
+        name,
+        STATUS.FAILURE,
+        expect.stringMatching(/is no|not open/u),
+      ])
+    }
+    expect(calls).toEqual([])
+    sftp.emit('OPEN', 7, '/x', 1, {})
+    const [handle] = await sftp.answer(7)
+    sftp.emit('READDIR', 8, handle)
+    expect(await sftp.answer(8)).toEqual([STATUS.FAILURE, expect.stringContaining('no open directory')])
+  })
+
+  it('ends the call of a file it has no room for', async () => {
+    let open = 0
+    const { sftp } = serve(async function* () {
+      open++
+      try {
+        yield* file('some', 'more')
+      } finally {
+        open--
+      }
+    })
+    for (let id = 0; id < 65; id++) {
+      sftp.emit('OPEN', id, '/x', 1, {})
+      await sftp.answer(id)
+    }
+    expect(sftp.answers.at(-1)).toEqual([64, STATUS.FAILURE, expect.stringContaining('64 files open')])
+    await expect.poll(() => open).toBe(64)
+  })
 })

@@ -21,12 +21,15 @@ const TRIES_MAX = 10
 /**
  * Drains. Only pods whose evictions were planned, and therefore judged by namespace and name, are evicted. Returns what
  * became of each pod, as rows.
+ *
+ * @param retryMs how long a disruption budget is waited for before it is asked again.
  */
 export async function drainNode(
   { drain }: ToolCommand,
   requests: readonly KubeRequest[],
   step: Step,
   signal: AbortSignal,
+  retryMs = RETRY_MS,
 ): Promise<JsonValue> {
   const [cordon, list, ...evictions] = requests
   if (cordon === undefined || list === undefined || drain?.pods === undefined) {
@@ -48,7 +51,7 @@ export async function drainNode(
   for (const [index, { namespace, name }] of drain.pods.entries()) {
     const eviction = evictions[index]
     if (eviction === undefined) continue
-    const done = await evicted(eviction, step, signal).catch((error: unknown) => {
+    const done = await evicted(eviction, step, signal, retryMs).catch((error: unknown) => {
       throw cordon.isDryRun ? error : halfWay(error, signal, `${index} of ${drain.pods?.length ?? 0}`)
     })
     rows.push(row(namespace, name, done))
@@ -74,7 +77,7 @@ function halfWay(cause: unknown, signal: AbortSignal, tried: string): SallyportE
   )
 }
 
-async function evicted(request: KubeRequest, step: Step, signal: AbortSignal): Promise<string> {
+async function evicted(request: KubeRequest, step: Step, signal: AbortSignal, retryMs: number): Promise<string> {
   for (let tries = 1; ; tries++) {
     try {
       await step(request)
@@ -86,7 +89,7 @@ async function evicted(request: KubeRequest, step: Step, signal: AbortSignal): P
       if (error.status === 409) return 'replaced meanwhile; not evicted'
       if (error.status !== 429) return 'refused by the server'
       if (tries >= TRIES_MAX) return 'kept by its disruption budget'
-      await delay(RETRY_MS, undefined, { signal }).catch(() => undefined)
+      await delay(retryMs, undefined, { signal }).catch(() => undefined)
       signal.throwIfAborted()
     }
   }

@@ -51,6 +51,11 @@ export function placed(piece: Uint8Array, place: Place): Uint8Array {
   return piece
 }
 
+/** Where a piece of an upload goes, if that was said. */
+export function placeOf(piece: Uint8Array): Place | undefined {
+  return places.get(piece)
+}
+
 interface Run {
   readonly sftp: SFTPWrapper
   readonly request: SftpRequest
@@ -288,7 +293,7 @@ async function* write(run: Run): AsyncGenerator<Chunk, void, undefined> {
     yield { kind: 'head', attributes: { path: request.path } }
     const writing = new Writing(run, handle)
     for await (const bytes of until(call.input ?? [], permit.signal, writing.failed)) {
-      const place = places.get(bytes)
+      const place = placeOf(bytes)
       if (place === undefined)
         throw new SallyportError('ERR_INVALID_INPUT', 'It is not said where in the file it goes.')
       // Recorded before it is written.
