@@ -109,12 +109,11 @@ describe('a drain', () => {
       if (status !== undefined) throw new RefusedByServer(status, request, 'no')
       return null
     }
-    const evictions = (planned ?? []).map(({ name }) => ({ ...CORDON, verb: 'evict', path: name }) as KubeRequest)
+    const evictions = (planned ?? []).map(({ name }) => ({ ...CORDON, verb: 'evict' as const, path: name }))
     const drain = { ...CHOICE, ...(planned !== undefined && { pods: planned }) }
     const command = { command: 'drain', output: 'table', requests: [], drain } as const
     const running = drainNode(command, [CORDON, LIST, ...evictions], step, stopping.signal, 1)
-    const rows = async (): Promise<unknown> =>
-      ((await running) as ReadonlyMap<string, JsonValue>).get('pods') as readonly ReadonlyMap<string, string>[]
+    const rows = async (): Promise<unknown> => ((await running) as ReadonlyMap<string, JsonValue>).get('pods')
     return {
       sent,
       running,

@@ -6,7 +6,7 @@ import type { KubeBody } from '../../src/protocols/kubernetes/request.ts'
 
 const body = (value: unknown, type = 'application/json'): KubeBody => {
   const text = JSON.stringify(value)
-  return { type, bytes: Buffer.from(text), value: parseJson(text)?.value as JsonValue } as KubeBody
+  return { type, bytes: Buffer.from(text), value: parseJson(text)?.value as JsonValue }
 }
 const inPod = (spec: object): object => ({ kind: 'Pod', spec })
 const inContainer = (container: object): object => inPod({ containers: [{ image: 'a', ...container }] })

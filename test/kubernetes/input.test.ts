@@ -124,12 +124,12 @@ describe('a request to the API', () => {
     [`${PODS}?labelSelector=é`, 'must be printable ASCII'],
     [`${PODS}?labelSelector=%`, 'an escape that is none'],
   ])('is refused: %s (%s)', (path, sentence) => {
-    expect(() => read(path)).toThrow(refusal(sentence) as Error)
+    expect(() => read(path)).toThrow(refusal(sentence))
   })
 
   it('has a method everybody knows', () => {
     for (const method of ['TRACE', 'get', 'CONNECT', '']) {
-      expect(() => read(PODS, method)).toThrow(refusal('The method must be') as Error)
+      expect(() => read(PODS, method)).toThrow(refusal('The method must be'))
     }
   })
 

@@ -9,7 +9,7 @@
  */
 import { createHash } from 'node:crypto'
 import { SallyportError } from '../../core/errors.ts'
-import { isJsonObject, parseJson, writeJson, type JsonObject, type JsonValue } from '../../core/json.ts'
+import { isJsonObject, JsonNumber, parseJson, writeJson, type JsonObject, type JsonValue } from '../../core/json.ts'
 import { withoutEffect } from './connect-errors.ts'
 import { ask, send, type Answer, type Upstream } from './connect-send.ts'
 import { bodyOf } from './read-body.ts'
@@ -204,7 +204,7 @@ export function withPreconditions(request: KubeRequest, { uid, version }: Found)
   }
 }
 
-const DELETE_OPTIONS: JsonValue = new Map([
+const DELETE_OPTIONS: JsonObject = new Map([
   ['apiVersion', 'v1'],
   ['kind', 'DeleteOptions'],
 ])
@@ -214,10 +214,30 @@ function withOptions(
   path: readonly string[],
   fields: readonly (readonly [string, string])[],
 ): KubeRequest {
-  // Options in the query would not be read any more if there were a body.
-  if (request.body === undefined && request.query.length > 0) return request
-  const { value, type } = request.body ?? { value: DELETE_OPTIONS, type: 'application/json' }
-  return { ...request, body: bodyOf(added(value, path, fields), type) }
+  const { value, type } = request.body ?? { value: optionsIn(request.query), type: 'application/json' }
+  // The server reads options of the query only where there is no body.
+  const query = request.body === undefined ? request.query.filter(([name]) => !IN_QUERY.has(name)) : request.query
+  return { ...request, query, body: bodyOf(added(value, path, fields), type) }
+}
+
+/** How options of a deletion are written in JSON that stand in the query (Kubernetes API, `DeleteOptions`). */
+const IN_QUERY: ReadonlyMap<string, (text: string) => JsonValue> = new Map<string, (text: string) => JsonValue>([
+  ['gracePeriodSeconds', (text) => new JsonNumber(text)],
+  ['propagationPolicy', (text) => text],
+  ['orphanDependents', (text) => text === 'true'],
+])
+
+/** @throws SallyportError `ERR_INVALID_INPUT` for a number that is none. */
+function optionsIn(query: KubeRequest['query']): JsonValue {
+  const options = new Map<string, JsonValue>(DELETE_OPTIONS)
+  for (const [name, text] of query) {
+    if (name === 'gracePeriodSeconds' && !/^(?:0|[1-9]\d{0,8})$/u.test(text)) {
+      throw new SallyportError('ERR_INVALID_INPUT', 'gracePeriodSeconds takes a number.', { facts: { noEffect: true } })
+    }
+    const read = IN_QUERY.get(name)
+    if (read !== undefined) options.set(name, read(text))
+  }
+  return options
 }
 
 function changed(request: KubeRequest, uid: string, version: string): KubeRequest {
