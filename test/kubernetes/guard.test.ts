@@ -1,5 +1,4 @@
 /** What an approved change is sent with, and when it is not sent. No server: each answer is spelled out. */
-import { Readable } from 'node:stream'
 import { beforeEach, describe, expect, it } from 'vitest'
 import type { Call, Permit } from '../../src/core/call.ts'
 import { findBefore, isGuarded, readGuard, sendGuarded } from '../../src/protocols/kubernetes/connect-guard.ts'
@@ -8,24 +7,10 @@ import { runApi } from '../../src/protocols/kubernetes/connector.ts'
 import { planApi } from '../../src/protocols/kubernetes/plan.ts'
 import { readRequest } from '../../src/protocols/kubernetes/read-request.ts'
 import type { KubeRequest } from '../../src/protocols/kubernetes/request.ts'
+import { Said, upstreamOf, type Sent } from './upstream-kit.ts'
 
 const PATH = '/api/v1/namespaces/web/configmaps/c'
 const APPLY = `${PATH}?fieldManager=agent`
-
-interface Sent {
-  readonly method: string
-  readonly path: string
-  readonly body?: Uint8Array
-}
-
-/** What a server says instead of an object. */
-class Said {
-  readonly status: number
-
-  constructor(status: number) {
-    this.status = status
-  }
-}
 
 let sent: Sent[] = []
 let answers: unknown[] = []
@@ -38,22 +23,10 @@ beforeEach(() => {
 })
 
 const upstream = (): Upstream =>
-  ({
-    options: { server: new URL('https://127.0.0.1:1'), bytesMax: 1e6 },
-    pools: {
-      of: () => ({
-        async request(asked: Sent) {
-          sent.push(asked)
-          const next = answers.shift()
-          const [statusCode, value] = next instanceof Said ? [next.status, { kind: 'Status' }] : [200, next]
-          const body = Readable.from([Buffer.from(JSON.stringify(value))])
-          return { statusCode, headers: { 'content-type': 'application/json' }, body }
-        },
-      }),
-    },
-    login: {},
-    signal: stop.signal,
-  }) as unknown as Upstream
+  upstreamOf((asked) => {
+    sent.push(asked)
+    return answers.shift()
+  }, stop.signal)
 
 const object = (data: string, more: object = {}): object => ({
   kind: 'ConfigMap',
