@@ -94,7 +94,7 @@ describe('C14: an approved change', () => {
   })
 
   it('is of nothing where there is nothing, and of no object a server does not show', async () => {
-    answers = [new Said(404), object('old'), new Said(403), 'text']
+    answers = [new Said(404), object('old'), new Said(403), '"text"']
     const before = await findBefore(PATCH, upstream())
     expect(before).toEqual({ value: undefined, digest: 'none' })
     await expect(sendGuarded(PATCH, 'none', upstream())).rejects.toMatchObject({ code: 'ERR_APPROVAL_STALE' })

@@ -9,7 +9,7 @@ export interface Sent {
   readonly body?: Uint8Array
 }
 
-/** What a server says instead of an object. */
+/** What a server says instead of an object; a text is said as it is. */
 export class Said {
   readonly status: number
   readonly value: unknown
@@ -29,7 +29,8 @@ export function upstreamOf(answer: (asked: Sent) => unknown, signal: AbortSignal
         async request(asked: Sent) {
           const said = answer(asked)
           const { status, value } = said instanceof Said ? said : { status: 200, value: said }
-          const body = Readable.from([Buffer.from(JSON.stringify(value))])
+          const text = typeof value === 'string' ? value : JSON.stringify(value)
+          const body = Readable.from([Buffer.from(text)])
           return { statusCode: status, headers: { 'content-type': 'application/json' }, body }
         },
       }),

@@ -151,13 +151,15 @@ async function* log(request: KubeRequest, permit: Permit, upstream: Upstream): A
     }
     yield { kind: 'head', attributes: { ':status': '200', ':command': 'logs', 'content-type': 'text/plain' } }
     let left = bytesMax
+    let isCut = false
     for await (const piece of answer.body as AsyncIterable<Buffer>) {
       const shown = piece.subarray(0, left)
       left -= shown.length
       if (shown.length > 0) yield { kind: 'data', channel: 'stdout', bytes: shown }
-      if (shown.length < piece.length) break
+      isCut = shown.length < piece.length
+      if (isCut) break
     }
-    yield { kind: 'exit', status: '0', truncated: left === 0, ...(left === 0 && { truncatedBy: 'bytes' as const }) }
+    yield { kind: 'exit', status: '0', truncated: isCut, ...(isCut && { truncatedBy: 'bytes' as const }) }
   } catch (error) {
     throw mapError(error, upstream.signal, true)
   } finally {
