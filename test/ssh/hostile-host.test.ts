@@ -150,6 +150,25 @@ describe('a hostile host', () => {
     }
   })
 
+  it('that said how a command ended is not asked to kill it, also where nobody read all it said', async () => {
+    const other = sshKit(fake)
+    const before = connections.length
+    let asked = 0
+    exec = (channel, marker) => {
+      asked++
+      channel.write(Buffer.concat([marker, Buffer.from('all\n')]))
+      channel.exit(0)
+      channel.close()
+    }
+    const chunks = govern(other.call({ kind: 'exec', command: 'uname' }), other.rooms)
+    await chunks.next()
+    // What comes later on the same connection is behind the end of the first.
+    await other.run({ kind: 'exec', command: 'uname' })
+    await chunks.return(undefined)
+    expect([asked, connections.length - before]).toEqual([2, 1])
+    await other.close()
+  })
+
   it('that never says how a command ended is no success', async () => {
     exec = (channel, marker) => {
       channel.write(Buffer.concat([marker, Buffer.from('half\n')]))

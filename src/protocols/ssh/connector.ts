@@ -85,7 +85,7 @@ export async function* runCommand(
     signal.signal.removeEventListener('abort', stop)
     if (!isOver) {
       output.discard()
-      await endCommand(lease.client, channel, starter)
+      await endCommand(lease.client, channel, output, starter)
     }
     channel.destroy()
   }
@@ -140,11 +140,15 @@ async function feed(
 }
 
 /** Ends a command and everything in its process group: first it is asked, then it is made to. */
-async function endCommand(client: Client, channel: ClientChannel, starter: Starter): Promise<void> {
-  // The library does not say again that a channel closed.
-  const closed = channel.closed
-    ? Promise.resolve()
-    : new Promise<void>((resolve) => void channel.once('close', () => resolve()))
+async function endCommand(
+  client: Client,
+  channel: ClientChannel,
+  output: ChannelOutput,
+  starter: Starter,
+): Promise<void> {
+  // It ended by itself, and its process id may be that of another by now.
+  if (output.isClosed) return
+  const closed = new Promise<void>((resolve) => void channel.once('close', () => resolve()))
   // It may have begun although its process id is still on the way.
   await Promise.race([starter.started, closed, delay(TERM_MS)])
   const { pid } = starter
